@@ -1,0 +1,146 @@
+"""The four wrappers of track_feature. What runs here runs in every tracked call, so it is written out.
+
+A successful plain call appends its record by itself; `finish` does all else. Each wrapper takes its own frame out of a
+traceback and lets go of the arguments before it suspends, so that decorating changes nothing that a program can see.
+"""
+
+from __future__ import annotations
+
+from time import time_ns
+from typing import TYPE_CHECKING, Any
+
+from ts_autotrack._capture import additions, buffer, call_codes, finish
+from ts_autotrack._functions import drop_frame
+from ts_autotrack._scope import current
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Callable, Generator
+
+    from ts_autotrack._capture import Rule
+    from ts_autotrack._functions import Kind
+
+_records = buffer.records
+_append = buffer.records.append
+
+
+def wrap(rule: Rule, function: Callable[..., Any], kind: Kind) -> Callable[..., Any]:
+    """Return a closure of the given kind around `function` that leaves an event as `rule` says."""
+    call = _WRAPPERS[kind](rule, function)
+    call_codes.add(call.__code__)  # type: ignore[attr-defined]
+    return call
+
+
+def _function(rule: Rule, function: Callable[..., Any]) -> Callable[..., Any]:
+    site, plain, captures, describes = rule.site, rule.plain, bool(rule.arguments), rule.describe is not None
+
+    def call(*args: Any, **kwargs: Any) -> Any:
+        extras = rule.capture(args, kwargs) if captures and buffer.room else None
+        try:
+            result = function(*args, **kwargs)
+        except BaseException as error:
+            drop_frame(error)
+            finish(rule, extras, (args, kwargs) if describes else None, None, error)
+            raise
+        scope = current()
+        if plain and scope.ready and len(_records) < buffer.room and not additions:
+            _append((site, scope, time_ns(), extras))
+        else:
+            finish(rule, extras, (args, kwargs) if describes else None, result)
+        return result
+
+    return call
+
+
+def _coroutine(rule: Rule, function: Callable[..., Any]) -> Callable[..., Any]:
+    site, plain, captures, describes = rule.site, rule.plain, bool(rule.arguments), rule.describe is not None
+
+    async def call(*args: Any, **kwargs: Any) -> Any:
+        extras = rule.capture(args, kwargs) if captures and buffer.room else None
+        held = (args, kwargs) if describes else None
+        try:
+            coroutine = function(*args, **kwargs)
+            del args, kwargs
+            result = await coroutine
+        except BaseException as error:
+            drop_frame(error)
+            finish(rule, extras, held, None, error)
+            raise
+        scope = current()
+        if plain and scope.ready and len(_records) < buffer.room and not additions:
+            _append((site, scope, time_ns(), extras))
+        else:
+            finish(rule, extras, held, result)
+        return result
+
+    return call
+
+
+def _generator(rule: Rule, function: Callable[..., Any]) -> Callable[..., Any]:
+    site, plain, captures, describes = rule.site, rule.plain, bool(rule.arguments), rule.describe is not None
+
+    def call(*args: Any, **kwargs: Any) -> Generator[Any, Any, Any]:
+        extras = rule.capture(args, kwargs) if captures and buffer.room else None
+        held = (args, kwargs) if describes else None
+        try:
+            generator = function(*args, **kwargs)
+            del args, kwargs
+            result = yield from generator
+        except GeneratorExit as error:  # closed early by its consumer: used
+            drop_frame(error)
+            finish(rule, extras, held)
+            raise
+        except BaseException as error:
+            drop_frame(error)
+            finish(rule, extras, held, None, error)
+            raise
+        scope = current()
+        if plain and scope.ready and len(_records) < buffer.room and not additions:
+            _append((site, scope, time_ns(), extras))
+        else:
+            finish(rule, extras, held, result)
+        return result
+
+    return call
+
+
+def _async_generator(rule: Rule, function: Callable[..., Any]) -> Callable[..., Any]:
+    captures, describes = bool(rule.arguments), rule.describe is not None
+
+    async def call(*args: Any, **kwargs: Any) -> AsyncGenerator[Any, Any]:
+        extras = rule.capture(args, kwargs) if captures and buffer.room else None
+        held = (args, kwargs) if describes else None
+        try:
+            generator = function(*args, **kwargs)
+            del args, kwargs
+            step, argument = generator.asend, None
+            while True:
+                try:
+                    item = await step(argument)
+                except StopAsyncIteration:
+                    break
+                try:
+                    step, argument = generator.asend, (yield item)
+                except GeneratorExit:  # closed early by its consumer
+                    await generator.aclose()
+                    raise
+                except BaseException as thrown:  # noqa: BLE001 - the generator decides what becomes of it
+                    step, argument = generator.athrow, thrown
+        except GeneratorExit as error:
+            drop_frame(error)
+            finish(rule, extras, held)
+            raise
+        except BaseException as error:
+            drop_frame(error)
+            finish(rule, extras, held, None, error)
+            raise
+        finish(rule, extras, held)
+
+    return call
+
+
+_WRAPPERS: dict[Kind, Callable[[Rule, Callable[..., Any]], Callable[..., Any]]] = {
+    "function": _function,
+    "coroutine": _coroutine,
+    "generator": _generator,
+    "async generator": _async_generator,
+}

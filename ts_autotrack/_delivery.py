@@ -1,0 +1,192 @@
+"""What to do with each answer: the one table, and the exporter that acts on it."""
+
+from __future__ import annotations
+
+import json
+import random
+import time
+from itertools import islice
+from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol, TypeAlias
+
+from ts_autotrack._buffer import BATCH_ITEMS
+from ts_autotrack._events import MAX_BODY
+from ts_autotrack._faults import logger, warn_once
+
+if TYPE_CHECKING:
+    from collections import deque
+    from collections.abc import Callable, Sequence
+
+    from ts_autotrack._events import Item
+    from ts_autotrack._stats import Counts
+
+BACKOFF_FIRST, BACKOFF_MOST = 0.5, 60.0
+"""Seconds: the exponential backoff's first ceiling and its last."""
+SLOW_PROBE = 60.0
+"""Seconds between two attempts while only an operator can mend it."""
+MOST_RETRY_AFTER = 3_600.0
+"""Seconds: a server that asks for more is asked again after an hour."""
+
+_OK, _REQUEST_TIMEOUT, _TOO_LARGE, _UNPROCESSABLE, _TOO_MANY = 200, 408, 413, 422, 429
+_MULTIPLE_CHOICES, _BAD_REQUEST, _UNAUTHORIZED, _FORBIDDEN, _SERVER_ERROR = 300, 400, 401, 403, 500
+
+Verdict: TypeAlias = Literal["delivered", "retry", "unauthorized", "split", "misconfigured"]
+
+
+class Response(NamedTuple):
+    """What came of one request.
+
+    Attributes:
+        status: The HTTP status; 0 if no answer came.
+        body: The answer's body, or what went wrong as text.
+        retry_after: The `Retry-After` header, in seconds from now, if there was one.
+        content_type: The `Content-Type` header.
+    """
+
+    status: int
+    body: bytes = b""
+    retry_after: float | None = None
+    content_type: str = ""
+
+
+class Transport(Protocol):
+    """Where batches go. `send` may block for `timeout` seconds; it raises nothing: no answer is a status of 0."""
+
+    def send(self, path: str, bodies: Sequence[bytes], timeout: float) -> Response:
+        """Send one array of encoded items to an endpoint such as "/track"."""
+
+    def close(self) -> None:
+        """Release connections and files."""
+
+
+def verdict(response: Response) -> Verdict:
+    """Return what to do with the batch that got `response`."""
+    status = response.status
+    if _OK <= status < _MULTIPLE_CHOICES:
+        # A proxy's login page comes with 200, too.
+        return "misconfigured" if "html" in response.content_type else "delivered"
+    if status in (0, _REQUEST_TIMEOUT, _TOO_MANY) or status >= _SERVER_ERROR:
+        return "retry"
+    if status in (_UNAUTHORIZED, _FORBIDDEN):
+        return "unauthorized"
+    if status in (_BAD_REQUEST, _TOO_LARGE, _UNPROCESSABLE):
+        return "split"
+    return "misconfigured"
+
+
+class Exporter:
+    """Delivers a backlog of items in order: batches them, retries, isolates what the server refuses, keeps account.
+
+    Attributes:
+        backlog: Items not yet settled, oldest first.
+        deadline: Monotonic time after which nothing more is sent; None while there is no hurry.
+        not_before: Monotonic time of the next attempt; 0 if there is nothing to wait for.
+    """
+
+    def __init__(self, backlog: deque[Item], counts: Counts, jitter: Callable[[], float] = random.random) -> None:
+        self.backlog = backlog
+        self.deadline: float | None = None
+        self._counts = counts
+        self.not_before = 0.0
+        self._asked_to_wait = False
+        self._failures = 0
+        self._suspects = 0  # so many items at the head contain one that the server refuses
+        self._jitter = jitter
+
+    @property
+    def waiting(self) -> bool:
+        """Whether the next attempt is not due yet."""
+        return self.not_before > time.monotonic()
+
+    def hurry(self) -> None:
+        """Make the next attempt now, unless the server itself asked to wait."""
+        if not self._asked_to_wait:
+            self.not_before = 0.0
+
+    def export(self, transport: Transport, request_timeout: float) -> None:
+        """Send what is due, until the backlog is empty, an attempt has to wait, or the deadline is there."""
+        while self.backlog and not self.waiting:
+            timeout = request_timeout
+            if self.deadline is not None:
+                timeout = min(timeout, self.deadline - time.monotonic())
+                if timeout <= 0:
+                    return
+            batch = self._batch()
+            response = transport.send(batch[0].path, [item.body for item in batch], timeout)
+            self._settle(batch, response)
+
+    def _batch(self) -> list[Item]:
+        """Return the longest run at the head that goes to one endpoint and fits into one request."""
+        most = max(1, self._suspects // 2) if self._suspects else BATCH_ITEMS
+        path, size, batch = self.backlog[0].path, 1, []
+        for item in islice(self.backlog, most):
+            size += len(item.body) + 1  # and the comma before it, or the closing bracket
+            if item.path != path or (batch and size > MAX_BODY):
+                break
+            batch.append(item)
+        return batch
+
+    def _settle(self, batch: list[Item], response: Response) -> None:
+        answer = verdict(response)
+        if answer == "split" and len(batch) > 1:
+            self._suspects = len(batch)
+            return
+        if answer in ("delivered", "split"):
+            for _ in batch:
+                self.backlog.popleft()
+            self._suspects = max(0, self._suspects - len(batch))
+            self._failures, self.not_before, self._asked_to_wait = 0, 0.0, False
+            if answer == "split":
+                self._reject(batch[0], response)
+            else:
+                self._counts.delivered += len(batch)
+                _surface_warnings(response.body)
+            return
+        self._postpone(answer, batch[0].path, response)
+
+    def _reject(self, item: Item, response: Response) -> None:
+        self._counts.rejected += 1
+        self._suspects = 0
+        logger().error(
+            "ts_autotrack: the server refuses one item for %s for good (%s). Item: %s",
+            item.path, _words(response), _cut(item.body),
+        )  # fmt: skip
+
+    def _postpone(self, answer: Verdict, path: str, response: Response) -> None:
+        self._failures += 1
+        ceiling = min(BACKOFF_MOST, BACKOFF_FIRST * 2 ** min(self._failures - 1, 16))
+        delay = SLOW_PROBE if answer in ("unauthorized", "misconfigured") else ceiling * self._jitter()  # full jitter
+        if response.retry_after is not None:
+            delay = max(delay, min(response.retry_after, MOST_RETRY_AFTER))
+        self._asked_to_wait = response.retry_after is not None
+        self.not_before = time.monotonic() + delay
+        logger().debug("ts_autotrack: %s: %s; next attempt in %.1f s", path, _words(response), delay)
+        warn_once((answer, response.status), f"{_ADVICE[answer]} Answer to {path}: {_words(response)}")
+
+
+_ADVICE: dict[Verdict, str] = {
+    "retry": "events cannot be delivered at the moment; they are kept and tried again.",
+    "unauthorized": "the server does not accept the credentials; events are kept. Check THRIVESTACK_API_KEY or "
+    "THRIVESTACK_AUTH_TOKEN.",
+    "misconfigured": "what answers is no ThriveStack endpoint; events are kept. Check THRIVESTACK_ENDPOINT and "
+    "any proxy on the way.",
+}
+
+
+def _surface_warnings(body: bytes) -> None:
+    if b'"warnings"' not in body:
+        return
+    try:
+        warnings = json.loads(body).get("warnings") or []
+    except (ValueError, AttributeError):
+        return
+    for warning in warnings if isinstance(warnings, list) else [warnings]:
+        warn_once(("server", str(warning)), f"the server warns: {warning}")
+
+
+def _words(response: Response) -> str:
+    text = _cut(response.body)
+    return f"{response.status}: {text}" if response.status else text
+
+
+def _cut(text: bytes, most: int = 500) -> str:
+    return text[:most].decode(errors="replace") + ("..." if len(text) > most else "")

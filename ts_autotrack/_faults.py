@@ -1,0 +1,112 @@
+"""The barrier between our faults and the application, and what we have to say to its operator.
+
+Nothing here logs on the caller's path: `fault` and `warn_once` leave a notice, and the worker reports it.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from itertools import count
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import logging
+    from collections.abc import Callable, Hashable
+
+LOGGER_NAME = "ts_autotrack"
+FAULT_INTERVAL = 60.0
+"""Seconds between two reports of the same kind of fault."""
+
+reraise = False
+"""Set by our own test suite: a fault that the barrier would hold back is raised instead."""
+
+_notices: deque[tuple[Hashable, str]] = deque(maxlen=256)
+_told: dict[Hashable, float] = {}
+_MOST_TOLD = 2_000
+
+
+class Tally:
+    """A counter that threads, signal handlers and finalizers may all add to without a lock.
+
+    `itertools.count` advances in one uninterruptible step; `n += 1` does not.
+    """
+
+    __slots__ = ("_count", "add")
+
+    def __init__(self) -> None:
+        self._count = count()
+        self.add: Callable[[], int] = self._count.__next__
+
+    def read(self) -> int:
+        """How often `add` was called."""
+        return int(repr(self._count)[6:-1])  # "count(5)": the one way to read it without advancing it
+
+
+faults = Tally()
+
+
+def fault(doing: str, error: BaseException) -> None:
+    """Count a fault of ours and leave a notice, once a minute for each kind of work."""
+    faults.add()
+    if reraise:
+        raise error
+    _notices.append((("fault", doing), f"{doing} failed ({_describe(error)}); the application was not affected"))
+
+
+def warn_once(key: Hashable, message: str) -> None:
+    """Leave a notice that is reported once for `key` in the life of the process."""
+    if key not in _told:
+        _notices.append((key, message))
+
+
+def report() -> None:
+    """Log the notices left since the last report. Runs on the worker, or where no worker will."""
+    while _notices:
+        key, message = _notices.popleft()
+        now = time.monotonic()
+        last = _told.get(key)
+        repeats = isinstance(key, tuple) and key[0] == "fault"
+        if last is not None and not (repeats and now - last >= FAULT_INTERVAL):
+            continue
+        if len(_told) < _MOST_TOLD:
+            _told[key] = now
+        logger().warning("ts_autotrack: %s", message)
+
+
+def warn_now(key: Hashable, message: str) -> None:
+    """`warn_once`, logged at once: for settings, read before any worker exists."""
+    warn_once(key, message)
+    report()
+
+
+def logger() -> logging.Logger:
+    """The library's logger; logging is loaded with the first message."""
+    import logging  # noqa: PLC0415 - deliberately lazy: costs as much as all of our own import
+
+    return logging.getLogger(LOGGER_NAME)
+
+
+def debug() -> None:
+    """Show everything the library has to say on standard error, whatever the application's logging does."""
+    import logging  # noqa: PLC0415 - as above
+
+    ours = logger()
+    ours.setLevel(logging.DEBUG)
+    if not ours.handlers:
+        handler = logging.StreamHandler()
+        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+        ours.addHandler(handler)
+
+
+def forget() -> None:
+    """Start over in a forked child or a test: nothing reported yet, nothing waiting."""
+    _notices.clear()
+    _told.clear()
+
+
+def _describe(error: BaseException) -> str:
+    try:
+        return f"{type(error).__name__}: {error}"
+    except Exception:  # noqa: BLE001 - a user's exception may raise from __str__
+        return type(error).__name__

@@ -1,0 +1,93 @@
+"""Settings and life cycle, for those who want them: normal use needs none of it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ts_autotrack._tracker import tracker
+
+if TYPE_CHECKING:
+    import os
+
+    from ts_autotrack._stats import Stats
+
+
+def configure(  # noqa: PLR0913 - the settings
+    *,
+    api_key: str | None = None,
+    auth_token: str | None = None,
+    endpoint: str | None = None,
+    exporter: str | None = None,
+    jsonl_path: str | os.PathLike[str] | None = None,
+    flush_interval: float | None = None,
+    request_timeout: float | None = None,
+    exit_timeout: float | None = None,
+    max_queue: int | None = None,
+    baggage: bool | None = None,
+    disabled: bool | None = None,
+    debug: bool | None = None,
+) -> None:
+    """Set what the environment does not, at any time. What is not given keeps its value.
+
+    Args:
+        api_key: Sent as `x-api-key`. Environment: THRIVESTACK_API_KEY.
+        auth_token: Sent as `Authorization: Bearer`. Environment: THRIVESTACK_AUTH_TOKEN.
+        endpoint: Base URL, without "/track". Environment: THRIVESTACK_ENDPOINT.
+        exporter: "thrivestack", "console", "jsonl" or "none".
+        jsonl_path: The file that "jsonl" appends to; "-" is standard output.
+        flush_interval: Seconds between two batches, unless 1,000 events wait before that.
+        request_timeout: Seconds that one request may take.
+        exit_timeout: Seconds that the end of the process may be held up to deliver what is left.
+        max_queue: Events that may wait; more are refused and counted as "queue_full".
+        baggage: Whether ids are read from OpenTelemetry baggage when no `user_context` gives them.
+        disabled: Whether to do nothing at all.
+        debug: Whether to log every delivery to standard error.
+
+    Raises:
+        ValueError: If a value is no good for its setting.
+
+    Example:
+        >>> import ts_autotrack
+        >>> ts_autotrack.configure(exporter="none")
+    """
+    tracker.configure(**{name: value for name, value in locals().items() if value is not None})
+
+
+def flush(timeout: float = 5.0) -> bool:
+    """Wait until every event so far has arrived, been refused or been dropped.
+
+    Args:
+        timeout: Seconds to wait at the most.
+
+    Returns:
+        True if nothing is left; False if time ran out, and a warning says how many events are left.
+
+    Example:
+        >>> from ts_autotrack import flush
+        >>> flush(timeout=1)
+        True
+    """
+    return tracker.flush(timeout)
+
+
+def shutdown(timeout: float | None = None) -> bool:
+    """Deliver what is left and stop the thread. Runs by itself at exit; later events are dropped as "shutdown".
+
+    Args:
+        timeout: Seconds to wait at the most; default: the setting EXIT_TIMEOUT.
+
+    Returns:
+        True if nothing is left; False if time ran out, and a warning says how many events are left.
+    """
+    return tracker.shutdown(timeout)
+
+
+def stats() -> Stats:
+    """Return what became of the events of this process.
+
+    Example:
+        >>> from ts_autotrack import stats
+        >>> stats().rejected
+        0
+    """
+    return tracker.stats()

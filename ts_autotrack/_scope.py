@@ -1,0 +1,369 @@
+"""Who is acting: user_context, bind_user, and what a capture finds when it asks.
+
+A `Scope` is not changed once it is current, so a reference to it is a snapshot of the identity at that moment. Blocks
+keep no token: the current scope knows the block that made it and the scope around that, so a block may be shared by
+tasks, nested in itself, and left in another context than it was entered in.
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress as suppress_error
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
+
+from ts_autotrack import _baggage
+from ts_autotrack._functions import decorate, drop_frame
+from ts_autotrack._values import snapshot
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Callable, Generator, Mapping
+
+    from ts_autotrack._functions import Kind, Wrap
+
+F = TypeVar("F")
+
+_NOTHING: dict[str, object] = {}
+
+
+class Scope:
+    """The identity, context and properties that hold for a stretch of work.
+
+    Attributes:
+        ready: Whether a capture may take this scope as it is: user and group known, not suppressed, not closed.
+        owner: The block that made it, None outside of every block.
+        outer: The scope to go back to when that block ends.
+        origin: The scope that the block made, if this one replaced it (`bind_user` inside the block).
+        filled: The last OpenTelemetry context and the scope that its baggage made of this one.
+    """
+
+    __slots__ = (
+        "closed", "context", "filled", "group_id", "origin", "outer", "owner", "properties", "ready", "suppressed",
+        "user_id",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        user_id: str | None = None,
+        group_id: str | None = None,
+        context: dict[str, object] = _NOTHING,
+        properties: dict[str, object] = _NOTHING,
+        *,
+        suppressed: bool = False,
+    ) -> None:
+        self.user_id = user_id
+        self.group_id = group_id
+        self.context = context
+        self.properties = properties
+        self.suppressed = suppressed
+        self.ready = user_id is not None and group_id is not None and not suppressed
+        self.closed = False
+        self.owner: ScopeBlock | None = None
+        self.outer: Scope | None = None
+        self.origin = self
+        self.filled: tuple[object, Scope] | None = None
+
+    def derive(
+        self,
+        user_id: object = None,
+        group_id: object = None,
+        context: Mapping[str, object] = _NOTHING,
+        properties: Mapping[str, object] = _NOTHING,
+    ) -> Scope:
+        """Return a scope with these values over this one's."""
+        return Scope(
+            as_id(user_id) or self.user_id,
+            as_id(group_id) or self.group_id,
+            {**self.context, **snapshot(context)} if context else self.context,
+            {**self.properties, **snapshot(properties)} if properties else self.properties,
+            suppressed=self.suppressed,
+        )
+
+    def resolve(self) -> Scope:
+        """Return what a capture is to use: the nearest open scope, with the ids that it lacks from baggage."""
+        scope = nearest_open(self)
+        if scope.suppressed or (scope.user_id and scope.group_id):
+            return scope
+        return _baggage.fill(scope)
+
+
+def nearest_open(scope: Scope) -> Scope:
+    """Return `scope`, or the nearest one around it whose block has not ended."""
+    while scope.origin.closed and scope.outer is not None:
+        scope = scope.outer
+    return scope
+
+
+def as_id(value: object) -> str | None:
+    """Return an id as the text that the contract asks for; None where there is none. Never raises."""
+    if value is None or isinstance(value, bool):
+        return None
+    try:
+        return str(value).strip() or None
+    except Exception:  # noqa: BLE001 - a user's __str__
+        return None
+
+
+_current: ContextVar[Scope] = ContextVar("ts_autotrack_scope", default=Scope())
+current = _current.get
+
+
+class ScopeBlock:
+    """A with-block, async-with-block or decorator inside of which another scope is current."""
+
+    __slots__ = ("_entered",)
+
+    def __init__(self) -> None:
+        self._entered: list[Scope] = []
+
+    def inner(self, outer: Scope) -> Scope:
+        """Return the scope that is to be current inside the block."""
+        raise NotImplementedError  # pragma: no cover - each block says its own
+
+    def __enter__(self) -> None:
+        outer = nearest_open(current())
+        scope = self.inner(outer)
+        scope.owner, scope.outer = self, outer
+        self._entered.append(scope)
+        _current.set(scope)
+
+    def __exit__(self, *_: object) -> None:
+        scope = current()
+        if scope.owner is self and scope.outer is not None:
+            _current.set(nearest_open(scope.outer))
+            with suppress_error(ValueError):  # left in a copy of the context already
+                self._entered.remove(scope.origin)
+        elif self._entered:
+            # Left in another context, or before a block that was entered later: whoever holds the scope skips it.
+            scope = self._entered.pop()
+            scope.closed, scope.ready = True, False
+
+    async def __aenter__(self) -> None:
+        self.__enter__()
+
+    async def __aexit__(self, *_: object) -> None:
+        self.__exit__()
+
+    def __call__(self, function: F, /) -> F:
+        """Return `function` decorated: each call, and each step of a generator, runs inside the block."""
+        return cast("F", decorate(self, function))
+
+    def prepare(self, target: object, kind: Kind) -> Wrap:
+        """Return what makes the closures."""
+        del target
+
+        def wrap(function: Callable[..., Any], *, bound: bool = False) -> Callable[..., Any]:
+            del bound
+            return _WRAPPERS[kind](self, function)
+
+        return wrap
+
+
+class user_context(ScopeBlock):  # noqa: N801 - used like a function, as contextlib's are
+    """Say who is acting for the events inside a block or a decorated function.
+
+    Blocks nest: what an inner one does not set is inherited. The identity follows `await` and tasks started inside
+    the block, and is seen by no other task or thread.
+
+    Args:
+        user_id: Stable id of the acting user, as your database knows it. Text; other values are turned into text.
+        group_id: Id of the account that the user acts for. The vendor needs it for account-level analytics.
+        device_type: Sent as `context.device_type`, such as `"mobile"`.
+        location: Sent as `context.location`, such as `"New York, USA"`.
+        referrer: Sent as `context.referrer`.
+        session_id: Sent as `context.session_id`.
+        device_id: Sent as `context.device_id`.
+        context: Further keys of the event's `context`.
+        **properties: Sent in `properties` of every event inside, such as `user_email` or `subscription_type`.
+
+    Example:
+        >>> from ts_autotrack import track_feature, user_context
+        >>> @track_feature("analytics_dashboard")
+        ... def open_dashboard():
+        ...     return "ok"
+        >>> with user_context("user_123", group_id="account_456", device_type="mobile"):
+        ...     open_dashboard()
+        'ok'
+    """
+
+    __slots__ = ("_context", "_group_id", "_properties", "_user_id")
+
+    def __init__(  # noqa: PLR0913 - the contract's known context keys
+        self,
+        user_id: object = None,
+        *,
+        group_id: object = None,
+        device_type: object = None,
+        location: object = None,
+        referrer: object = None,
+        session_id: object = None,
+        device_id: object = None,
+        context: Mapping[str, object] | None = None,
+        **properties: object,
+    ) -> None:
+        super().__init__()
+        self._user_id = user_id
+        self._group_id = group_id
+        self._properties = properties
+        self._context = dict(context) if context else {}
+        for key, value in (
+            ("device_type", device_type),
+            ("location", location),
+            ("referrer", referrer),
+            ("session_id", session_id),
+            ("device_id", device_id),
+        ):
+            if value is not None:
+                self._context[key] = value
+
+    def inner(self, outer: Scope) -> Scope:
+        """Return the outer scope with this block's values over it."""
+        return outer.derive(self._user_id, self._group_id, self._context, self._properties)
+
+    def __reduce__(self) -> Any:
+        return _user_context, (self._user_id, self._group_id, self._context, self._properties)
+
+
+def _user_context(
+    user_id: object, group_id: object, context: dict[str, object], properties: dict[str, object]
+) -> user_context:
+    """Rebuild a user_context from a pickle."""
+    return user_context(user_id, group_id=group_id, context=context, **properties)
+
+
+class suppress(ScopeBlock):  # noqa: N801 - used like a function
+    """Send no events from inside a block or a decorated function: consent withheld, an admin impersonating a user.
+
+    Suppressed events are counted in `stats().dropped["suppressed"]`.
+
+    Example:
+        >>> from ts_autotrack import suppress, track
+        >>> with suppress():
+        ...     track("invite_sent", user_id="user_123")
+    """
+
+    __slots__ = ()
+
+    def inner(self, outer: Scope) -> Scope:
+        """Return the outer scope, silenced."""
+        return Scope(outer.user_id, outer.group_id, outer.context, outer.properties, suppressed=True)
+
+    def __reduce__(self) -> Any:
+        return suppress, ()
+
+
+def bind_user(user_id: object = None, **values: Any) -> None:
+    """Say who is acting for the rest of the current context: a login view, a middleware, a message handler.
+
+    Takes what `user_context` takes. The binding ends with the enclosing `user_context` block if there is one,
+    otherwise with the task or thread.
+
+    Example:
+        >>> from ts_autotrack import bind_user, clear_user
+        >>> bind_user("user_123", group_id="account_456")
+        >>> clear_user()
+    """
+    scope = nearest_open(current())
+    _replace(scope, user_context(user_id, **values).inner(scope))
+
+
+def clear_user() -> None:
+    """Forget user, group, context and properties for the rest of the current context; `suppress` stays in force."""
+    scope = nearest_open(current())
+    _replace(scope, Scope(suppressed=scope.suppressed))
+
+
+def _replace(scope: Scope, bound: Scope) -> None:
+    bound.owner, bound.outer = scope.owner, scope.outer
+    if scope.owner is not None:
+        bound.origin = scope.origin
+    _current.set(bound)
+
+
+def _function(block: ScopeBlock, function: Callable[..., Any]) -> Callable[..., Any]:
+    def call(*args: Any, **kwargs: Any) -> Any:
+        with block:
+            try:
+                return function(*args, **kwargs)
+            except BaseException as error:
+                drop_frame(error)
+                raise
+
+    return call
+
+
+def _coroutine(block: ScopeBlock, function: Callable[..., Any]) -> Callable[..., Any]:
+    async def call(*args: Any, **kwargs: Any) -> Any:
+        with block:
+            try:
+                coroutine = function(*args, **kwargs)
+                del args, kwargs
+                return await coroutine
+            except BaseException as error:
+                drop_frame(error)
+                raise
+
+    return call
+
+
+def _generator(block: ScopeBlock, function: Callable[..., Any]) -> Callable[..., Any]:
+    """Enter the block for each step: what the consumer does between two steps is not inside it."""
+
+    def call(*args: Any, **kwargs: Any) -> Generator[Any, Any, Any]:
+        try:
+            generator = function(*args, **kwargs)
+            del args, kwargs
+            step, argument = generator.send, None
+            while True:
+                try:
+                    with block:
+                        item = step(argument)
+                except StopIteration as stop:
+                    return stop.value
+                try:
+                    step, argument = generator.send, (yield item)
+                except GeneratorExit:
+                    with block:
+                        generator.close()
+                    raise
+                except BaseException as thrown:  # noqa: BLE001 - the generator decides what becomes of it
+                    step, argument = generator.throw, cast("Any", thrown)
+        except BaseException as error:
+            drop_frame(error)
+            raise
+
+    return call
+
+
+def _async_generator(block: ScopeBlock, function: Callable[..., Any]) -> Callable[..., Any]:
+    async def call(*args: Any, **kwargs: Any) -> AsyncGenerator[Any, Any]:
+        try:
+            generator = function(*args, **kwargs)
+            del args, kwargs
+            step, argument = generator.asend, None
+            while True:
+                try:
+                    with block:
+                        item = await step(argument)
+                except StopAsyncIteration:
+                    return
+                try:
+                    step, argument = generator.asend, (yield item)
+                except GeneratorExit:
+                    with block:
+                        await generator.aclose()
+                    raise
+                except BaseException as thrown:  # noqa: BLE001 - the generator decides what becomes of it
+                    step, argument = generator.athrow, cast("Any", thrown)
+        except BaseException as error:
+            drop_frame(error)
+            raise
+
+    return call
+
+
+_WRAPPERS: dict[Kind, Callable[[ScopeBlock, Callable[..., Any]], Callable[..., Any]]] = {
+    "function": _function,
+    "coroutine": _coroutine,
+    "generator": _generator,
+    "async generator": _async_generator,
+}

@@ -1,0 +1,143 @@
+"""The three endpoints by hand: track, identify, group. None of them ever raises into the application."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+from ts_autotrack._buffer import Site
+from ts_autotrack._capture import buffer, record
+from ts_autotrack._faults import fault, warn_once
+from ts_autotrack._scope import as_id, current
+from ts_autotrack._values import snapshot
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from datetime import datetime
+    from types import FrameType
+
+    from ts_autotrack._scope import Scope
+
+
+def track(
+    event_name: str,
+    properties: Mapping[str, object] | None = None,
+    *,
+    user_id: object = None,
+    group_id: object = None,
+    timestamp: datetime | float | str | None = None,
+    context: Mapping[str, object] | None = None,
+) -> None:
+    """Send a custom event, from anywhere.
+
+    Never raises and never blocks: an event that names nothing to send is counted as "invalid", with a warning.
+
+    Args:
+        event_name: The event's name, such as "invite_sent".
+        properties: The event's properties, over those of the enclosing `user_context`. A snapshot is taken.
+        user_id: The acting user; default: that of the enclosing `user_context`, or of OpenTelemetry baggage.
+        group_id: The user's account; same default.
+        timestamp: When it happened, for events of the past: a datetime (taken as UTC if it has no zone), seconds since
+            1970, or ISO 8601 text. Sent as it is. Default: now.
+        context: Keys for the event's `context`, over those of the enclosing `user_context`.
+
+    Example:
+        >>> from ts_autotrack import track
+        >>> track("invite_sent", {"role": "admin"}, user_id="user_123", group_id="account_456")
+    """
+    try:
+        if not isinstance(event_name, str) or not event_name.strip():
+            return _invalid(f"track({type(event_name).__name__}): the event's name must be a text that is not empty")
+        scope = _scope(user_id, group_id, context)
+        moment = None if timestamp is None else _timestamp(timestamp)
+        if timestamp is not None and moment is None:
+            return _invalid(f"track({event_name!r}, timestamp=...): not a point in time that can be read")
+        if properties is not None and not hasattr(properties, "items"):
+            return _invalid(f"track({event_name!r}): properties must be a dict, not {type(properties).__name__}")
+        site = Site("/track", event_name.strip(), _NOTHING, _where(scope))
+        record(site, snapshot(properties) if properties else None, scope, moment)
+    except Exception as error:  # noqa: BLE001 - the barrier
+        fault("track()", error)
+
+
+def identify(traits: Mapping[str, object], *, user_id: object = None) -> None:
+    """Tell ThriveStack about a user: the `/identify` endpoint. Keeps its place among the events around it.
+
+    Args:
+        traits: What is known of the user, such as `user_email`, `user_name`. A snapshot is taken.
+        user_id: The user; default: that of the enclosing `user_context`, or of OpenTelemetry baggage.
+
+    Example:
+        >>> from ts_autotrack import identify
+        >>> identify({"user_email": "JaneDoe@example.com"}, user_id="user_123")
+    """
+    try:
+        if not hasattr(traits, "items"):
+            return _invalid(f"identify({type(traits).__name__}): traits must be a dict")
+        scope = _scope(user_id, None, None)
+        record(Site("/identify", "", _NOTHING, _where(scope)), snapshot(traits), scope)
+    except Exception as error:  # noqa: BLE001 - the barrier
+        fault("identify()", error)
+
+
+def group(group_id: object, traits: Mapping[str, object] | None = None, *, group_type: str = "Account") -> None:
+    """Tell ThriveStack about an account: the `/group` endpoint. The vendor asks for it when the account is created.
+
+    Args:
+        group_id: The account's id.
+        traits: What is known of it, such as `account_name`, `plan_name`. A snapshot is taken.
+        group_type: "Account" for the billing root; "Organization", "Tenant", "Workspace" or "Team".
+
+    Example:
+        >>> from ts_autotrack import group, user_context
+        >>> with user_context("user_123"):
+        ...     group("account_456", {"account_name": "Example Inc."})
+    """
+    try:
+        wanted = as_id(group_id)
+        if wanted is None or (traits is not None and not hasattr(traits, "items")):
+            return _invalid("group(): it needs the account's id, and traits that are a dict")
+        scope = _scope(None, wanted, None)
+        site = Site("/group", "", _NOTHING, _where(scope), group_id=wanted)
+        record(site, {**snapshot(traits or _NOTHING), "group_type": group_type}, scope)
+    except Exception as error:  # noqa: BLE001 - the barrier
+        fault("group()", error)
+
+
+_NOTHING: dict[str, object] = {}
+
+
+def _scope(user_id: object, group_id: object, context: Mapping[str, object] | None) -> Scope:
+    scope = current()
+    if user_id is not None or group_id is not None or context:
+        scope = scope.resolve().derive(user_id, group_id, context or _NOTHING)
+    return scope if scope.ready else scope.resolve()
+
+
+def _where(scope: Scope) -> str:
+    """Return the application's line; it is asked for only where a message will name it."""
+    return _place(sys._getframe(2)) if scope.user_id is None else ""  # noqa: SLF001
+
+
+def _place(frame: FrameType) -> str:
+    return f"{frame.f_globals.get('__name__', '?')}, line {frame.f_lineno}"
+
+
+def _invalid(why: str) -> None:
+    buffer.invalid.add()
+    warn_once(("invalid", place := _place(sys._getframe(2))), f"{place}: {why}. Nothing is sent; counted as 'invalid'.")  # noqa: SLF001
+
+
+def _timestamp(value: datetime | float | str) -> str | None:
+    from datetime import datetime, timezone  # noqa: PLC0415 - lazy: few give one
+
+    try:
+        if isinstance(value, str):
+            value = datetime.fromisoformat(value[:-1] + "+00:00" if value.endswith(("Z", "z")) else value)
+        elif not isinstance(value, datetime):
+            value = datetime.fromtimestamp(float(value), timezone.utc)
+        if value.tzinfo is None:
+            value = value.replace(tzinfo=timezone.utc)
+        return f"{value.astimezone(timezone.utc):%Y-%m-%dT%H:%M:%S.%f}Z"
+    except (ValueError, TypeError, OverflowError, OSError):
+        return None

@@ -1,0 +1,183 @@
+"""Wires buffer, worker and exporter together. `tracker` is the only mutable global."""
+
+from __future__ import annotations
+
+import atexit
+import os
+from collections import deque
+from threading import Lock
+from typing import TYPE_CHECKING
+
+from ts_autotrack import _baggage, _config, _faults, _values
+from ts_autotrack._buffer import OFF, Buffer
+from ts_autotrack._stats import Counts, Stats
+from ts_autotrack._worker import Worker
+
+if TYPE_CHECKING:
+    from ts_autotrack._buffer import Record
+    from ts_autotrack._delivery import Transport
+    from ts_autotrack._events import Item
+
+
+class Tracker:
+    """The library's state in one process: nothing until the first event, then a buffer, a worker and an account."""
+
+    def __init__(self) -> None:
+        self.buffer = Buffer()
+        self._arguments: dict[str, object] = {}
+        self._register_exit = True
+        self.reset()
+
+    def reset(self) -> None:
+        """Start over with no events and no thread, as in a forked child: what is pending is its parent's to send."""
+        self.buffer.reset()
+        self._starting = Lock()
+        self._config: _config.Config | None = None
+        self._worker: Worker | None = None
+        self._ended: Worker | None = None
+        self._backlog: deque[Item] = deque()
+        self._counts = Counts()
+        _faults.forget()
+
+    def admit(self, record: Record) -> None:
+        """Take a record when a capture may not append by itself: the first one, a full buffer, an idle worker."""
+        try:
+            if self._worker is None and self.buffer.off_reason is None:
+                self._start()
+            buffer = self.buffer
+            if buffer.off_reason is not None:
+                buffer.skip()
+            elif len(buffer.records) >= buffer.limit:
+                buffer.refused.add()
+                _faults.warn_once("queue_full", _QUEUE_FULL.format(buffer.limit))
+            else:
+                buffer.records.append(record)
+                if self._worker is not None:
+                    buffer.open()
+                    self._worker.poke()
+        except Exception as error:  # noqa: BLE001 - the barrier
+            _faults.fault("taking an event", error)
+
+    def configure(self, **settings: object) -> None:
+        """See `ts_autotrack.configure`."""
+        arguments = {**self._arguments, **{k: v for k, v in settings.items() if v is not None}}
+        config = _config.load(arguments)
+        self._arguments = arguments
+        self._apply(config)
+        if self._worker is not None and self._worker.stopping:
+            self._ended, self._worker = self._worker, None  # after shutdown(): the next event starts another
+        elif self._worker is not None:
+            self._worker.config = config
+            self._worker.poke()
+
+    def flush(self, timeout: float) -> bool:
+        """See `ts_autotrack.flush`."""
+        if self._worker is None:
+            return not self.buffer.records
+        return self._worker.flush(timeout) or self._tell_left(f"flush({timeout:g})", "they stay queued")
+
+    def shutdown(self, timeout: float | None) -> bool:
+        """See `ts_autotrack.shutdown`."""
+        self.buffer.close(self.buffer.off_reason or "shutdown")
+        if self._worker is None:
+            return True
+        if timeout is None:
+            timeout = self._worker.config.exit_timeout
+        return self._worker.stop(timeout) or self._tell_left(f"shutdown({timeout:g})", "they are lost with the process")
+
+    def stats(self) -> Stats:
+        """See `ts_autotrack.stats`."""
+        buffer, counts = self.buffer, self._counts
+        waiting, encoded = len(buffer.records), len(self._backlog)
+        dropped = {reason: tally.read() for reason, tally in buffer.skipped.items()}
+        dropped |= {
+            "queue_full": buffer.refused.read(),
+            "suppressed": buffer.suppressed.read(),
+            "invalid": buffer.invalid.read(),
+        }
+        accepted = counts.taken + waiting + sum(dropped.values())
+        for reason, events in counts.dropped.copy().items():
+            dropped[reason] = dropped.get(reason, 0) + events
+        return Stats(
+            accepted=accepted,
+            delivered=counts.delivered,
+            pending=waiting + encoded,
+            rejected=counts.rejected,
+            dropped={reason: events for reason, events in dropped.items() if events},
+            replaced=_values.placeholders.read(),
+        )
+
+    def _start(self) -> None:
+        """Read the settings and start the worker. One caller does it; the others leave their record and go on."""
+        if not self._starting.acquire(blocking=False):
+            return
+        try:
+            config = self._config or self._apply(_config.load(self._arguments))
+            if self.buffer.off_reason is None and self._worker is None:
+                worker = Worker(self.buffer, self._backlog, self._counts, config, connect, after=self._ended)
+                self._exit_in_order()
+                self._worker = worker
+                worker.start()
+        except RuntimeError:
+            pass  # no thread any more: the interpreter is ending, and `shutdown` will do the work
+        finally:
+            self._starting.release()
+
+    def _apply(self, config: _config.Config) -> _config.Config:
+        self._config = config
+        self.buffer.limit = config.max_queue
+        _baggage.enabled = config.baggage
+        if config.debug:
+            _faults.debug()
+        if config.off_reason is None:
+            self.buffer.off_reason = None
+            self.buffer.idle()
+            return config
+        self.buffer.close(config.off_reason)
+        while self.buffer.records:  # left by another thread while this one was reading the settings
+            self.buffer.records.popleft()
+            self.buffer.skip()
+        if config.off_reason == "no_api_key":
+            _faults.warn_now("no_api_key", _NO_KEY)
+        return config
+
+    def _exit_in_order(self) -> None:
+        if self._register_exit:
+            self._register_exit = False
+            atexit.register(self.shutdown, None)
+
+    def _tell_left(self, call: str, fate: str) -> bool:
+        left = self.stats().pending
+        if left:
+            _faults.logger().warning("ts_autotrack: %s: %d events were not delivered in time; %s", call, left, fate)
+        return not left
+
+
+def connect(config: _config.Config) -> Transport:
+    """Open the transport that `config` asks for; each is loaded only if it is used."""
+    if config.exporter == "console":
+        from ts_autotrack._local import ConsoleTransport  # noqa: PLC0415
+
+        return ConsoleTransport()
+    if config.exporter == "jsonl":
+        from ts_autotrack._local import JsonLinesTransport  # noqa: PLC0415
+
+        return JsonLinesTransport(config.jsonl_path)
+    from ts_autotrack._transport import HttpTransport  # noqa: PLC0415
+
+    return HttpTransport(config)
+
+
+_NO_KEY = (
+    "no events are sent: there is no key. Set THRIVESTACK_API_KEY, or THRIVESTACK_ENDPOINT to a running "
+    "`ts-autotrack inspect`, or TS_AUTOTRACK_EXPORTER=console to see events here, or TS_AUTOTRACK_DISABLED=1 to "
+    "silence this."
+)
+_QUEUE_FULL = (
+    "{0} events wait and the queue is full (TS_AUTOTRACK_MAX_QUEUE): new events are refused and counted as 'queue_full' "
+    "until the server takes some."
+)
+
+tracker = Tracker()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=tracker.reset)

@@ -1,0 +1,76 @@
+"""The only user of httpx: one keep-alive client for the life of the worker."""
+
+from __future__ import annotations
+
+import time
+from email.utils import parsedate_to_datetime
+from typing import TYPE_CHECKING
+
+import httpx
+
+from ts_autotrack._delivery import Response
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from ts_autotrack._config import Config
+
+CONNECT_TIMEOUT = 5.0
+"""Seconds, within the request's own timeout."""
+
+
+class HttpTransport:
+    """Sends batches to ThriveStack's contract. Redirects are not followed: they would carry the key elsewhere."""
+
+    def __init__(self, config: Config) -> None:
+        headers = {"content-type": "application/json", "user-agent": _user_agent()}
+        if config.api_key:
+            headers["x-api-key"] = config.api_key
+        if config.auth_token:
+            headers["authorization"] = f"Bearer {config.auth_token}"
+        self._endpoint = config.endpoint
+        self._client = httpx.Client(headers=headers, follow_redirects=False)
+
+    def send(self, path: str, bodies: Sequence[bytes], timeout: float) -> Response:
+        """POST the items as one JSON array; a failure to get an answer is a Response with status 0."""
+        try:
+            answer = self._client.post(
+                self._endpoint + path,
+                content=b"[" + b",".join(bodies) + b"]",
+                timeout=httpx.Timeout(timeout, connect=min(timeout, CONNECT_TIMEOUT)),
+            )
+        except (httpx.HTTPError, OSError) as error:
+            return Response(0, f"{type(error).__name__}: {error}".encode())
+        return Response(
+            answer.status_code,
+            answer.content,
+            _seconds(answer.headers.get("retry-after")),
+            answer.headers.get("content-type", ""),
+        )
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._client.close()
+
+
+def _seconds(retry_after: str | None) -> float | None:
+    """Return the seconds of a `Retry-After` header, which holds seconds or a date; None if it holds neither."""
+    if not retry_after:
+        return None
+    try:
+        return max(0.0, float(retry_after))
+    except ValueError:
+        pass
+    try:
+        return max(0.0, parsedate_to_datetime(retry_after).timestamp() - time.time())
+    except (ValueError, TypeError):
+        return None
+
+
+def _user_agent() -> str:
+    from importlib.metadata import PackageNotFoundError, version  # noqa: PLC0415 - once per process, on the worker
+
+    try:
+        return f"ts_autotrack/{version('ts_autotrack')}"
+    except PackageNotFoundError:
+        return "ts_autotrack"

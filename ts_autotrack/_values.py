@@ -1,0 +1,213 @@
+"""Values that JSON lacks: what each becomes in an event.
+
+`snapshot` runs on the caller's path. It copies what could change afterwards and leaves the rest by reference. No
+`repr` of a user's object is ever taken: it may raise, query a database or print a password.
+"""
+
+from __future__ import annotations
+
+import sys
+from binascii import b2a_base64
+from collections import deque
+from collections.abc import Mapping
+from itertools import islice
+from math import isfinite
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
+
+from ts_autotrack._faults import Tally, warn_once
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+MAX_DEPTH = 32
+MAX_NODES = 10_000
+MAX_BYTES = 1_000_000
+"""Bounds on what one value may cost the caller: levels, values, bytes of a binary."""
+
+_INT_MIN, _INT_MAX = -(2**63), 2**64 - 1
+_NATIVE = frozenset({str, bool, type(None)})
+
+placeholders = Tally()
+
+
+def snapshot(values: Mapping[Any, object]) -> dict[str, object]:
+    """Copy `values` so that neither mutation nor a value JSON lacks can harm the event.
+
+    Args:
+        values: Keys to values, as the application gave them.
+
+    Returns:
+        A new dict of JSON-ready values. Strings are kept as they are; the worker mends lone surrogates.
+    """
+    copy: dict[str, object] = {}
+    for key, value in values.items():
+        if type(key) is not str:
+            return cast("dict[str, object]", to_json(values))
+        kind = type(value)
+        if kind in _NATIVE:
+            copy[key] = value
+        elif kind is int:
+            copy[key] = value if _INT_MIN <= cast("int", value) <= _INT_MAX else to_json(value)
+        else:
+            copy[key] = to_json(value)
+    return copy
+
+
+def to_json(value: object) -> Any:
+    """Return `value` in its obvious JSON form, or a marked placeholder, which is counted. Never raises."""
+    return _Copy().guarded(value, 0)
+
+
+def placeholder(what: str) -> str:
+    """Count a value that could not be sent, tell the operator once, and return what goes in its place."""
+    placeholders.add()
+    warn_once(
+        ("placeholder", what),
+        f"a value of kind {what} has no JSON form; the event carries the text '<not JSON: {what}>' instead. "
+        "Pass a string, number, list or dict.",
+    )
+    return f"<not JSON: {what}>"
+
+
+def _name(value: object) -> str:
+    kind = type(value)
+    return kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
+
+
+class _Copy:
+    """One deep copy: knows how much it has copied and which containers it is inside of."""
+
+    __slots__ = ("inside", "nodes")
+
+    def __init__(self) -> None:
+        self.nodes = 0
+        self.inside: set[int] = set()
+
+    def value(self, value: Any, depth: int) -> Any:
+        self.nodes += 1
+        for kind, form in _FORMS:
+            if isinstance(value, kind):
+                return form(self, value, depth)
+        for module, name, form in _LOADED_FORMS:
+            # A value of a class proves that its module is loaded; none needs importing to look.
+            if (loaded := sys.modules.get(module)) and isinstance(value, getattr(loaded, name, ())):
+                return form(self, value, depth)
+        return self._by_protocol(value, depth)
+
+    def _by_protocol(self, value: Any, depth: int) -> Any:
+        kind = type(value)
+        if hasattr(kind, "model_dump"):  # pydantic 2
+            return self.value(value.model_dump(mode="json"), depth)
+        for fields in ("__dataclass_fields__", "__struct_fields__"):  # dataclasses, msgspec
+            if hasattr(kind, fields):
+                return self.mapping({name: getattr(value, name) for name in getattr(kind, fields)}, depth, value)
+        if hasattr(kind, "__attrs_attrs__"):
+            return self.mapping({f.name: getattr(value, f.name) for f in kind.__attrs_attrs__}, depth, value)
+        if kind.__module__.partition(".")[0] == "numpy" and hasattr(kind, "tolist"):
+            return self.value(value.tolist(), depth) if value.size <= MAX_NODES else placeholder(_name(value))
+        return placeholder(_name(value))
+
+    def mapping(self, value: Mapping[Any, object], depth: int = 0, owner: object = None) -> dict[str, Any]:
+        copy: dict[str, Any] = {}
+        for key, item in self._enter(value.items(), value if owner is None else owner, depth):
+            text = _key(key)
+            while text in copy:  # {1: ..., "1": ...}: both are kept
+                text += "'"
+            copy[text] = self.guarded(item, depth + 1)
+        self.inside.discard(id(value if owner is None else owner))
+        if len(copy) < len(value):
+            copy["..."] = placeholder(f"more than {MAX_NODES} values")
+        return copy
+
+    def sequence(self, value: Any, depth: int) -> list[Any]:
+        copy = [self.guarded(item, depth + 1) for item in self._enter(value, value, depth)]
+        self.inside.discard(id(value))
+        if len(copy) < len(value):
+            copy.append(placeholder(f"more than {MAX_NODES} values"))
+        return copy
+
+    def _enter(self, items: Iterable[Any], owner: object, depth: int) -> Iterable[Any]:
+        if id(owner) in self.inside:
+            raise _UnsendableError("cycle")
+        if depth >= MAX_DEPTH:
+            raise _UnsendableError(f"nested deeper than {MAX_DEPTH}")
+        self.inside.add(id(owner))
+        return islice(items, max(0, MAX_NODES - self.nodes))
+
+    def guarded(self, value: Any, depth: int) -> Any:
+        """One bad value inside a container costs that value, not the container."""
+        try:
+            return self.value(value, depth)
+        except _UnsendableError as error:
+            return placeholder(str(error))
+        except Exception as error:  # noqa: BLE001 - a user's property, iterator or model may raise anything
+            return placeholder(f"{_name(value)}: {type(error).__name__}")
+
+
+class _UnsendableError(Exception):
+    """Why a container cannot be entered."""
+
+
+def _text(_: _Copy, value: str, __: int) -> str:
+    plain = str.__str__(value)
+    try:
+        plain.encode()
+    except UnicodeEncodeError:
+        placeholders.add()
+        return plain.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    return plain
+
+
+def _integer(_: _Copy, value: int, __: int) -> int | str:
+    plain = int(value)
+    if _INT_MIN <= plain <= _INT_MAX:
+        return plain
+    # Beyond 64 bit most JSON parsers lose digits or refuse the whole request; text keeps them.
+    return str(plain) if plain.bit_length() <= 4096 else placeholder("int of more than 4096 bits")  # noqa: PLR2004
+
+
+def _float(_: _Copy, value: float, __: int) -> float | str:
+    return float(value) if isfinite(value) else placeholder(f"float {float(value)}")
+
+
+def _binary(_: _Copy, value: bytes | bytearray, __: int) -> str:
+    if len(value) > MAX_BYTES:
+        return placeholder(f"binary of more than {MAX_BYTES} bytes")
+    return b2a_base64(value, newline=False).decode("ascii")
+
+
+def _decimal(_: _Copy, value: Any, __: int) -> Any:
+    if not value.is_finite():
+        return placeholder(f"Decimal {value}")
+    # A number, because the vendor's `revenue` and `value` are numbers; the encoder writes its exact digits.
+    return value if abs(value.adjusted()) <= 300 else str(value)  # noqa: PLR2004 - the range of a double
+
+
+def _key(key: object) -> str:
+    if key is None or isinstance(key, (bool, float)):
+        return {None: "null", True: "true", False: "false"}.get(cast("Any", key)) or str(key)
+    plain = to_json(key)
+    return plain if isinstance(plain, str) else str(plain)
+
+
+_Form: TypeAlias = "Callable[[_Copy, Any, int], Any]"
+
+_FORMS: tuple[tuple[type | tuple[type, ...], _Form], ...] = (
+    ((bool, type(None)), lambda _, value, __: value),
+    (str, _text),
+    (int, _integer),
+    (float, _float),
+    (Mapping, lambda copy, value, depth: copy.mapping(value, depth)),
+    ((list, tuple, set, frozenset, deque), lambda copy, value, depth: copy.sequence(value, depth)),
+    ((bytes, bytearray), _binary),
+)
+_LOADED_FORMS: tuple[tuple[str, str, _Form], ...] = (
+    ("enum", "Enum", lambda copy, value, depth: copy.value(value.value, depth)),
+    ("datetime", "timedelta", lambda _, value, __: value.total_seconds()),
+    ("datetime", "datetime", lambda _, value, __: value.isoformat()),
+    ("datetime", "date", lambda _, value, __: value.isoformat()),
+    ("datetime", "time", lambda _, value, __: value.isoformat()),
+    ("uuid", "UUID", lambda _, value, __: str(value)),
+    ("decimal", "Decimal", _decimal),
+    ("pathlib", "PurePath", lambda copy, value, depth: _text(copy, str(value), depth)),
+)

@@ -1,0 +1,213 @@
+"""The thread: takes records from the buffer, has them encoded and exported, and ends in time."""
+
+from __future__ import annotations
+
+import _thread
+import threading
+import time
+from collections import deque
+from contextlib import suppress
+from typing import TYPE_CHECKING, Protocol
+
+from ts_autotrack import _faults
+from ts_autotrack._buffer import BATCH_ITEMS
+
+if TYPE_CHECKING:
+    from ts_autotrack._buffer import Buffer
+    from ts_autotrack._config import Config
+    from ts_autotrack._delivery import Exporter, Transport
+    from ts_autotrack._events import Encoder, Item
+    from ts_autotrack._stats import Counts
+
+EAGER_SECONDS, EAGER_INTERVAL = 2.0, 0.05
+"""A process's first two seconds flush every 50 ms: a developer who is watching sees the first events at once."""
+IDLE_POLL = 1.0
+"""Seconds. An idle worker is woken by the next event; it looks by itself for one whose capture was preempted between
+reading `room` and appending."""
+MOST_ENCODED = 2 * BATCH_ITEMS
+"""Items that wait encoded; while the server is away the rest waits as records, which are smaller."""
+
+
+class TransportFactory(Protocol):
+    """Opens the transport that a configuration asks for."""
+
+    def __call__(self, config: Config) -> Transport:
+        """Return a transport."""
+
+
+class Worker:
+    """One per process. `poke`, `flush` and `stop` are called from outside; all else runs on its own thread."""
+
+    def __init__(  # noqa: PLR0913 - what it works on and with
+        self,
+        buffer: Buffer,
+        backlog: deque[Item],
+        counts: Counts,
+        config: Config,
+        connect: TransportFactory,
+        *,
+        after: Worker | None = None,
+    ) -> None:
+        self.config = config
+        self._after = after
+        self._buffer = buffer
+        self._backlog = backlog
+        self._counts = counts
+        self._connect = connect
+        self._transport: tuple[Config, Transport] | None = None
+        self._wake = _thread.allocate_lock()
+        self._wake.acquire()
+        self._born = time.monotonic()
+        self._tickets: deque[_Ticket] = deque()
+        self._stop_at: float | None = None
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="ts_autotrack", daemon=True)
+
+    def start(self) -> None:
+        """Start the thread.
+
+        Raises:
+            RuntimeError: If no thread can be started any more (interpreter shutdown, limits).
+        """
+        self._thread.start()
+
+    def poke(self) -> None:
+        """Have the worker look now. Waits for no lock, so it is safe in signal handlers and finalizers."""
+        with suppress(RuntimeError):  # it has just been poked
+            self._wake.release()
+
+    def flush(self, timeout: float) -> bool:
+        """Wait until all that was accepted before is settled; return False if `timeout` seconds were too short."""
+        ticket = _Ticket()
+        self._tickets.append(ticket)
+        self.poke()
+        if self._ended.is_set():
+            return not self._left()
+        return ticket.done.wait(timeout) and ticket.settled
+
+    def stop(self, timeout: float) -> bool:
+        """Export what is left for at most `timeout` seconds, then end the thread; return whether all was settled."""
+        self._stop_at = time.monotonic() + timeout
+        self.poke()
+        if self._thread.ident is None:
+            self._run()  # no thread could be started: the caller does the work
+        self._ended.wait(timeout)
+        return not self._left()
+
+    @property
+    def stopping(self) -> bool:
+        """Whether `stop` was called."""
+        return self._stop_at is not None
+
+    def _left(self) -> int:
+        return len(self._buffer.records) + len(self._backlog)
+
+    def _run(self) -> None:
+        from ts_autotrack._delivery import Exporter  # noqa: PLC0415 - loaded here, off the caller's path
+        from ts_autotrack._events import Encoder  # noqa: PLC0415
+
+        if self._after is not None:  # a worker that was told to stop may still hold a batch
+            self._after._ended.wait()  # noqa: SLF001
+            self._after = None
+        encoder, exporter = Encoder(self._counts), Exporter(self._backlog, self._counts)
+        try:
+            while not self._finished():
+                try:
+                    self._work(encoder, exporter)
+                except Exception as error:  # noqa: BLE001 - the thread outlives every fault but its own end
+                    exporter.not_before = time.monotonic() + IDLE_POLL
+                    _faults.fault("delivering events", error)
+                _faults.report()
+                if not self._finished():
+                    self._rest(exporter)
+        finally:
+            self._end()
+
+    def _finished(self) -> bool:
+        return self._stop_at is not None and (not self._left() or time.monotonic() >= self._stop_at)
+
+    def _work(self, encoder: Encoder, exporter: Exporter) -> None:
+        """Encode and export until the buffer is empty, or what is left is neither due nor a full batch."""
+        transport = self._current_transport()
+        self._admit_tickets(exporter)
+        while True:
+            for record in self._buffer.take(MOST_ENCODED - len(self._backlog)):
+                self._counts.taken += 1
+                if item := encoder.item(record, self._counts.taken):
+                    self._backlog.append(item)
+            exporter.export(transport, self.config.request_timeout)
+            self._settle_tickets()
+            waiting = len(self._buffer.records)
+            if not waiting or exporter.waiting or self._finished():
+                return
+            if waiting < BATCH_ITEMS and not self._tickets and self._stop_at is None:
+                return
+
+    def _current_transport(self) -> Transport:
+        if self._transport is None or self._transport[0] is not self.config:
+            if self._transport is not None:
+                self._transport[1].close()
+            self._transport = (self.config, self._connect(self.config))
+        return self._transport[1]
+
+    def _rest(self, exporter: Exporter) -> None:
+        """Sleep until a flush interval is over or the next attempt is due; with nothing to do, until the next event."""
+        now = time.monotonic()
+        interval = self.config.flush_interval
+        if now - self._born < EAGER_SECONDS:
+            interval = min(interval, EAGER_INTERVAL)
+        if exporter.waiting:
+            interval = exporter.not_before - now
+        if self._stop_at is not None:
+            interval = min(interval, self._stop_at - now)
+        self._buffer.open()
+        self._sleep(interval)
+        while not (self._left() or self._tickets or self._stop_at is not None):
+            self._buffer.idle()
+            if not self._left():
+                self._sleep(IDLE_POLL)
+        self._buffer.open()
+
+    def _sleep(self, seconds: float) -> None:
+        self._wake.acquire(timeout=max(0.0, seconds))
+
+    def _admit_tickets(self, exporter: Exporter) -> None:
+        exporter.deadline = self._stop_at
+        if self._stop_at is not None:
+            exporter.hurry()
+        for ticket in list(self._tickets):
+            if ticket.last is None:
+                ticket.last = self._counts.taken + len(self._buffer.records)
+                exporter.hurry()
+
+    def _settle_tickets(self) -> None:
+        """Tell every flush whose events are all settled."""
+        settled = self._backlog[0].sequence - 1 if self._backlog else self._counts.taken
+        while self._tickets and (last := self._tickets[0].last) is not None and last <= settled:
+            ticket = self._tickets.popleft()
+            ticket.settled = True
+            ticket.done.set()
+
+    def _end(self) -> None:
+        self._ended.set()
+        while self._tickets:
+            self._tickets.popleft().done.set()
+        if self._transport is not None:
+            self._transport[1].close()
+        _faults.report()
+
+
+class _Ticket:
+    """Somebody waits in `flush`.
+
+    Attributes:
+        last: The number of the last record that the flush is about; None until the worker has seen the ticket.
+        settled: Whether everything up to there has been delivered, rejected or dropped.
+    """
+
+    __slots__ = ("done", "last", "settled")
+
+    def __init__(self) -> None:
+        self.last: int | None = None
+        self.settled = False
+        self.done = threading.Event()

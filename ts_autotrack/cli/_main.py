@@ -1,0 +1,72 @@
+"""Parses the command line and runs one command."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from importlib.metadata import version
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+DEFAULT_PORT = 8787
+MAX_PORT = 65_535
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run `ts-autotrack` and return its exit status.
+
+    Args:
+        arguments: What follows the command's name; default: `sys.argv[1:]`.
+    """
+    options = _parser().parse_args(arguments)
+    status: int = options.run(options)
+    return status
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="ts-autotrack", description="Product-usage events for ThriveStack.")
+    parser.add_argument("--version", action="version", version=f"ts-autotrack {version('ts_autotrack')}")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    inspect = commands.add_parser(
+        "inspect",
+        help="serve ThriveStack's contract on this machine and show what arrives",
+        description="Serves /track, /identify and /group on 127.0.0.1, strict to ThriveStack's contract; prints each "
+        "event as it arrives and answers GET /events. Point an app at it with THRIVESTACK_ENDPOINT.",
+    )
+    inspect.add_argument("--port", type=_port, default=DEFAULT_PORT, help="default: %(default)s; 0 takes a free one")
+    inspect.add_argument("--db", default=":memory:", metavar="PATH", help="SQLite file to keep events in (default: none)")
+    inspect.add_argument("--quiet", action="store_true", help="do not print each event")
+    inspect.set_defaults(run=_inspect)
+    return parser
+
+
+def _port(text: str) -> int:
+    port = int(text)
+    if not 0 <= port <= MAX_PORT:
+        raise ValueError
+    return port
+
+
+def _inspect(options: argparse.Namespace) -> int:
+    try:
+        from ts_autotrack.inspector._serve import serve  # noqa: PLC0415 - needs the extra
+    except ModuleNotFoundError as error:
+        return _complain(f"{error.name} is missing: pip install 'ts_autotrack[inspector]'")
+    import sqlite3  # noqa: PLC0415 - only this command needs it
+
+    try:
+        serve(options.port, options.db, quiet=options.quiet)
+    except OSError as error:
+        return _complain(f"cannot listen on port {options.port}: {error.strerror}")
+    except sqlite3.Error as error:
+        return _complain(f"cannot keep events in {options.db}: {error}")
+    except KeyboardInterrupt:  # how one ends it
+        pass
+    return 0
+
+
+def _complain(why: str) -> int:
+    print(f"ts-autotrack inspect: {why}", file=sys.stderr)
+    return 1

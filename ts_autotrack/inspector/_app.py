@@ -1,0 +1,91 @@
+"""The inspector's web application."""
+
+from __future__ import annotations
+
+import uuid
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+from starlette.applications import Starlette
+from starlette.responses import JSONResponse
+from starlette.routing import Mount, Route
+
+from ts_autotrack._local import line
+from ts_autotrack.inspector._contract import (
+    BAD_REQUEST,
+    ENDPOINTS,
+    ContractError,
+    check_credentials,
+    parse,
+    warnings,
+)
+from ts_autotrack.inspector._store import FILTERS, Store
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+
+    from starlette.requests import Request
+
+MOST_EVENTS = 10_000
+"""Events in one answer to GET /events, unless `limit` asks for fewer."""
+
+
+def application(database: str, show: Callable[[str], None]) -> Starlette:
+    """Return the application.
+
+    Args:
+        database: Path of the SQLite file, or ":memory:".
+        show: Called with a line for each event that arrives.
+    """
+    inspector = _Inspector(database, show)
+    routes = [Route(path, inspector.ingest, methods=["POST"]) for path in ENDPOINTS]
+    routes.append(Route("/events", inspector.events))
+    # ThriveStack's base URL ends in /api; without it works, too.
+    return Starlette(routes=[Mount("/api", routes=routes), *routes], lifespan=inspector.lifespan)
+
+
+class _Inspector:
+    def __init__(self, database: str, show: Callable[[str], None]) -> None:
+        self._store = Store(database)
+        self._show = show
+
+    @asynccontextmanager
+    async def lifespan(self, _: Starlette) -> AsyncIterator[None]:
+        yield
+        self._store.close()
+
+    async def ingest(self, request: Request) -> JSONResponse:
+        path = "/" + request.url.path.rpartition("/")[2]
+        try:
+            check_credentials(request.headers)
+            items = parse(path, request.headers.get("content-type", ""), await request.body())
+        except ContractError as error:
+            self._show(f"{path} refused with {error.status}: {error}")
+            answer = {"success": False, "message": str(error), "item": error.item, "field": error.field}
+            return JSONResponse(answer, error.status)
+        self._store.add(path, items)
+        for item in items:
+            self._show(line(path, item))
+        answer = {
+            "success": True,
+            "response_id": str(uuid.uuid4()),
+            "message": "Event tracked successfully",
+            "warnings": warnings(path, items),
+        }
+        return JSONResponse(answer)
+
+    async def events(self, request: Request) -> JSONResponse:
+        query = request.query_params
+        if unknown := set(query) - {*FILTERS, "after", "limit"}:
+            known = ", ".join((*FILTERS, "after", "limit"))
+            return _bad_query(f"unknown parameter {min(unknown)!r}; known are {known}")
+        try:
+            after, limit = int(query.get("after", 0)), int(query.get("limit", MOST_EVENTS))
+        except ValueError:
+            return _bad_query("after and limit are whole numbers")
+        found = self._store.find(dict(query), after, max(0, min(limit, MOST_EVENTS)))
+        return JSONResponse({"events": found})
+
+
+def _bad_query(message: str) -> JSONResponse:
+    return JSONResponse({"success": False, "message": message}, BAD_REQUEST)

@@ -1,0 +1,142 @@
+"""ThriveStack's ingestion contract, strictly: what is wrong with a request is said by item and field."""
+
+from __future__ import annotations
+
+import json
+import re
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+MAX_ITEMS = 1_000
+MAX_BODY = 2_000_000
+
+BAD_REQUEST, UNAUTHORIZED = 400, 401
+
+_TIMESTAMP = re.compile(r"\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}\.\d{6}Z")
+
+
+class Endpoint(NamedTuple):
+    """The fields of an endpoint's items: required texts, optional objects."""
+
+    texts: tuple[str, ...]
+    objects: tuple[str, ...]
+
+
+ENDPOINTS = {
+    "/track": Endpoint(("event_name", "user_id", "timestamp"), ("properties", "context")),
+    "/identify": Endpoint(("user_id", "timestamp"), ("traits", "context")),
+    "/group": Endpoint(("group_id", "user_id", "timestamp"), ("traits", "context")),
+}
+
+
+class ContractError(Exception):
+    """A request that ThriveStack would refuse.
+
+    Attributes:
+        status: The HTTP status of the answer.
+        item: Index of the item at fault; None if it is the request as a whole.
+        field: The field at fault, dotted; None if it is the item as a whole.
+    """
+
+    def __init__(self, status: int, message: str, item: int | None = None, field: str | None = None) -> None:
+        place = "" if item is None else f"item {item}: " + (f"field '{field}': " if field else "")
+        super().__init__(place + message)
+        self.status = status
+        self.item = item
+        self.field = field
+
+
+def check_credentials(headers: Mapping[str, str]) -> None:
+    """Raise ContractError unless one of the two documented headers carries something."""
+    scheme, _, token = headers.get("authorization", "").partition(" ")
+    if not (headers.get("x-api-key", "").strip() or (scheme.lower() == "bearer" and token.strip())):
+        raise ContractError(UNAUTHORIZED, "no credentials: send `x-api-key: KEY` or `Authorization: Bearer TOKEN`")
+
+
+def parse(path: str, content_type: str, body: bytes) -> list[dict[str, Any]]:
+    """Return the items of a request.
+
+    Args:
+        path: The endpoint: "/track", "/identify" or "/group".
+        content_type: The request's header.
+        body: The request's body.
+
+    Raises:
+        ContractError: At the first thing that the contract forbids.
+    """
+    if content_type.partition(";")[0].strip().lower() != "application/json":
+        raise ContractError(BAD_REQUEST, f"content-type must be application/json, not {content_type or 'missing'!r}")
+    if len(body) > MAX_BODY:
+        raise ContractError(BAD_REQUEST, f"the body has {len(body)} bytes; at most {MAX_BODY} are allowed")
+    try:
+        items = json.loads(body.decode(), parse_constant=_no_constant)
+    except (ValueError, RecursionError) as error:
+        raise ContractError(BAD_REQUEST, f"the body is not JSON: {error}") from None
+    if not isinstance(items, list):
+        raise ContractError(BAD_REQUEST, "the body must be a JSON array, even for one item")
+    if len(items) > MAX_ITEMS:
+        raise ContractError(BAD_REQUEST, f"the array has {len(items)} items; at most {MAX_ITEMS} are allowed")
+    for index, item in enumerate(items):
+        _check_item(path, index, item)
+    return items
+
+
+def warnings(path: str, items: list[dict[str, Any]]) -> list[str]:
+    """Return what ThriveStack would accept, but not put to full use."""
+    endpoint = ENDPOINTS[path]
+    found: dict[str, None] = {}
+    for item in items:
+        for field in item.keys() - {*endpoint.texts, *endpoint.objects}:
+            found[f"Field '{field}' is unknown and is ignored"] = None
+        if path == "/track" and item["event_name"] != "signed_up" and not item.get("context", {}).get("group_id"):
+            found["Field 'context.group_id' is missing and may affect account-level reports"] = None
+    return list(found)
+
+
+def _check_item(path: str, index: int, item: Any) -> None:
+    if not isinstance(item, dict):
+        raise ContractError(BAD_REQUEST, f"must be an object, not {_kind(item)}", index)
+    endpoint = ENDPOINTS[path]
+    for field in endpoint.texts:
+        if field not in item:
+            raise ContractError(BAD_REQUEST, "is required", index, field)
+        if not isinstance(item[field], str) or not item[field]:
+            raise ContractError(BAD_REQUEST, f"must be a text that is not empty, not {_kind(item[field])}", index, field)
+    for field in endpoint.objects:
+        if not isinstance(item.get(field, {}), dict):
+            raise ContractError(BAD_REQUEST, f"must be an object, not {_kind(item[field])}", index, field)
+    _check_timestamp(index, item["timestamp"])
+    if path == "/group":
+        if not item.get("traits", {}).get("group_type"):
+            raise ContractError(BAD_REQUEST, "is required", index, "traits.group_type")
+        if item.get("context", {}).get("group_id", item["group_id"]) != item["group_id"]:
+            raise ContractError(BAD_REQUEST, "must equal the item's group_id", index, "context.group_id")
+    try:
+        json.dumps(item, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        raise ContractError(BAD_REQUEST, "holds a lone surrogate, which is no text", index) from None
+
+
+def _check_timestamp(index: int, text: str) -> None:
+    try:
+        if not _TIMESTAMP.fullmatch(text):
+            raise ValueError
+        datetime.fromisoformat(text[:-1])
+    except ValueError:
+        message = f"{text!r} is not of the form 2024-10-20T15:51:36.514000Z"
+        raise ContractError(BAD_REQUEST, message, index, "timestamp") from None
+
+
+def _no_constant(name: str) -> NoReturn:
+    message = f"{name} is no JSON value"
+    raise ValueError(message)
+
+
+def _kind(value: object) -> str:
+    if value == "":
+        return "an empty text"
+    names = {dict: "an object", list: "an array", str: "a text", bool: "a truth value", type(None): "null"}
+    return names.get(type(value), "a number")

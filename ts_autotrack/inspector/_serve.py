@@ -1,0 +1,39 @@
+"""Runs the inspector on this machine's loopback address."""
+
+from __future__ import annotations
+
+import socket
+
+import uvicorn
+
+from ts_autotrack.inspector._app import application
+
+HOST = "127.0.0.1"
+
+
+def serve(port: int, database: str, *, quiet: bool) -> None:
+    """Serve until interrupted.
+
+    Args:
+        port: TCP port; 0 takes a free one.
+        database: Path of the SQLite file to keep events in, or ":memory:".
+        quiet: Whether to print only the first lines, not each event.
+
+    Raises:
+        OSError: If the port is taken.
+    """
+    with socket.create_server((HOST, port)) as listener:
+        url = f"http://{HOST}:{listener.getsockname()[1]}"
+        print(f"ts-autotrack inspector on {url} (events: {url}/events, database: {database})")
+        print(f"export THRIVESTACK_ENDPOINT={url}/api", flush=True)
+        app = application(database, _ignore if quiet else _show)
+        config = uvicorn.Config(app, log_level="warning", access_log=False, timeout_graceful_shutdown=2)
+        uvicorn.Server(config).run(sockets=[listener])
+
+
+def _show(text: str) -> None:
+    print(text, flush=True)
+
+
+def _ignore(_: str) -> None:
+    pass
