@@ -7,8 +7,8 @@ read, values have a length cap, and an event that took an id from it says so in 
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING
 
+TYPE_CHECKING = False  # typing costs as much to import as all of this library
 if TYPE_CHECKING:
     from collections.abc import Mapping
 

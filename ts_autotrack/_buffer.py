@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 from collections import deque
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 from ts_autotrack._faults import Tally
 
+TYPE_CHECKING = False  # typing costs as much to import as all of this library
 if TYPE_CHECKING:
+    from typing import Any, TypeAlias
+
     from ts_autotrack._scope import Scope
+
+    # A tuple, because it is built per call: site, scope, nanoseconds since 1970 (or a timestamp given by the
+    # application, as text), and the event's own properties or traits.
+    Record: TypeAlias = tuple["Site", Scope, int | str, dict[str, Any] | None]
 
 BATCH_ITEMS = 1_000
 """Items per request at the most: the vendor's limit. So many waiting records wake the worker before its time."""
@@ -16,7 +22,7 @@ BATCH_ITEMS = 1_000
 OFF, IDLE = 0, -1
 
 
-class Site(NamedTuple):
+class Site:
     """Where events come from: what all events of one decorated function, or of one event name, have in common.
 
     Attributes:
@@ -28,17 +34,23 @@ class Site(NamedTuple):
         group_id: Overrides the scope's group.
     """
 
-    path: str
-    event_name: str
-    properties: dict[str, object]
-    where: str
-    user_id: str | None = None
-    group_id: str | None = None
+    __slots__ = ("event_name", "group_id", "path", "properties", "user_id", "where")
 
-
-# A tuple, because it is built per call: site, scope, nanoseconds since 1970 (or a timestamp given by the
-# application, as text), and the event's own properties or traits.
-Record: TypeAlias = "tuple[Site, Scope, int | str, dict[str, Any] | None]"
+    def __init__(  # noqa: PLR0913 - a value object
+        self,
+        path: str,
+        event_name: str,
+        properties: dict[str, object],
+        where: str,
+        user_id: str | None = None,
+        group_id: str | None = None,
+    ) -> None:
+        self.path = path
+        self.event_name = event_name
+        self.properties = properties
+        self.where = where
+        self.user_id = user_id
+        self.group_id = group_id
 
 
 class Buffer:

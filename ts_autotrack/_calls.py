@@ -7,14 +7,15 @@ traceback and lets go of the arguments before it suspends, so that decorating ch
 from __future__ import annotations
 
 from time import time_ns
-from typing import TYPE_CHECKING, Any
 
 from ts_autotrack._capture import additions, buffer, call_codes, finish
 from ts_autotrack._functions import drop_frame
 from ts_autotrack._scope import current
 
+TYPE_CHECKING = False  # typing costs as much to import as all of this library
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Generator
+    from typing import Any
 
     from ts_autotrack._capture import Rule
     from ts_autotrack._functions import Kind
@@ -26,7 +27,7 @@ _append = buffer.records.append
 def wrap(rule: Rule, function: Callable[..., Any], kind: Kind) -> Callable[..., Any]:
     """Return a closure of the given kind around `function` that leaves an event as `rule` says."""
     call = _WRAPPERS[kind](rule, function)
-    call_codes.add(call.__code__)  # type: ignore[attr-defined]
+    call_codes.add(call.__code__)
     return call
 
 

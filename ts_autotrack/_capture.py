@@ -5,57 +5,60 @@ from __future__ import annotations
 import sys
 from contextvars import ContextVar
 from time import time_ns
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 from ts_autotrack._buffer import OFF
 from ts_autotrack._faults import fault, warn_once
 from ts_autotrack._scope import current
 from ts_autotrack._tracker import tracker
 from ts_autotrack._values import snapshot
-from ts_autotrack.typing import FinishedCall
 
+TYPE_CHECKING = False  # typing costs as much to import as all of this library
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from types import CodeType, FrameType
+    from typing import Any, TypeAlias
 
     from ts_autotrack._buffer import Site
     from ts_autotrack._scope import Scope
+    from ts_autotrack.typing import FinishedCall
 
-Extras: TypeAlias = "dict[str, Any] | None"
+    Extras: TypeAlias = dict[str, Any] | None
+    Argument: TypeAlias = tuple[str, int, tuple[object, ...]]
 
 buffer = tracker.buffer
 
 
-class Argument(NamedTuple):
-    """An argument to copy into the properties.
-
-    Attributes:
-        name: Its name, which is also the property's.
-        position: Its index among the positional arguments, or -1 if it has none.
-        default: A list with its default; empty if it has none.
-    """
-
-    name: str
-    position: int
-    default: tuple[object, ...]
-
-
-class Rule(NamedTuple):
+class Rule:
     """What a tracked call is to leave behind; made once, at decoration.
 
     Attributes:
         site: What all its events have in common.
-        arguments: The arguments to copy.
+        arguments: The arguments to copy: name, index among the positional ones or -1, and a tuple with the default,
+            empty if there is none.
         on: Which outcomes make an event.
         describe: Makes properties of the finished call.
         plain: Whether a successful call needs nothing but the site, so that the wrapper appends by itself.
     """
 
-    site: Site
-    arguments: tuple[Argument, ...]
-    on: str
-    describe: Callable[[FinishedCall], Mapping[str, object]] | None
-    plain: bool
+    __slots__ = ("arguments", "describe", "on", "plain", "site")
+
+    def __init__(
+        self,
+        site: Site,
+        arguments: tuple[Argument, ...],
+        on: str,
+        describe: Callable[[FinishedCall], Mapping[str, object]] | None,
+    ) -> None:
+        self.site = site
+        self.arguments = arguments
+        self.on = on
+        self.describe = describe
+        self.plain = on == "success" and describe is None
+
+    def bound(self) -> Rule:
+        """Return the rule for the same callable with its first argument bound."""
+        shifted = tuple((name, position - 1, default) for name, position, default in self.arguments)
+        return Rule(self.site, shifted, self.on, self.describe)
 
     def capture(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Extras:
         """Return a snapshot of the arguments to copy, as they are before the call. Never raises."""
@@ -90,18 +93,29 @@ def finish(
             if rule.on == "always":
                 extras = {**(extras or {}), "outcome": "success" if error is None else "error"}
             if rule.describe is not None and call is not None:
-                extras = {**(extras or {}), **_described(rule, FinishedCall(*call, result, error))}
+                extras = {**(extras or {}), **_described(rule, rule.describe, call, result, error)}
             record(rule.site, {**(extras or {}), **added} if added else extras)
     except Exception as ours:  # noqa: BLE001 - the barrier
         fault(f"recording a call of {rule.site.where}", ours)
 
 
-def _described(rule: Rule, call: FinishedCall) -> dict[str, object]:
+def _described(
+    rule: Rule,
+    describe: Callable[[FinishedCall], Mapping[str, object]],
+    call: tuple[tuple[Any, ...], dict[str, Any]],
+    result: object,
+    error: BaseException | None,
+) -> dict[str, object]:
+    from ts_autotrack.typing import FinishedCall  # noqa: PLC0415 - lazy: typing is as heavy as all of us
+
     try:
-        assert rule.describe is not None  # noqa: S101 - for the type checker
-        return snapshot(rule.describe(call))
-    except Exception as error:  # noqa: BLE001 - the user's callable
-        fault(f"the properties= callable of {rule.site.where}", error)
+        return snapshot(describe(FinishedCall(*call, result, error)))
+    except Exception as fault_of_theirs:  # noqa: BLE001 - the user's callable
+        warn_once(
+            ("describe", rule.site.where),
+            f"the properties= callable of {rule.site.where} raised {type(fault_of_theirs).__name__}; its events are "
+            "sent without what it returns",
+        )
         return {}
 
 

@@ -158,7 +158,7 @@ def _parse_project(path: str, text: bytes) -> Mapping[str, object]:
     for name in sorted(set(table) - set(SETTINGS)):
         warn_now(("setting", path, name), f"{path}: [tool.ts_autotrack] has no setting {name!r}")
     for name in [name for name in table if name in SETTINGS and SETTINGS[name].secret]:
-        warn_now(("setting", path, name), f"{path}: {name} belongs in the environment, not in a file under version control")
+        warn_now(("setting", path, name), f"{path}: {name} belongs in the environment, not in a file that is shared")
     return table
 
 
@@ -201,13 +201,10 @@ def _path(value: object) -> str:
     return os.fspath(value) if isinstance(value, os.PathLike) else str(value)
 
 
-def _seconds(value: object) -> float:
-    if isinstance(value, bool) or not isinstance(value, (int, float, str)):
-        message = "expected a number of seconds"
-        raise ValueError(message)
+def _seconds(value: Any) -> float:
     try:
-        seconds = float(value)
-    except ValueError:
+        seconds = -1.0 if isinstance(value, bool) else float(value)
+    except (ValueError, TypeError):
         seconds = -1.0
     if not 0 <= seconds <= 86_400:  # noqa: PLR2004 - a day; also refuses nan
         message = "expected a number of seconds from 0 to 86400"

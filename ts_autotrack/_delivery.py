@@ -53,9 +53,11 @@ class Transport(Protocol):
 
     def send(self, path: str, bodies: Sequence[bytes], timeout: float) -> Response:
         """Send one array of encoded items to an endpoint such as "/track"."""
+        ...
 
     def close(self) -> None:
         """Release connections and files."""
+        ...
 
 
 def verdict(response: Response) -> Verdict:
@@ -117,7 +119,8 @@ class Exporter:
     def _batch(self) -> list[Item]:
         """Return the longest run at the head that goes to one endpoint and fits into one request."""
         most = max(1, self._suspects // 2) if self._suspects else BATCH_ITEMS
-        path, size, batch = self.backlog[0].path, 1, []
+        path, size = self.backlog[0].path, 1
+        batch: list[Item] = []
         for item in islice(self.backlog, most):
             size += len(item.body) + 1  # and the comma before it, or the closing bracket
             if item.path != path or (batch and size > MAX_BODY):

@@ -6,7 +6,7 @@ import os
 import time
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import msgspec
+import orjson
 
 from ts_autotrack._faults import fault, warn_once
 from ts_autotrack._values import to_json
@@ -36,7 +36,6 @@ class Encoder:
 
     def __init__(self, counts: Counts) -> None:
         self._counts = counts
-        self._encode = msgspec.json.Encoder(decimal_format="number").encode
         self._ids = f"{os.urandom(8).hex()}-"
         self._clock = Timestamps()
 
@@ -51,13 +50,16 @@ class Encoder:
         try:
             user_id = site.user_id or record[1].user_id
             if user_id is None:
-                return self._drop("unattributed", site, _UNATTRIBUTED)
+                self._drop("unattributed", site, _UNATTRIBUTED)
+                return None
             body = self._body(record, user_id, sequence)
         except Exception as error:  # noqa: BLE001 - one event's fault is that event's loss
             fault(f"encoding an event of {site.where}", error)
-            return self._drop("fault", site, "could not be encoded; please report this")
+            self._drop("fault", site, "could not be encoded; please report this")
+            return None
         if len(body) > MAX_BODY - 2:  # the array's brackets
-            return self._drop("too_large", site, f"has {len(body)} bytes, and a request may have {MAX_BODY}")
+            self._drop("too_large", site, f"has {len(body)} bytes, and a request may have {MAX_BODY}")
+            return None
         return Item(site.path, body, sequence)
 
     def _body(self, record: Record, user_id: str, sequence: int) -> bytes:
@@ -71,13 +73,18 @@ class Encoder:
         item["timestamp"] = timestamp
         item["context"] = context
         try:
-            return self._encode(item)
-        except (UnicodeEncodeError, TypeError, ValueError):
-            return self._encode(to_json(item))  # lone surrogates, which the caller's snapshot does not look for
+            return orjson.dumps(item, _decimal)
+        except TypeError:
+            return orjson.dumps(to_json(item), _decimal)  # lone surrogates, which the caller's snapshot leaves
 
     def _drop(self, reason: str, site: Site, why: str) -> None:
         self._counts.drop(reason)
         warn_once((reason, site.where), f"dropped {_title(site)} ({site.where}): it {why}. Counted as '{reason}'.")
+
+
+def _decimal(value: object) -> orjson.Fragment:
+    """Write a Decimal, the only value of its kind that a snapshot leaves, as a number with its exact digits."""
+    return orjson.Fragment(str(value))
 
 
 _UNATTRIBUTED = (

@@ -8,8 +8,8 @@ from __future__ import annotations
 import time
 from collections import deque
 from itertools import count
-from typing import TYPE_CHECKING
 
+TYPE_CHECKING = False  # typing costs as much to import as all of this library
 if TYPE_CHECKING:
     import logging
     from collections.abc import Callable, Hashable

@@ -3,25 +3,36 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, Any, TypeVar, cast, get_args, overload
 
 from ts_autotrack import _calls
 from ts_autotrack._buffer import Site
-from ts_autotrack._capture import Argument, Rule, Use, innermost_call, open_use
+from ts_autotrack._capture import Rule, Use, innermost_call, open_use
 from ts_autotrack._functions import decorate, name_of
 from ts_autotrack._scope import as_id
 from ts_autotrack._values import snapshot
-from ts_autotrack.typing import FeatureType, Interface, Outcome
 
+TYPE_CHECKING = False  # typing costs as much to import as all of this library
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from types import TracebackType
+    from typing import Any, TypeVar, overload
 
+    from ts_autotrack._capture import Argument
     from ts_autotrack._functions import Kind, Wrap
-    from ts_autotrack.typing import Properties
+    from ts_autotrack.typing import FeatureType, Interface, Outcome, Properties
 
-F = TypeVar("F")
-C = TypeVar("C", bound="Callable[..., Any]")
+    F = TypeVar("F")
+    C = TypeVar("C", bound=Callable[..., Any])
+else:
+
+    def overload(function: Any) -> Any:
+        """Stand in for typing.overload: only type checkers read it."""
+        return function
+
+
+FEATURE_TYPES = ("core", "sticky", "support", "secondary", "add-on")
+INTERFACES = ("api", "cli", "agent")
+OUTCOMES = ("success", "error", "always")
 
 
 class Feature:
@@ -39,14 +50,15 @@ class Feature:
         Raises:
             TypeError: If `function` is a class or not callable, or `capture` names an argument that it has not.
         """
-        return cast("F", decorate(self, function))
+        decorated: F = decorate(self, function)
+        return decorated
 
     def prepare(self, target: Any, kind: Kind) -> Wrap:
         """Make the rule for `target`."""
         rule = self._rule(name_of(target), _where(target), _arguments(target, self._options["capture"]))
 
         def wrap(function: Callable[..., Any], *, bound: bool = False) -> Callable[..., Any]:
-            return _calls.wrap(_without_self(rule) if bound else rule, function, kind)
+            return _calls.wrap(rule.bound() if bound else rule, function, kind)
 
         return wrap
 
@@ -90,12 +102,14 @@ class Feature:
             "interface": options["interface"],
         }
         properties = {key: value for key, value in known.items() if value is not None}
-        given = options["properties"]
-        describe = given if callable(given) else None
-        if given and describe is None:
+        given: Any = options["properties"]
+        describe = None
+        if callable(given):
+            describe = given
+        elif given:
             properties |= snapshot(given)
         site = Site("/track", options["event_name"], properties, where, options["user_id"], options["group_id"])
-        return Rule(site, arguments, options["on"], describe, options["on"] == "success" and describe is None)
+        return Rule(site, arguments, options["on"], describe)
 
     def __reduce__(self) -> Any:
         return Feature, (self._options,)
@@ -106,7 +120,7 @@ def track_feature(name: C, /) -> C: ...
 
 
 @overload
-def track_feature(
+def track_feature(  # noqa: F811, PLR0913 - see below
     name: str | None = None,
     *,
     event_name: str = "feature_used",
@@ -121,7 +135,7 @@ def track_feature(
 ) -> Feature: ...
 
 
-def track_feature(  # noqa: PLR0913 - the contract's known properties
+def track_feature(  # noqa: F811, PLR0913 - the contract's known properties
     name: Any = None,
     *,
     event_name: str = "feature_used",
@@ -174,12 +188,12 @@ def track_feature(  # noqa: PLR0913 - the contract's known properties
     options = {
         "name": _named("name", None if bare else name),
         "event_name": _named("event_name", event_name),
-        "feature_type": _one_of("feature_type", feature_type, get_args(FeatureType)),
+        "feature_type": _one_of("feature_type", feature_type, FEATURE_TYPES),
         "action": _named("action", action),
-        "interface": _one_of("interface", interface, get_args(Interface)),
+        "interface": _one_of("interface", interface, INTERFACES),
         "properties": _properties(properties),
         "capture": _names(capture),
-        "on": _one_of("on", on, get_args(Outcome)),
+        "on": _one_of("on", on, OUTCOMES),
         "user_id": as_id(user_id),
         "group_id": as_id(group_id),
     }
@@ -234,10 +248,10 @@ def _arguments(target: Any, names: tuple[str, ...]) -> tuple[Argument, ...]:
     }
     for name in names:
         if name not in parameters and not takes_any:
-            message = f"track_feature(capture=...): {name_of(target)} has no argument {name!r}; it has {list(parameters)}"
+            message = f"track_feature(capture=...): {name_of(target)} has no argument {name!r}, only {list(parameters)}"
             raise TypeError(message)
     return tuple(
-        Argument(
+        (
             name,
             positions.get(name, -1),
             (parameters[name].default,)
@@ -246,10 +260,6 @@ def _arguments(target: Any, names: tuple[str, ...]) -> tuple[Argument, ...]:
         )
         for name in names
     )
-
-
-def _without_self(rule: Rule) -> Rule:
-    return rule._replace(arguments=tuple(a._replace(position=a.position - 1) for a in rule.arguments))
 
 
 def _where(target: Any) -> str:

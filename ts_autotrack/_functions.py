@@ -4,28 +4,30 @@ from __future__ import annotations
 
 from functools import update_wrapper
 from types import FunctionType
-from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
 
+TYPE_CHECKING = False  # typing costs as much to import as all of this library
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import Any, Literal, Protocol, TypeAlias
 
-Kind: TypeAlias = Literal["function", "coroutine", "generator", "async generator"]
+    Kind: TypeAlias = Literal["function", "coroutine", "generator", "async generator"]
+
+    class Wrap(Protocol):
+        """Makes the closure around a function."""
+
+        def __call__(self, function: Callable[..., Any], *, bound: bool = False) -> Callable[..., Any]:
+            """Return a callable of the same kind around `function`; `bound` if it is the target bound to its object."""
+            ...
+
+    class Decorator(Protocol):
+        """What `decorate` needs."""
+
+        def prepare(self, target: Any, kind: Kind) -> Wrap:
+            """Look at what is to be decorated, once, and return what makes closures for it."""
+            ...
+
 
 _CO_GENERATOR, _CO_COROUTINE, _CO_ASYNC_GENERATOR = 0x20, 0x80, 0x200  # inspect.CO_*, without importing inspect
-
-
-class Wrap(Protocol):
-    """Makes the closure around a function."""
-
-    def __call__(self, function: Callable[..., Any], *, bound: bool = False) -> Callable[..., Any]:
-        """Return a callable of the same kind around `function`; `bound` if it is the target bound to its object."""
-
-
-class Decorator(Protocol):
-    """What `decorate` needs."""
-
-    def prepare(self, target: Any, kind: Kind) -> Wrap:
-        """Look at what is to be decorated, once, and return what makes closures for it."""
 
 
 def decorate(decorator: Decorator, target: Any) -> Any:
@@ -51,7 +53,7 @@ def decorate(decorator: Decorator, target: Any) -> Any:
     return Proxy(decorator, target)
 
 
-def kind_of(target: Any) -> Kind:
+def kind_of(target: Any) -> Kind:  # noqa: PLR0911 - a table of four kinds, twice
     """Return what calling `target` gives: a value, or something to await or iterate."""
     if type(target) is FunctionType and "_is_coroutine_mark" not in target.__dict__:
         flags = target.__code__.co_flags

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from ts_autotrack._tracker import tracker
 
+TYPE_CHECKING = False  # typing costs as much to import as all of this library
 if TYPE_CHECKING:
     import os
 
-    from ts_autotrack._stats import Stats
+    from ts_autotrack.typing import Stats
 
 
 def configure(  # noqa: PLR0913 - the settings

@@ -21,9 +21,7 @@ class Proxy(wrapt.FunctionWrapper):  # type: ignore[type-arg]
         wrap = decorator.prepare(target, kind_of(target))
         direct = wrap(target)
 
-        def through(
-            wrapped: Callable[..., Any], _: object, args: tuple[Any, ...], kwargs: dict[str, Any]
-        ) -> Any:
+        def through(wrapped: Callable[..., Any], _: object, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
             try:
                 if wrapped is target:
                     return direct(*args, **kwargs)

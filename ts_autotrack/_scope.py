@@ -7,20 +7,20 @@ tasks, nested in itself, and left in another context than it was entered in.
 
 from __future__ import annotations
 
-from contextlib import suppress as suppress_error
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from ts_autotrack import _baggage
 from ts_autotrack._functions import decorate, drop_frame
 from ts_autotrack._values import snapshot
 
+TYPE_CHECKING = False  # typing costs as much to import as all of this library
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Generator, Mapping
+    from typing import Any, TypeVar
 
     from ts_autotrack._functions import Kind, Wrap
 
-F = TypeVar("F")
+    F = TypeVar("F")
 
 _NOTHING: dict[str, object] = {}
 
@@ -103,7 +103,7 @@ def as_id(value: object) -> str | None:
         return None
 
 
-_current: ContextVar[Scope] = ContextVar("ts_autotrack_scope", default=Scope())
+_current: ContextVar[Scope] = ContextVar("ts_autotrack_scope", default=Scope())  # noqa: B039 - not changed once it is current
 current = _current.get
 
 
@@ -130,7 +130,7 @@ class ScopeBlock:
         scope = current()
         if scope.owner is self and scope.outer is not None:
             _current.set(nearest_open(scope.outer))
-            with suppress_error(ValueError):  # left in a copy of the context already
+            if scope.origin in self._entered:  # not if it was left in a copy of the context already
                 self._entered.remove(scope.origin)
         elif self._entered:
             # Left in another context, or before a block that was entered later: whoever holds the scope skips it.
@@ -145,7 +145,8 @@ class ScopeBlock:
 
     def __call__(self, function: F, /) -> F:
         """Return `function` decorated: each call, and each step of a generator, runs inside the block."""
-        return cast("F", decorate(self, function))
+        decorated: F = decorate(self, function)
+        return decorated
 
     def prepare(self, target: object, kind: Kind) -> Wrap:
         """Return what makes the closures."""
@@ -326,7 +327,7 @@ def _generator(block: ScopeBlock, function: Callable[..., Any]) -> Callable[...,
                         generator.close()
                     raise
                 except BaseException as thrown:  # noqa: BLE001 - the generator decides what becomes of it
-                    step, argument = generator.throw, cast("Any", thrown)
+                    step, argument = generator.throw, thrown
         except BaseException as error:
             drop_frame(error)
             raise
@@ -353,7 +354,7 @@ def _async_generator(block: ScopeBlock, function: Callable[..., Any]) -> Callabl
                         await generator.aclose()
                     raise
                 except BaseException as thrown:  # noqa: BLE001 - the generator decides what becomes of it
-                    step, argument = generator.athrow, cast("Any", thrown)
+                    step, argument = generator.athrow, thrown
         except BaseException as error:
             drop_frame(error)
             raise

@@ -1,40 +1,10 @@
-"""The account that is kept of every event."""
+"""What the worker has counted."""
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
-
-class Stats(NamedTuple):
-    """What became of the events of this process.
-
-    Whenever nothing is in motion, `accepted == delivered + pending + rejected + sum(dropped.values())`.
-
-    Attributes:
-        accepted: Events that the application handed over, whatever became of them.
-        delivered: Events that the server (or the local exporter) accepted.
-        pending: Events that wait to be delivered.
-        rejected: Events that the server refused for good.
-        dropped: Events that were never sent, by reason: "unattributed" (no user was known), "suppressed",
-            "queue_full", "too_large", "invalid", "disabled", "no_api_key", "shutdown", "fault".
-        replaced: Values, not events, that have no JSON form and were replaced by a marked placeholder.
-
-    Example:
-        >>> from ts_autotrack import stats
-        >>> sum(stats().dropped.values()) <= stats().accepted
-        True
-    """
-
-    accepted: int
-    delivered: int
-    pending: int
-    rejected: int
-    dropped: dict[str, int]
-    replaced: int = 0
-
 
 class Counts:
-    """What the worker has counted. Only the worker writes, so plain integers do."""
+    """The worker's account. Only the worker writes, so plain integers do."""
 
     __slots__ = ("delivered", "dropped", "rejected", "taken")
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING
 
 from ts_autotrack._buffer import Site
 from ts_autotrack._capture import buffer, record
@@ -11,6 +10,7 @@ from ts_autotrack._faults import fault, warn_once
 from ts_autotrack._scope import as_id, current
 from ts_autotrack._values import snapshot
 
+TYPE_CHECKING = False  # typing costs as much to import as all of this library
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import datetime
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from ts_autotrack._scope import Scope
 
 
-def track(
+def track(  # noqa: PLR0913 - the fields of the contract
     event_name: str,
     properties: Mapping[str, object] | None = None,
     *,

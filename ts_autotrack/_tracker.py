@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import atexit
 import os
+from _thread import allocate_lock
 from collections import deque
-from threading import Lock
-from typing import TYPE_CHECKING
 
-from ts_autotrack import _baggage, _config, _faults, _values
-from ts_autotrack._buffer import OFF, Buffer
-from ts_autotrack._stats import Counts, Stats
-from ts_autotrack._worker import Worker
+from ts_autotrack import _baggage, _faults, _values
+from ts_autotrack._buffer import Buffer
+from ts_autotrack._stats import Counts
 
+TYPE_CHECKING = False  # typing costs as much to import as all of this library
 if TYPE_CHECKING:
     from ts_autotrack._buffer import Record
+    from ts_autotrack._config import Config
     from ts_autotrack._delivery import Transport
     from ts_autotrack._events import Item
+    from ts_autotrack._worker import Worker
+    from ts_autotrack.typing import Stats
 
 
 class Tracker:
@@ -31,8 +33,8 @@ class Tracker:
     def reset(self) -> None:
         """Start over with no events and no thread, as in a forked child: what is pending is its parent's to send."""
         self.buffer.reset()
-        self._starting = Lock()
-        self._config: _config.Config | None = None
+        self._starting = allocate_lock()
+        self._config: Config | None = None
         self._worker: Worker | None = None
         self._ended: Worker | None = None
         self._backlog: deque[Item] = deque()
@@ -60,8 +62,10 @@ class Tracker:
 
     def configure(self, **settings: object) -> None:
         """See `ts_autotrack.configure`."""
+        from ts_autotrack._config import load  # noqa: PLC0415 - as in _start
+
         arguments = {**self._arguments, **{k: v for k, v in settings.items() if v is not None}}
-        config = _config.load(arguments)
+        config = load(arguments)
         self._arguments = arguments
         self._apply(config)
         if self._worker is not None and self._worker.stopping:
@@ -87,6 +91,8 @@ class Tracker:
 
     def stats(self) -> Stats:
         """See `ts_autotrack.stats`."""
+        from ts_autotrack.typing import Stats  # noqa: PLC0415 - typing costs as much to import as all of us
+
         buffer, counts = self.buffer, self._counts
         waiting, encoded = len(buffer.records), len(self._backlog)
         dropped = {reason: tally.read() for reason, tally in buffer.skipped.items()}
@@ -112,7 +118,11 @@ class Tracker:
         if not self._starting.acquire(blocking=False):
             return
         try:
-            config = self._config or self._apply(_config.load(self._arguments))
+            # Loaded with the first event: a program that imports us but tracks nothing does not pay for it.
+            from ts_autotrack._config import load  # noqa: PLC0415
+            from ts_autotrack._worker import Worker  # noqa: PLC0415
+
+            config = self._config or self._apply(load(self._arguments))
             if self.buffer.off_reason is None and self._worker is None:
                 worker = Worker(self.buffer, self._backlog, self._counts, config, connect, after=self._ended)
                 self._exit_in_order()
@@ -123,7 +133,7 @@ class Tracker:
         finally:
             self._starting.release()
 
-    def _apply(self, config: _config.Config) -> _config.Config:
+    def _apply(self, config: Config) -> Config:
         self._config = config
         self.buffer.limit = config.max_queue
         _baggage.enabled = config.baggage
@@ -153,7 +163,7 @@ class Tracker:
         return not left
 
 
-def connect(config: _config.Config) -> Transport:
+def connect(config: Config) -> Transport:
     """Open the transport that `config` asks for; each is loaded only if it is used."""
     if config.exporter == "console":
         from ts_autotrack._local import ConsoleTransport  # noqa: PLC0415
@@ -174,8 +184,8 @@ _NO_KEY = (
     "silence this."
 )
 _QUEUE_FULL = (
-    "{0} events wait and the queue is full (TS_AUTOTRACK_MAX_QUEUE): new events are refused and counted as 'queue_full' "
-    "until the server takes some."
+    "{0} events wait and the queue is full (TS_AUTOTRACK_MAX_QUEUE): new events are refused and counted as "
+    "'queue_full' until the server takes some."
 )
 
 tracker = Tracker()

@@ -12,12 +12,15 @@ from collections import deque
 from collections.abc import Mapping
 from itertools import islice
 from math import isfinite
-from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 from ts_autotrack._faults import Tally, warn_once
 
+TYPE_CHECKING = False  # typing costs as much to import as all of this library
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
+    from typing import Any, TypeAlias
+
+    Form: TypeAlias = Callable[["_Copy", Any, int], Any]
 
 MAX_DEPTH = 32
 MAX_NODES = 10_000
@@ -30,7 +33,7 @@ _NATIVE = frozenset({str, bool, type(None)})
 placeholders = Tally()
 
 
-def snapshot(values: Mapping[Any, object]) -> dict[str, object]:
+def snapshot(values: Mapping[Any, Any]) -> dict[str, object]:
     """Copy `values` so that neither mutation nor a value JSON lacks can harm the event.
 
     Args:
@@ -42,12 +45,13 @@ def snapshot(values: Mapping[Any, object]) -> dict[str, object]:
     copy: dict[str, object] = {}
     for key, value in values.items():
         if type(key) is not str:
-            return cast("dict[str, object]", to_json(values))
+            whole: dict[str, object] = to_json(values)
+            return whole
         kind = type(value)
         if kind in _NATIVE:
             copy[key] = value
         elif kind is int:
-            copy[key] = value if _INT_MIN <= cast("int", value) <= _INT_MAX else to_json(value)
+            copy[key] = value if _INT_MIN <= value <= _INT_MAX else to_json(value)
         else:
             copy[key] = to_json(value)
     return copy
@@ -128,9 +132,9 @@ class _Copy:
 
     def _enter(self, items: Iterable[Any], owner: object, depth: int) -> Iterable[Any]:
         if id(owner) in self.inside:
-            raise _UnsendableError("cycle")
+            raise _UnsendableError("cycle")  # noqa: EM101 - a name, not a message
         if depth >= MAX_DEPTH:
-            raise _UnsendableError(f"nested deeper than {MAX_DEPTH}")
+            raise _UnsendableError(f"nested deeper than {MAX_DEPTH}")  # noqa: EM102, TRY003
         self.inside.add(id(owner))
         return islice(items, max(0, MAX_NODES - self.nodes))
 
@@ -183,16 +187,16 @@ def _decimal(_: _Copy, value: Any, __: int) -> Any:
     return value if abs(value.adjusted()) <= 300 else str(value)  # noqa: PLR2004 - the range of a double
 
 
-def _key(key: object) -> str:
-    if key is None or isinstance(key, (bool, float)):
-        return {None: "null", True: "true", False: "false"}.get(cast("Any", key)) or str(key)
+def _key(key: Any) -> str:
+    if key is None or isinstance(key, bool):
+        return {None: "null", True: "true", False: "false"}[key]
+    if isinstance(key, float):
+        return str(key)
     plain = to_json(key)
     return plain if isinstance(plain, str) else str(plain)
 
 
-_Form: TypeAlias = "Callable[[_Copy, Any, int], Any]"
-
-_FORMS: tuple[tuple[type | tuple[type, ...], _Form], ...] = (
+_FORMS: tuple[tuple[type | tuple[type, ...], Form], ...] = (
     ((bool, type(None)), lambda _, value, __: value),
     (str, _text),
     (int, _integer),
@@ -201,7 +205,7 @@ _FORMS: tuple[tuple[type | tuple[type, ...], _Form], ...] = (
     ((list, tuple, set, frozenset, deque), lambda copy, value, depth: copy.sequence(value, depth)),
     ((bytes, bytearray), _binary),
 )
-_LOADED_FORMS: tuple[tuple[str, str, _Form], ...] = (
+_LOADED_FORMS: tuple[tuple[str, str, Form], ...] = (
     ("enum", "Enum", lambda copy, value, depth: copy.value(value.value, depth)),
     ("datetime", "timedelta", lambda _, value, __: value.total_seconds()),
     ("datetime", "datetime", lambda _, value, __: value.isoformat()),

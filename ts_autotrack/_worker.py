@@ -7,12 +7,14 @@ import threading
 import time
 from collections import deque
 from contextlib import suppress
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from ts_autotrack import _faults
 from ts_autotrack._buffer import BATCH_ITEMS
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from ts_autotrack._buffer import Buffer
     from ts_autotrack._config import Config
     from ts_autotrack._delivery import Exporter, Transport
@@ -28,13 +30,6 @@ MOST_ENCODED = 2 * BATCH_ITEMS
 """Items that wait encoded; while the server is away the rest waits as records, which are smaller."""
 
 
-class TransportFactory(Protocol):
-    """Opens the transport that a configuration asks for."""
-
-    def __call__(self, config: Config) -> Transport:
-        """Return a transport."""
-
-
 class Worker:
     """One per process. `poke`, `flush` and `stop` are called from outside; all else runs on its own thread."""
 
@@ -44,7 +39,7 @@ class Worker:
         backlog: deque[Item],
         counts: Counts,
         config: Config,
-        connect: TransportFactory,
+        connect: Callable[[Config], Transport],
         *,
         after: Worker | None = None,
     ) -> None:

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, Literal, NamedTuple, TypeAlias
 
-from ts_autotrack._stats import Stats
-
 __all__ = ["FeatureType", "FinishedCall", "Interface", "Outcome", "Properties", "Stats"]
 
 FeatureType: TypeAlias = Literal["core", "sticky", "support", "secondary", "add-on"]
@@ -15,6 +13,34 @@ Interface: TypeAlias = Literal["api", "cli", "agent"]
 """The vendor's names for a surface that is not a browser."""
 Outcome: TypeAlias = Literal["success", "error", "always"]
 """Which calls make an event."""
+
+
+class Stats(NamedTuple):
+    """What became of the events of this process.
+
+    Whenever nothing is in motion, `accepted == delivered + pending + rejected + sum(dropped.values())`.
+
+    Attributes:
+        accepted: Events that the application handed over, whatever became of them.
+        delivered: Events that the server (or the local exporter) accepted.
+        pending: Events that wait to be delivered.
+        rejected: Events that the server refused for good.
+        dropped: Events that were never sent, by reason: "unattributed" (no user was known), "suppressed",
+            "queue_full", "too_large", "invalid", "disabled", "no_api_key", "shutdown", "fault".
+        replaced: Values, not events, that have no JSON form and were replaced by a marked placeholder.
+
+    Example:
+        >>> from ts_autotrack import stats
+        >>> sum(stats().dropped.values()) <= stats().accepted
+        True
+    """
+
+    accepted: int
+    delivered: int
+    pending: int
+    rejected: int
+    dropped: dict[str, int]
+    replaced: int = 0
 
 
 class FinishedCall(NamedTuple):

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import argparse
 import sys
-from importlib.metadata import version
 from typing import TYPE_CHECKING
+
+from ts_autotrack._version import __version__
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -27,7 +28,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="ts-autotrack", description="Product-usage events for ThriveStack.")
-    parser.add_argument("--version", action="version", version=f"ts-autotrack {version('ts_autotrack')}")
+    parser.add_argument("--version", action="version", version=f"ts-autotrack {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     inspect = commands.add_parser(
         "inspect",
@@ -36,7 +37,7 @@ def _parser() -> argparse.ArgumentParser:
         "event as it arrives and answers GET /events. Point an app at it with THRIVESTACK_ENDPOINT.",
     )
     inspect.add_argument("--port", type=_port, default=DEFAULT_PORT, help="default: %(default)s; 0 takes a free one")
-    inspect.add_argument("--db", default=":memory:", metavar="PATH", help="SQLite file to keep events in (default: none)")
+    inspect.add_argument("--db", default=":memory:", metavar="PATH", help="SQLite file to keep events in")
     inspect.add_argument("--quiet", action="store_true", help="do not print each event")
     inspect.set_defaults(run=_inspect)
     return parser

@@ -104,30 +104,34 @@ def _check_item(path: str, index: int, item: Any) -> None:
         if field not in item:
             raise ContractError(BAD_REQUEST, "is required", index, field)
         if not isinstance(item[field], str) or not item[field]:
-            raise ContractError(BAD_REQUEST, f"must be a text that is not empty, not {_kind(item[field])}", index, field)
+            raise ContractError(BAD_REQUEST, f"must be a text, not {_kind(item[field])}", index, field)
     for field in endpoint.objects:
         if not isinstance(item.get(field, {}), dict):
             raise ContractError(BAD_REQUEST, f"must be an object, not {_kind(item[field])}", index, field)
     _check_timestamp(index, item["timestamp"])
     if path == "/group":
-        if not item.get("traits", {}).get("group_type"):
-            raise ContractError(BAD_REQUEST, "is required", index, "traits.group_type")
-        if item.get("context", {}).get("group_id", item["group_id"]) != item["group_id"]:
-            raise ContractError(BAD_REQUEST, "must equal the item's group_id", index, "context.group_id")
+        _check_group(index, item)
     try:
         json.dumps(item, ensure_ascii=False).encode()
     except UnicodeEncodeError:
         raise ContractError(BAD_REQUEST, "holds a lone surrogate, which is no text", index) from None
 
 
+def _check_group(index: int, item: dict[str, Any]) -> None:
+    if not item.get("traits", {}).get("group_type"):
+        raise ContractError(BAD_REQUEST, "is required", index, "traits.group_type")
+    if item.get("context", {}).get("group_id", item["group_id"]) != item["group_id"]:
+        raise ContractError(BAD_REQUEST, "must equal the item's group_id", index, "context.group_id")
+
+
 def _check_timestamp(index: int, text: str) -> None:
     try:
-        if not _TIMESTAMP.fullmatch(text):
-            raise ValueError
-        datetime.fromisoformat(text[:-1])
+        date = datetime.fromisoformat(text[:-1]) if _TIMESTAMP.fullmatch(text) else None
     except ValueError:
+        date = None
+    if date is None:
         message = f"{text!r} is not of the form 2024-10-20T15:51:36.514000Z"
-        raise ContractError(BAD_REQUEST, message, index, "timestamp") from None
+        raise ContractError(BAD_REQUEST, message, index, "timestamp")
 
 
 def _no_constant(name: str) -> NoReturn:
