@@ -103,7 +103,7 @@ class Feature:
         }
         properties = {key: value for key, value in known.items() if value is not None}
         given: Any = options["properties"]
-        describe = None
+        describe: Any = None
         if callable(given):
             describe = given
         elif given:

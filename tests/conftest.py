@@ -1,0 +1,202 @@
+"""What all tests share: a clean library, the real inspector, and servers that misbehave on purpose."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections import deque
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import httpx
+import pytest
+
+import ts_autotrack
+from ts_autotrack import _faults
+from ts_autotrack._scope import _current, Scope
+from ts_autotrack._tracker import tracker
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+DEADLINE = 10.0
+
+
+def wait_until(condition: Callable[[], Any], what: str, deadline: float = DEADLINE) -> Any:
+    """Return the condition's first true value; fail after `deadline` seconds, naming what did not come."""
+    end = time.monotonic() + deadline
+    while not (value := condition()):
+        if time.monotonic() > end:
+            pytest.fail(f"not within {deadline} s: {what}")
+        threading.Event().wait(0.005)
+    return value
+
+
+class Inspector:
+    """The real inspector in a process of its own; shows one test only what arrived since the test began."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self.endpoint = f"{url}/api"
+        self._after = 0
+        self._client = httpx.Client()
+
+    def get(self, **query: object) -> list[dict[str, Any]]:
+        """Return the answer to GET /events."""
+        answer = self._client.get(f"{self.url}/events", params={"after": self._after, **query})
+        assert answer.status_code == 200, answer.text
+        return list(answer.json()["events"])
+
+    def items(self, **query: object) -> list[dict[str, Any]]:
+        """Return the items that arrived."""
+        return [event["item"] for event in self.get(**query)]
+
+    def forget(self) -> None:
+        """Begin a new test."""
+        while events := self.get():
+            self._after = events[-1]["id"]
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._client.close()
+
+
+@pytest.fixture(scope="session")
+def inspector_process() -> Iterator[Inspector]:
+    """`ts-autotrack inspect`, started once."""
+    command = [sys.executable, "-m", "ts_autotrack.cli", "inspect", "--port", "0", "--quiet"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        line = process.stdout.readline()
+        process.stdout.readline()
+        inspector = Inspector(line.split()[3])
+        yield inspector
+        inspector.close()
+        process.terminate()
+
+
+@pytest.fixture
+def inspector(inspector_process: Inspector) -> Inspector:
+    """The inspector, empty, and the library pointed at it."""
+    inspector_process.forget()
+    ts_autotrack.configure(endpoint=inspector_process.endpoint, api_key="test", flush_interval=0.05)
+    return inspector_process
+
+
+class Answer(NamedTuple):
+    """What a scripted server is to say to one request."""
+
+    status: int = 200
+    body: bytes = b'{"success": true}'
+    headers: dict[str, str] = {}  # noqa: RUF012 - not changed
+    wait: threading.Event | None = None
+
+
+class Request(NamedTuple):
+    """What a scripted server was asked."""
+
+    path: str
+    headers: dict[str, str]
+    items: list[dict[str, Any]]
+    size: int
+    at: float
+
+
+class ScriptedServer:
+    """A real HTTP server that gives the answers it was told to, in order, then accepts everything."""
+
+    def __init__(self) -> None:
+        self.script: deque[Answer | Callable[[Request], Answer]] = deque()
+        self.always: Callable[[Request], Answer] | None = None
+        self.requests: list[Request] = []
+        server = self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_POST(self) -> None:
+                body = self.rfile.read(int(self.headers["content-length"]))
+                headers = {name.lower(): value for name, value in self.headers.items()}
+                request = Request(self.path, headers, json.loads(body), len(body), time.monotonic())
+                server.requests.append(request)
+                step = server.script.popleft() if server.script else server.always
+                answer = step(request) if callable(step) else step or Answer()
+                if answer.wait is not None:
+                    answer.wait.wait(DEADLINE)
+                self.send_response(answer.status)
+                for name, value in answer.headers.items():
+                    self.send_header(name, value)
+                self.send_header("content-length", str(len(answer.body)))
+                self.end_headers()
+                self.wfile.write(answer.body)
+
+            def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base class's name
+                pass
+
+        class Quiet(ThreadingHTTPServer):
+            daemon_threads = True
+
+            def handle_error(self, request: object, client_address: object) -> None:
+                """A client that went away is part of the test."""
+
+        self._server = Quiet(("127.0.0.1", 0), Handler)
+        self.endpoint = f"http://127.0.0.1:{self._server.server_address[1]}"
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.01,), daemon=True)
+        self._thread.start()
+
+    @property
+    def items(self) -> list[dict[str, Any]]:
+        """All items of all requests, in order."""
+        return [item for request in self.requests for item in request.items]
+
+    def close(self) -> None:
+        """Stop serving."""
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()
+
+
+@pytest.fixture
+def server() -> Iterator[ScriptedServer]:
+    """A scripted server, and the library pointed at it."""
+    scripted = ScriptedServer()
+    ts_autotrack.configure(endpoint=scripted.endpoint, api_key="test", flush_interval=0.05)
+    yield scripted
+    ts_autotrack.shutdown(0.5)
+    scripted.close()
+
+
+@pytest.fixture
+def dead_endpoint() -> str:
+    """An endpoint on which nothing listens."""
+    scripted = ScriptedServer()
+    scripted.close()
+    return scripted.endpoint
+
+
+@pytest.fixture(autouse=True)
+def clean_library(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Restore the library's global state and its environment; a fault behind the barrier fails the test."""
+    for name in list(os.environ):
+        if name.startswith(("TS_AUTOTRACK_", "THRIVESTACK_")) or name == "DO_NOT_TRACK":
+            monkeypatch.delenv(name)
+    monkeypatch.chdir(tmp_path_factory.mktemp("cwd"))
+    monkeypatch.setattr(_faults, "reraise", True)
+    scope = _current.set(Scope())
+    yield
+    _current.reset(scope)
+    ts_autotrack.shutdown(1)
+    tracker._arguments = {}
+    tracker.reset()
+
+
+def run_python(code: str, *, timeout: float = 60, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run `code` in a fresh interpreter with only these variables of the library's set."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("TS_AUTOTRACK", "THRIVESTACK"))}
+    return subprocess.run(
+        [sys.executable, "-c", code], env={**kept, **environment}, capture_output=True, text=True, timeout=timeout, check=False
+    )
