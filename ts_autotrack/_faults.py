@@ -35,6 +35,10 @@ class Tally:
     __slots__ = ("_count", "add")
 
     def __init__(self) -> None:
+        self.reset()
+
+    def reset(self) -> None:
+        """Start over at zero."""
         self._count = count()
         self.add: Callable[[], int] = self._count.__next__
 

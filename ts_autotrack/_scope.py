@@ -1,8 +1,8 @@
 """Who is acting: user_context, bind_user, and what a capture finds when it asks.
 
-A `Scope` is not changed once it is current, so a reference to it is a snapshot of the identity at that moment. Blocks
-keep no token: the current scope knows the block that made it and the scope around that, so a block may be shared by
-tasks, nested in itself, and left in another context than it was entered in.
+A `Scope` is not changed once it is current, so a reference to it is a snapshot of the identity at that moment. A
+block keeps no state of its own: the current scope knows the block that made it and the scope around that, so a block may
+be shared by tasks, nested in itself, and left in another context than it was entered in.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from ts_autotrack._values import snapshot
 TYPE_CHECKING = False  # typing costs as much to import as all of this library
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Generator, Mapping
+    from contextvars import Token
     from typing import Any, TypeVar
 
     from ts_autotrack._functions import Kind, Wrap
@@ -33,11 +34,12 @@ class Scope:
         owner: The block that made it, None outside of every block.
         outer: The scope to go back to when that block ends.
         origin: The scope that the block made, if this one replaced it (`bind_user` inside the block).
+        token: Undoes the entering, in the context that entered.
         filled: The last OpenTelemetry context and the scope that its baggage made of this one.
     """
 
     __slots__ = (
-        "closed", "context", "filled", "group_id", "origin", "outer", "owner", "properties", "ready", "suppressed",
+        "closed", "context", "filled", "group_id", "origin", "outer", "owner", "properties", "ready", "suppressed", "token",
         "user_id",
     )  # fmt: skip
 
@@ -61,6 +63,7 @@ class Scope:
         self.outer: Scope | None = None
         self.origin = self
         self.filled: tuple[object, Scope] | None = None
+        self.token: Token[Scope] | None = None
 
     def derive(
         self,
@@ -77,6 +80,10 @@ class Scope:
             {**self.properties, **snapshot(properties)} if properties else self.properties,
             suppressed=self.suppressed,
         )
+
+    def close(self) -> None:
+        """End the scope for those who still hold it: they go on with the one around it."""
+        self.closed, self.ready = True, False
 
     def resolve(self) -> Scope:
         """Return what a capture is to use: the nearest open scope, with the ids that it lacks from baggage."""
@@ -107,6 +114,16 @@ _current: ContextVar[Scope] = ContextVar("ts_autotrack_scope", default=Scope()) 
 current = _current.get
 
 
+def _restore(token: Token[Scope] | None) -> bool:
+    """Undo the `set` that gave `token`; return False if that happened in another context."""
+    try:
+        if token is not None:
+            _current.reset(token)
+    except ValueError:
+        return False
+    return True
+
+
 class ScopeBlock:
     """A with-block, async-with-block or decorator inside of which another scope is current."""
 
@@ -124,18 +141,19 @@ class ScopeBlock:
         scope = self.inner(outer)
         scope.owner, scope.outer = self, outer
         self._entered.append(scope)
-        _current.set(scope)
+        scope.token = _current.set(scope)
 
     def __exit__(self, *_: object) -> None:
         scope = current()
         if scope.owner is self and scope.outer is not None:
-            _current.set(nearest_open(scope.outer))
-            if scope.origin in self._entered:  # not if it was left in a copy of the context already
+            if scope.origin in self._entered:
                 self._entered.remove(scope.origin)
+            if not _restore(scope.origin.token):
+                scope.origin.close()  # this is a copy of the context that entered, which goes on with the scope
+            scope.origin.token = None  # it holds the whole context, and a pending event holds the scope
+            _current.set(nearest_open(scope.outer))
         elif self._entered:
-            # Left in another context, or before a block that was entered later: whoever holds the scope skips it.
-            scope = self._entered.pop()
-            scope.closed, scope.ready = True, False
+            self._entered.pop().close()  # left in another context, or before a block that was entered later
 
     async def __aenter__(self) -> None:
         self.__enter__()

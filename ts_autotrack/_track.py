@@ -7,7 +7,7 @@ import sys
 from ts_autotrack._buffer import Site
 from ts_autotrack._capture import buffer, record
 from ts_autotrack._faults import fault, warn_once
-from ts_autotrack._scope import as_id, current
+from ts_autotrack._scope import as_id, current, nearest_open
 from ts_autotrack._values import snapshot
 
 TYPE_CHECKING = False  # typing costs as much to import as all of this library
@@ -110,7 +110,7 @@ _NOTHING: dict[str, object] = {}
 def _scope(user_id: object, group_id: object, context: Mapping[str, object] | None) -> Scope:
     scope = current()
     if user_id is not None or group_id is not None or context:
-        scope = scope.resolve().derive(user_id, group_id, context or _NOTHING)
+        scope = nearest_open(scope).derive(user_id, group_id, context or _NOTHING)
     return scope if scope.ready else scope.resolve()
 
 

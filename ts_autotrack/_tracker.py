@@ -40,6 +40,7 @@ class Tracker:
         self._backlog: deque[Item] = deque()
         self._counts = Counts()
         _faults.forget()
+        _values.placeholders.reset()
 
     def admit(self, record: Record) -> None:
         """Take a record when a capture may not append by itself: the first one, a full buffer, an idle worker."""

@@ -1,0 +1,262 @@
+"""No value that an application passes ever raises, or costs another event its delivery."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime as dt
+import enum
+import json
+import math
+import threading
+from collections import OrderedDict, deque
+from decimal import Decimal
+from pathlib import PurePosixPath
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+import numpy as np
+import pydantic
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ts_autotrack import flush, stats, track
+from ts_autotrack._events import Encoder
+from ts_autotrack._buffer import Site
+from ts_autotrack._scope import Scope
+from ts_autotrack._stats import Counts
+from ts_autotrack._values import MAX_NODES, placeholders, snapshot
+
+if TYPE_CHECKING:
+    from tests.conftest import Inspector
+
+
+class Color(enum.Enum):
+    """A plain enumeration."""
+
+    RED = "red"
+
+
+class Level(enum.IntEnum):
+    """An integer enumeration."""
+
+    HIGH = 3
+
+
+class Text(str):
+    """A text of a class of its own."""
+
+    __slots__ = ()
+
+
+@dataclasses.dataclass
+class Point:
+    """A dataclass with a value that JSON lacks."""
+
+    x: int
+    when: dt.date
+
+
+class Model(pydantic.BaseModel):
+    """A pydantic model."""
+
+    name: str
+    when: dt.datetime
+
+
+class FakeAttrs:
+    """What attrs makes of a class, as far as one can see."""
+
+    __attrs_attrs__ = (type("A", (), {"name": "a"}),)
+    a = 1
+
+
+class Struct:
+    """What msgspec makes of a class, as far as one can see."""
+
+    __struct_fields__ = ("a",)
+    a = 2
+
+
+class Hostile:
+    """Raises at every turn."""
+
+    def __repr__(self) -> str:
+        raise LookupError
+
+    __str__ = __repr__
+
+
+class HostileModel:
+    """Raises when asked for its content."""
+
+    def model_dump(self, mode: str) -> dict[str, object]:
+        """Fail."""
+        raise LookupError(mode)
+
+
+cyclic: list[Any] = [1]
+cyclic.append(cyclic)
+deep: list[Any] = []
+for _ in range(40):
+    deep = [deep]
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        ("text", "text"),
+        (True, True),
+        (None, None),
+        (1.5, 1.5),
+        (2**64 - 1, 2**64 - 1),
+        (2**64, str(2**64)),
+        (-(2**63) - 1, str(-(2**63) - 1)),
+        (Text("own"), "own"),
+        (Color.RED, "red"),
+        (Level.HIGH, 3),
+        (dt.datetime(2024, 1, 2, 3, 4, 5, 6, tzinfo=dt.timezone.utc), "2024-01-02T03:04:05.000006+00:00"),
+        (dt.date(2024, 1, 2), "2024-01-02"),
+        (dt.time(1, 2), "01:02:00"),
+        (dt.timedelta(minutes=1.5), 90.0),
+        (UUID(int=1), "00000000-0000-0000-0000-000000000001"),
+        (Decimal("10.50"), 10.5),
+        (Decimal("1E+500"), "1E+500"),
+        (PurePosixPath("/a/b"), "/a/b"),
+        (b"\x00\xff", "AP8="),
+        (bytearray(b"ab"), "YWI="),
+        ((1, "a"), [1, "a"]),
+        ({1}, [1]),
+        (frozenset(["a"]), ["a"]),
+        (deque([1]), [1]),
+        (OrderedDict(a=1), {"a": 1}),
+        (Point(1, dt.date(2024, 1, 2)), {"x": 1, "when": "2024-01-02"}),
+        (Model(name="n", when=dt.datetime(2024, 1, 2, tzinfo=dt.timezone.utc)), {"name": "n", "when": "2024-01-02T00:00:00Z"}),
+        (FakeAttrs(), {"a": 1}),
+        (Struct(), {"a": 2}),
+        (np.int64(5), 5),
+        (np.float32(0.5), 0.5),
+        (np.bool_(True), True),  # noqa: FBT003
+        (np.array([[1, 2]]), [[1, 2]]),
+        (np.str_("s"), "s"),
+        ({1: "a", 2.5: "b", None: "c", True: "d", (1, 2): "e"}, {"1": "d", "2.5": "b", "null": "c", "[1, 2]": "e"}),
+        ({UUID(int=1): 1, Color.RED: 2}, {"00000000-0000-0000-0000-000000000001": 1, "red": 2}),
+        ({1: "a", "1": "b"}, {"1": "a", "1'": "b"}),
+    ],
+)
+def test_obvious_forms(inspector: Inspector, value: Any, expected: Any) -> None:
+    """What has an obvious JSON form arrives in it, uncounted, at the top and nested."""
+    track("e", {"value": value, "nested": {"in": [value]}}, user_id="u")
+    assert flush(10)
+    assert inspector.items()[0]["properties"] == {"value": expected, "nested": {"in": [expected]}}
+    assert stats().replaced == 0
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        (math.nan, "<not JSON: float nan>"),
+        (-math.inf, "<not JSON: float -inf>"),
+        (np.float64("nan"), "<not JSON: float nan>"),
+        (Decimal("sNaN"), "<not JSON: Decimal sNaN>"),
+        (2**5000, "<not JSON: int of more than 4096 bits>"),
+        (object(), "<not JSON: object>"),
+        (Hostile(), "<not JSON: tests.test_values.Hostile>"),
+        (HostileModel(), "<not JSON: tests.test_values.HostileModel: LookupError>"),
+        (bytes(1_000_001), "<not JSON: binary of more than 1000000 bytes>"),
+        (np.zeros(MAX_NODES + 1), "<not JSON: numpy.ndarray>"),
+        (np.random.default_rng(1), "<not JSON: numpy.random._generator.Generator>"),
+        (cyclic, [1, "<not JSON: cycle>"]),
+        ([1, Hostile()], [1, "<not JSON: tests.test_values.Hostile>"]),
+        ("a\ud800b", "a\ufffdb"),
+    ],
+)
+def test_placeholders_are_marked_and_counted(inspector: Inspector, value: Any, expected: Any) -> None:
+    """What has no JSON form becomes a marked placeholder; the event, and the one beside it, arrive all the same."""
+    track("e", {"value": value}, user_id="u")
+    track("beside", user_id="u")
+    assert flush(10)
+    assert [item["properties"] for item in inspector.items()] == [{"value": expected}, {}]
+    assert stats().replaced == 1
+
+
+def test_replaced_values_are_explained_once(inspector: Inspector, caplog: pytest.LogCaptureFixture) -> None:
+    """The first value of a kind that is replaced leads to a warning that names the kind."""
+    for _ in range(3):
+        track("e", {"value": object()}, user_id="u", group_id="g")
+    assert flush(10)
+    assert len(inspector.items()) == 3
+    assert [r.getMessage() for r in caplog.records] == [
+        "ts_autotrack: a value of kind object has no JSON form; the event carries the text '<not JSON: object>' "
+        "instead. Pass a string, number, list or dict."
+    ]
+
+
+def test_depth_and_size_are_bounded(inspector: Inspector) -> None:
+    """A value that is too deep or too large is cut where the bound is, with a mark."""
+    track("deep", {"value": deep}, user_id="u", group_id="g")
+    track("wide", {"value": list(range(MAX_NODES * 2)), "map": {str(n): n for n in range(MAX_NODES * 2)}}, user_id="u")
+    assert flush(10)
+    nested, wide = (item["properties"] for item in inspector.items())
+    assert "<not JSON: nested deeper than 32>" in json.dumps(nested)
+    assert wide["value"][-1] == f"<not JSON: more than {MAX_NODES} values>"
+    assert len(wide["value"]) <= MAX_NODES + 1
+    assert wide["map"]["..."] == f"<not JSON: more than {MAX_NODES} values>"
+    assert stats().replaced == 3
+
+
+def test_surrogates_anywhere_are_mended(inspector: Inspector) -> None:
+    """A lone surrogate in a key, an id or an event's name costs nothing but itself; a pair becomes its character."""
+    track("name\ud800", {"key\udc00": "x", "pair": "\ud83d\ude00", "when": Decimal("1.10")}, user_id="id\ud800")
+    track("beside", user_id="u")
+    assert flush(10)
+    first, second = inspector.items()
+    assert (first["event_name"], first["user_id"]) == ("name\ufffd", "id\ufffd")
+    assert first["properties"] == {"key\ufffd": "x", "pair": "\U0001f600", "when": 1.1}
+    assert second["event_name"] == "beside"
+
+
+def test_mutation_by_another_thread_during_the_snapshot_is_harmless() -> None:
+    """A dict that another thread changes while it is copied never raises into the application."""
+    shared: dict[str, object] = {str(n): [n] for n in range(200)}
+    stop = threading.Event()
+
+    def mutate() -> None:
+        n = 0
+        while not stop.is_set():
+            shared[str(n % 400)] = [n]
+            shared.pop(str((n + 200) % 400), None)
+            n += 1
+
+    thread = threading.Thread(target=mutate)
+    thread.start()
+    try:
+        for _ in range(300):
+            assert isinstance(snapshot({"shared": shared})["shared"], dict | str)
+    finally:
+        stop.set()
+        thread.join()
+
+
+anything = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(st.characters()) | st.binary() | st.decimals()
+    | st.datetimes() | st.timedeltas() | st.uuids() | st.complex_numbers(),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(st.characters()) | st.integers() | st.none(), inner) | st.tuples(inner),
+    max_leaves=20,
+)  # fmt: skip
+
+
+@given(st.dictionaries(st.text(st.characters()), anything, max_size=5))
+def test_any_properties_become_json(properties: dict[str, Any]) -> None:
+    """Whatever the properties, the item is JSON that a strict parser reads, and the input is left as it was."""
+    before = placeholders.read()
+    record = (Site("/track", "e", {}, "here"), Scope("u", "g"), 1, snapshot(properties))
+    item = Encoder(Counts()).item(record, 1)
+    assert item is not None
+
+    def no_constant(name: str) -> None:
+        raise AssertionError(name)
+
+    decoded = json.loads(item.body.decode(), parse_constant=no_constant)
+    assert len(decoded["properties"]) == len(properties)
+    assert placeholders.read() >= before
