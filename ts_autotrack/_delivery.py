@@ -142,6 +142,7 @@ class Exporter:
                 self._reject(batch[0], response)
             else:
                 self._counts.delivered += len(batch)
+                logger().debug("ts_autotrack: %s: delivered %d", batch[0].path, len(batch))
                 _surface_warnings(response.body)
             return
         self._postpone(answer, batch[0].path, response)

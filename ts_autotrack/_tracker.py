@@ -71,7 +71,7 @@ class Tracker:
         self._apply(config)
         if self._worker is not None and self._worker.stopping:
             self._ended, self._worker = self._worker, None  # after shutdown(): the next event starts another
-        elif self._worker is not None:
+        elif self._worker is not None and config.off_reason is None:
             self._worker.config = config
             self._worker.poke()
 
@@ -145,7 +145,7 @@ class Tracker:
             self.buffer.idle()
             return config
         self.buffer.close(config.off_reason)
-        while self.buffer.records:  # left by another thread while this one was reading the settings
+        while self._worker is None and self.buffer.records:  # left by other threads while this one read the settings
             self.buffer.records.popleft()
             self.buffer.skip()
         if config.off_reason == "no_api_key":

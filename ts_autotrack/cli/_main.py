@@ -44,10 +44,10 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _port(text: str) -> int:
-    port = int(text)
-    if not 0 <= port <= MAX_PORT:
-        raise ValueError
-    return port
+    if not (text.isdecimal() and int(text) <= MAX_PORT):
+        message = f"a port is a whole number from 0 to {MAX_PORT}"
+        raise argparse.ArgumentTypeError(message)
+    return int(text)
 
 
 def _inspect(options: argparse.Namespace) -> int:

@@ -1,0 +1,537 @@
+"""From the buffer to the server: batches, order, retries, and an account that closes."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+import re
+import threading
+import time
+from collections import deque
+from email.utils import format_datetime
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.conftest import Answer, ScriptedServer, wait_until
+from ts_autotrack import _faults, configure, flush, group, identify, shutdown, stats, track, track_feature, user_context
+from ts_autotrack._buffer import BATCH_ITEMS
+from ts_autotrack._delivery import Exporter, Response, verdict
+from ts_autotrack._events import MAX_BODY, Item, Timestamps
+from ts_autotrack._stats import Counts
+from ts_autotrack.typing import Stats
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from tests.conftest import Inspector, Request
+
+
+@pytest.fixture(autouse=True)
+def acting() -> Iterator[None]:
+    """Somebody acts in each of these tests."""
+    with user_context("user_1", group_id="account_1"):
+        yield
+
+
+def account_closes() -> Stats:
+    """Return the stats after checking their sum."""
+    now = stats()
+    assert now.accepted == now.delivered + now.pending + now.rejected + sum(now.dropped.values()), now
+    return now
+
+
+def names(items: Sequence[dict[str, Any]]) -> list[str]:
+    """Return the events' names."""
+    return [item["event_name"] for item in items]
+
+
+def test_a_burst_arrives_in_full_batches_and_in_order(inspector: Inspector) -> None:
+    """Events of a tight loop all arrive, in order, with ids that are all different and timestamps that only grow."""
+    for number in range(2_500):
+        track("e", {"n": number})
+    assert flush(20)
+    items = inspector.items()
+    assert [item["properties"]["n"] for item in items] == list(range(2_500))
+    assert len({item["context"]["event_id"] for item in items}) == 2_500
+    stamps = [item["timestamp"] for item in items]
+    assert stamps == sorted(set(stamps))
+    assert account_closes() == Stats(2_500, 2_500, 0, 0, {})
+
+
+def test_batches_keep_both_limits(server: ScriptedServer) -> None:
+    """No request has more than 1,000 items or 2,000,000 bytes, whatever the mix of sizes."""
+    gate = threading.Event()
+    server.script.append(Answer(wait=gate))
+    track("first")
+    wait_until(lambda: server.requests, "the first request")
+    for size in [400_000] * 12 + [10] * 1_500 + [1_999_000, 1_999_000]:
+        track("e", {"text": "x" * size})
+    gate.set()
+    assert flush(20)
+    assert max(len(request.items) for request in server.requests) == BATCH_ITEMS
+    assert max(request.size for request in server.requests) <= MAX_BODY
+    assert max(request.size for request in server.requests) > MAX_BODY - 5_000
+    assert account_closes().delivered == 1_515
+
+
+def test_an_item_beyond_the_limit_is_dropped_with_a_reason(
+    server: ScriptedServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    """An item that alone exceeds a request can never be sent: it is counted and explained, its neighbours arrive."""
+    track("before")
+    track("huge", {"text": "x" * MAX_BODY})
+    track("after")
+    assert flush(10)
+    assert names(server.items) == ["before", "after"]
+    assert account_closes().dropped == {"too_large": 1}
+    assert "event 'huge'" in caplog.text
+    assert "a request may have 2000000" in caplog.text
+
+
+def test_endpoints_keep_their_order(server: ScriptedServer) -> None:
+    """identify, group and track go to their own paths, in the order of the calls."""
+    identify({"user_email": "a@example.com"})
+    group("account_9", {"account_name": "Nine"}, group_type="Workspace")
+    track("signed_up")
+    track("account_created")
+    identify({"user_name": "A"}, user_id=7)
+    assert flush(10)
+    assert [(request.path, len(request.items)) for request in server.requests] == [
+        ("/identify", 1),
+        ("/group", 1),
+        ("/track", 2),
+        ("/identify", 1),
+    ]
+    first, second, third, _, last = server.items
+    assert (first["user_id"], first["traits"]) == ("user_1", {"user_email": "a@example.com"})
+    assert second["traits"] == {"account_name": "Nine", "group_type": "Workspace"}
+    assert (second["group_id"], second["context"]["group_id"], second["user_id"]) == ("account_9", "account_9", "user_1")
+    assert third["context"]["group_id"] == "account_1"
+    assert last["user_id"] == "7"
+
+
+def test_both_credentials_and_the_content_type(server: ScriptedServer) -> None:
+    """The key goes into `x-api-key`, the token into `Authorization`; the body is JSON and not compressed."""
+    configure(api_key="the-key", auth_token="the-token")
+    track("e")
+    assert flush(10)
+    headers = server.requests[0].headers
+    assert headers["x-api-key"] == "the-key"
+    assert headers["authorization"] == "Bearer the-token"
+    assert headers["content-type"] == "application/json"
+    assert "content-encoding" not in headers
+    assert re.fullmatch(r"ts_autotrack/\d+\.\d+\.\d+", headers["user-agent"])
+
+
+def test_item_has_exactly_the_fields_of_the_contract(server: ScriptedServer) -> None:
+    """An item has the contract's fields and no other; its timestamp has microseconds and `Z`."""
+    before = dt.datetime.now(dt.timezone.utc)
+    track("e", {"a": 1})
+    assert flush(10)
+    after = dt.datetime.now(dt.timezone.utc)
+    (item,) = server.items
+    assert set(item) == {"event_name", "user_id", "properties", "timestamp", "context"}
+    assert set(item["context"]) == {"source", "event_id", "group_id"}
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z", item["timestamp"])
+    assert before <= dt.datetime.fromisoformat(item["timestamp"][:-1] + "+00:00") <= after
+
+
+@pytest.mark.parametrize("answer", [Answer(500), Answer(503), Answer(408), Answer(429), None])
+def test_transient_failures_are_retried_with_the_same_ids(
+    server: ScriptedServer, answer: Answer | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """5xx, 408, 429 and a reset are retried until they pass; ids and timestamps stay the same."""
+    monkeypatch.setattr("ts_autotrack._delivery.BACKOFF_FIRST", 0.01)
+
+    def reset(_: Request) -> Answer:
+        raise ConnectionResetError
+
+    server.script.extend([answer or reset] * 2)
+    track("e")
+    assert flush(10)
+    assert len(server.requests) == 3
+    assert [request.items for request in server.requests] == [server.requests[0].items] * 3
+    assert account_closes() == Stats(1, 1, 0, 0, {})
+
+
+@pytest.mark.parametrize("form", ["seconds", "date"])
+def test_retry_after_is_honoured(server: ScriptedServer, form: str) -> None:
+    """A server that says when to come back is not asked before, not even by `flush`."""
+    in_two = dt.datetime.now(dt.timezone.utc) + dt.timedelta(seconds=2)
+    value = "1" if form == "seconds" else format_datetime(in_two, usegmt=True)
+    server.script.append(Answer(429, headers={"Retry-After": value}))
+    track("e")
+    assert flush(10)
+    assert server.requests[1].at - server.requests[0].at >= (1.0 if form == "seconds" else 0.5)
+
+
+def test_unreadable_retry_after_is_no_harm(server: ScriptedServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A `Retry-After` that holds neither seconds nor a date is ignored."""
+    monkeypatch.setattr("ts_autotrack._delivery.BACKOFF_FIRST", 0.01)
+    server.script.append(Answer(503, headers={"Retry-After": "soon"}))
+    track("e")
+    assert flush(5)
+
+
+def test_refused_item_is_isolated_and_the_rest_delivered(
+    server: ScriptedServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    """One item that the server answers with 400 costs no other: it is found by halves, counted and shown."""
+
+    def strict(request: Request) -> Answer:
+        bad = [item for item in request.items if item["event_name"] == "bad"]
+        return Answer(400, b'{"message": "item: field user_id"}') if bad else Answer()
+
+    server.always = strict
+    for number in range(200):
+        track("bad" if number in (0, 77, 199) else f"e{number}")
+    assert flush(20)
+    good = [name for request in server.requests for name in names(request.items) if "bad" not in names(request.items)]
+    assert good == [f"e{number}" for number in range(200) if number not in (0, 77, 199)]
+    assert account_closes() == Stats(200, 197, 0, 3, {})
+    assert len(server.requests) < 60
+    assert "item: field user_id" in caplog.text
+
+
+def test_too_large_for_the_server_is_split_until_it_fits(server: ScriptedServer) -> None:
+    """A server, or a proxy before it, that takes less than the contract says gets smaller requests."""
+    server.always = lambda request: Answer(413) if len(request.items) > 3 else Answer()
+    for _ in range(20):
+        track("e")
+    assert flush(10)
+    assert account_closes() == Stats(20, 20, 0, 0, {})
+
+
+@pytest.mark.parametrize(
+    ("answer", "advice"),
+    [
+        (Answer(401), "Check THRIVESTACK_API_KEY"),
+        (Answer(403), "Check THRIVESTACK_API_KEY"),
+        (Answer(404), "Check THRIVESTACK_ENDPOINT"),
+        (Answer(302, headers={"location": "http://127.0.0.1:1/login"}), "Check THRIVESTACK_ENDPOINT"),
+        (Answer(200, b"<html>", headers={"content-type": "text/html"}), "Check THRIVESTACK_ENDPOINT"),
+    ],
+)
+def test_what_an_operator_must_mend_keeps_the_events(
+    server: ScriptedServer, answer: Answer, advice: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Refused credentials and wrong endpoints lose nothing, are said once, and asked again when it is mended."""
+    server.script.extend([answer, answer])
+    track("e")
+    wait_until(lambda: server.requests, "the first request")
+    assert not flush(0.2)
+    assert account_closes().pending == 1
+    configure(api_key="mended")
+    assert flush(5)
+    assert account_closes() == Stats(1, 1, 0, 0, {})
+    assert server.requests[-1].headers["x-api-key"] == "mended"
+    assert caplog.text.count(advice) == 1
+
+
+@pytest.mark.parametrize(
+    ("response", "expected"),
+    [
+        (Response(200), "delivered"),
+        (Response(202), "delivered"),
+        (Response(200, content_type="text/html"), "misconfigured"),
+        (Response(0), "retry"),
+        (Response(408), "retry"),
+        (Response(429), "retry"),
+        (Response(500), "retry"),
+        (Response(599), "retry"),
+        (Response(401), "unauthorized"),
+        (Response(403), "unauthorized"),
+        (Response(400), "split"),
+        (Response(413), "split"),
+        (Response(422), "split"),
+        (Response(301), "misconfigured"),
+        (Response(404), "misconfigured"),
+    ],
+)
+def test_each_answer_has_its_treatment(response: Response, expected: str) -> None:
+    """The table of answers."""
+    assert verdict(response) == expected
+
+
+def test_server_warnings_are_logged_once_each(server: ScriptedServer, caplog: pytest.LogCaptureFixture) -> None:
+    """Each distinct warning of the server reaches the log once; an answer of another shape is no harm."""
+    bodies = [
+        b'{"warnings": ["Field x is missing", "second"]}',
+        b'{"warnings": ["Field x is missing"]}',
+        b'{"warnings": "one text"}',
+        b'{"warnings": null}',
+        b'["warnings", "of another shape", {"warnings": 1}]',
+        b'{"warnings": [broken',
+    ]
+    server.script.extend(Answer(200, body) for body in bodies)
+    for _ in bodies:
+        track("e")
+        assert flush(5)
+    assert [r.getMessage().removeprefix("ts_autotrack: the server warns: ") for r in caplog.records] == [
+        "Field x is missing",
+        "second",
+        "one text",
+    ]
+
+
+def test_first_events_go_out_at_once(server: ScriptedServer) -> None:
+    """With the default interval of a second, a developer sees a process's first events within a tenth of one."""
+    configure(flush_interval=1.0)
+    track("warm")  # the first request loads the HTTP client, which takes about as long again
+    wait_until(lambda: server.requests, "the first request")
+    for number in (1, 2, 3):
+        sent = time.monotonic()
+        track(f"e{number}")
+        wait_until(lambda n=number: len(server.items) > n, "the event")  # type: ignore[misc]
+        assert server.requests[-1].at - sent < 0.1
+
+
+def test_flush_waits_for_what_was_accepted_before(server: ScriptedServer) -> None:
+    """flush returns True when all is settled, False when its timeout is over, and tells how much is left."""
+    assert flush(0)
+    gate = threading.Event()
+    server.script.append(Answer(wait=gate))
+    track("slow")
+    began = time.monotonic()
+    assert not flush(0.2)
+    assert 0.2 <= time.monotonic() - began < 1.5
+    assert stats().pending == 1
+    gate.set()
+    assert flush(5)
+    assert account_closes().delivered == 1
+
+
+def test_flush_says_what_is_left(dead_endpoint: str, caplog: pytest.LogCaptureFixture) -> None:
+    """A flush that ran out of time names the number of events that wait."""
+    configure(endpoint=dead_endpoint, api_key="k")
+    for _ in range(3):
+        track("e")
+    assert not flush(0.3)
+    assert "flush(0.3): 3 events were not delivered in time; they stay queued" in caplog.text
+
+
+def test_shutdown_delivers_then_counts_what_comes_later(server: ScriptedServer) -> None:
+    """shutdown drains; events after it are counted as dropped; it may be called again; configure begins anew."""
+    track("before")
+    assert shutdown(5)
+    track("after")
+    assert shutdown(5)
+    assert flush(1)
+    assert names(server.items) == ["before"]
+    assert account_closes().dropped == {"shutdown": 1}
+    configure(api_key="again")
+    track("again")
+    assert flush(5)
+    assert names(server.items) == ["before", "again"]
+    assert account_closes() == Stats(3, 2, 0, 0, {"shutdown": 1})
+
+
+def test_shutdown_keeps_its_timeout(server: ScriptedServer, caplog: pytest.LogCaptureFixture) -> None:
+    """A server that does not answer holds shutdown up for its timeout and no longer."""
+    gate = threading.Event()
+    server.always = lambda _: Answer(wait=gate)
+    track("e")
+    wait_until(lambda: server.requests, "the request")
+    began = time.monotonic()
+    assert not shutdown(0.3)
+    assert 0.3 <= time.monotonic() - began < 1.5
+    assert "1 events were not delivered in time; they are lost with the process" in caplog.text
+    server.always = None
+    configure(api_key="again")  # a new worker waits for the old one, which still holds the batch
+    track("second")
+    gate.set()
+    assert flush(10)
+    assert account_closes().delivered == 2
+
+
+def test_full_queue_refuses_the_newest_and_counts(
+    server: ScriptedServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Past MAX_QUEUE new events are refused and counted; what was there is delivered."""
+    gate = threading.Event()
+    server.script.append(Answer(wait=gate))
+    configure(max_queue=10)
+    track("first")
+    wait_until(lambda: server.requests, "the first request")
+    for number in range(50):
+        track(f"e{number}")
+    gate.set()
+    assert flush(5)
+    account = account_closes()
+    assert account.accepted == 51
+    assert account.dropped == {"queue_full": 51 - account.delivered}
+    assert names(server.items) == ["first", *(f"e{number}" for number in range(account.delivered - 1))]
+    assert 10 <= account.delivered <= 30
+    assert "TS_AUTOTRACK_MAX_QUEUE" in caplog.text
+
+
+def test_account_closes_under_threads(server: ScriptedServer) -> None:
+    """Threads that track at the same time lose nothing, and each one's order is kept."""
+
+    @track_feature("f", capture=["thread", "number"])
+    def work(thread: int, number: int) -> None:
+        """Do nothing."""
+
+    def run(thread: int) -> None:
+        with user_context(f"u{thread}", group_id="g"):
+            for number in range(500):
+                work(thread, number)
+
+    threads = [threading.Thread(target=run, args=(n,)) for n in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert flush(20)
+    assert account_closes() == Stats(4_000, 4_000, 0, 0, {})
+    for n in range(8):
+        mine = [item for item in server.items if item["user_id"] == f"u{n}"]
+        assert [item["properties"]["number"] for item in mine] == list(range(500))
+        stamps = [item["timestamp"] for item in mine]
+        assert stamps == sorted(set(stamps))
+
+
+def test_dead_server_is_not_hammered(dead_endpoint: str) -> None:
+    """A server that is away sees growing pauses; events wait, encoded ones within a bound."""
+    configure(endpoint=dead_endpoint, api_key="k", flush_interval=0.01)
+    for _ in range(5_000):
+        track("e")
+    assert not flush(0.3)
+    assert account_closes() == Stats(5_000, 0, 5_000, 0, {})
+
+
+class FakeTransport:
+    """Answers from a list of statuses, then 200; keeps what it was sent."""
+
+    def __init__(self, statuses: list[int]) -> None:
+        self.statuses = statuses
+        self.accepted: list[bytes] = []
+        self.requests: list[tuple[str, list[bytes]]] = []
+
+    def send(self, path: str, bodies: Sequence[bytes], timeout: float) -> Response:
+        """Answer."""
+        del timeout
+        self.requests.append((path, list(bodies)))
+        status = self.statuses.pop(0) if self.statuses else 200
+        if status == 413 and len(bodies) == 1:
+            status = 200
+        if any(b"poison" in body for body in bodies):
+            status = 400
+        if status == 200:
+            self.accepted.extend(bodies)
+        return Response(status)
+
+    def close(self) -> None:
+        """Nothing."""
+
+
+sizes = st.sampled_from([1, 10, 400_000, 1_000_000, 1_999_990])
+item_kinds = st.tuples(st.sampled_from(["/track", "/identify"]), sizes, st.booleans())
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(item_kinds, max_size=25), st.lists(st.sampled_from([200, 413, 429, 500, 0, 401]), max_size=8))
+def test_any_history_keeps_limits_order_and_account(kinds: list[tuple[str, int, bool]], statuses: list[int]) -> None:
+    """Whatever the items and the answers: limits hold, order is kept, nothing is lost, only poison is rejected."""
+    items = [
+        Item(path, (b"poison" if poison else b"") + str(n).encode() + b"x" * (size - 10), n)
+        for n, (path, size, poison) in enumerate(kinds)
+    ]
+    backlog, counts, transport = deque(items), Counts(), FakeTransport(statuses)
+    exporter = Exporter(backlog, counts, jitter=lambda: 0.0)
+    for _ in range(200):
+        exporter.export(transport, 1.0)
+        exporter.not_before = 0.0
+        if not backlog:
+            break
+    clean = [item.body for item in items if b"poison" not in item.body]
+    assert transport.accepted == clean
+    assert (counts.delivered, counts.rejected) == (len(clean), len(items) - len(clean))
+    for path, bodies in transport.requests:
+        assert len(bodies) <= BATCH_ITEMS
+        assert len(bodies) == 1 or sum(map(len, bodies)) + len(bodies) + 1 <= MAX_BODY
+        assert {item.path for item in items if item.body in bodies} == {path}
+
+
+@given(st.lists(st.tuples(st.sampled_from("abc"), st.integers(0, 5_000_000)), max_size=60))
+def test_timestamps_of_a_user_only_grow(moments: list[tuple[str, int]]) -> None:
+    """Whatever the clock does, a user's timestamps are all different and in order, and stay near the clock."""
+    clock, last = Timestamps(), {"a": "", "b": "", "c": ""}
+    latest = 0
+    for user, microseconds in moments:
+        latest = max(latest, microseconds)
+        text = clock.stamp(user, microseconds * 1_000)
+        assert text > last[user]
+        last[user] = text
+        second = float(text[17:26])
+        assert second * 1_000_000 <= latest + 1_100_000
+
+
+def test_timestamps_of_a_handler_are_a_millisecond_apart_until_a_second_ahead() -> None:
+    """The vendor asks for 1 ms between events; a tight loop for one user does not run into the future."""
+    clock = Timestamps()
+    texts = [clock.stamp("u", 0) for _ in range(5_000)]
+    assert texts[:3] == ["1970-01-01T00:00:00.000000Z"[:20] + f"{n:06d}Z" for n in (1_000, 2_000, 3_000)]
+    assert texts[-1] < "1970-01-01T00:00:01.01"
+    assert texts == sorted(set(texts))
+    for n in range(25_000):
+        clock.stamp(f"other{n}", 0)
+    assert len(clock._last) + len(clock._before) <= 20_001
+
+
+def test_fault_in_delivery_is_reported_and_survived(
+    server: ScriptedServer, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A fault of ours is counted and logged with a reason, and the next events are delivered."""
+    monkeypatch.setattr(_faults, "reraise", False)
+    monkeypatch.setenv("HTTPS_PROXY", "nonsense://proxy")
+    configure(endpoint="https://127.0.0.1:1")
+    track("e")
+    wait_until(lambda: "delivering events failed" in caplog.text, "the report")
+    monkeypatch.delenv("HTTPS_PROXY")
+    configure(endpoint=server.endpoint)
+    assert flush(10)
+    assert names(server.items) == ["e"]
+    assert "the application was not affected" in caplog.text
+
+
+def test_faults_are_reported_once_a_minute(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    """The same fault is logged once a minute however often it happens, and its own message cannot break the log."""
+
+    class UnprintableError(Exception):
+        def __str__(self) -> str:
+            raise LookupError
+
+    monkeypatch.setattr(_faults, "reraise", False)
+    before = _faults.faults.read()
+    for _ in range(5):
+        _faults.fault("testing", UnprintableError())
+        _faults.report()
+    monkeypatch.setattr(_faults, "FAULT_INTERVAL", 0.0)
+    _faults.fault("testing", ValueError("again"))
+    _faults.report()
+    assert _faults.faults.read() - before == 6
+    assert [record.getMessage() for record in caplog.records] == [
+        "ts_autotrack: testing failed (UnprintableError); the application was not affected",
+        "ts_autotrack: testing failed (ValueError: again); the application was not affected",
+    ]
+
+
+def test_key_appears_in_no_log_and_no_error(caplog: pytest.LogCaptureFixture, dead_endpoint: str) -> None:
+    """The credentials are in no log line at any level, no repr and no exception."""
+    caplog.set_level("DEBUG")
+    secret = "s3cr3t-key"
+    configure(endpoint=dead_endpoint, api_key=secret, auth_token=secret, debug=True)
+    track("e")
+    assert not flush(0.3)
+    from ts_autotrack._tracker import tracker  # noqa: PLC0415
+
+    assert secret not in repr(tracker._config)
+    assert secret not in caplog.text
+    with pytest.raises(ValueError, match="api_key") as error:
+        configure(api_key=f"{secret}\n{secret}")
+    assert secret not in str(error.value)
+    assert json.dumps(stats()._asdict())

@@ -1,0 +1,89 @@
+"""track, identify and group: what they send, and that nothing they are given raises."""
+
+from __future__ import annotations
+
+import datetime as dt
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from ts_autotrack import _faults, flush, group, identify, stats, track, user_context
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tests.conftest import Inspector
+
+
+def test_call_wins_over_the_context(inspector: Inspector) -> None:
+    """What the call says of user, group, context and properties wins over the enclosing block."""
+    with user_context("u", group_id="g", location="x", plan="pro"):
+        track("e", {"plan": "free"}, user_id=7, group_id="h", context={"location": "y", "product_id": "p"})
+    assert flush(10)
+    (item,) = inspector.items()
+    assert (item["user_id"], item["properties"]) == ("7", {"plan": "free"})
+    del item["context"]["event_id"]
+    assert item["context"] == {"source": "product", "location": "y", "product_id": "p", "group_id": "h"}
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ("2024-10-20T15:51:36.514000Z", "2024-10-20T15:51:36.514000Z"),
+        ("2024-10-20T17:51:36+02:00", "2024-10-20T15:51:36.000000Z"),
+        (dt.datetime(2024, 10, 20, 15, 51, 36, 514_000), "2024-10-20T15:51:36.514000Z"),  # noqa: DTZ001
+        (dt.datetime(2024, 10, 20, 15, tzinfo=dt.timezone(dt.timedelta(hours=2))), "2024-10-20T13:00:00.000000Z"),
+        (0, "1970-01-01T00:00:00.000000Z"),
+        (1_729_439_496.5, "2024-10-20T15:51:36.500000Z"),
+    ],
+)
+def test_timestamps_of_the_past(inspector: Inspector, given: Any, expected: str) -> None:
+    """A timestamp that the application gives is sent as it is, in the contract's form."""
+    track("e", user_id="u", timestamp=given)
+    assert flush(10)
+    assert inspector.items()[0]["timestamp"] == expected
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: track(""), "the event's name"),
+        (lambda: track(None, user_id="u"), "the event's name"),  # type: ignore[arg-type]
+        (lambda: track("e", [1], user_id="u"), "properties must be a dict, not list"),  # type: ignore[arg-type]
+        (lambda: track("e", user_id="u", timestamp="yesterday"), "point in time"),
+        (lambda: track("e", user_id="u", timestamp=1e30), "point in time"),
+        (lambda: track("e", user_id="u", timestamp=object()), "point in time"),  # type: ignore[arg-type]
+        (lambda: identify(None, user_id="u"), "traits must be a dict"),  # type: ignore[arg-type]
+        (lambda: group("", {}), "the account's id"),
+        (lambda: group("g", 5), "the account's id"),  # type: ignore[arg-type]
+    ],
+)
+def test_what_names_nothing_to_send_is_counted_and_explained(
+    inspector: Inspector, caplog: pytest.LogCaptureFixture, call: Callable[[], None], message: str
+) -> None:
+    """A call that cannot become an event never raises; it is counted, and the log names the line once."""
+    call()
+    call()
+    track("e", user_id="u", group_id="g")
+    assert flush(10)
+    assert len(inspector.items()) == 1
+    assert stats().dropped == {"invalid": 2}
+    assert caplog.text.count(message) == 1
+    assert "tests.test_track, line" in caplog.text
+
+
+def test_hostile_arguments_never_raise(inspector: Inspector, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An argument that raises when it is looked at costs its own event at the most."""
+
+    class Hostile(dict[str, Any]):
+        def items(self) -> Any:
+            raise LookupError
+
+    monkeypatch.setattr(_faults, "reraise", False)
+    before = _faults.faults.read()
+    track("e", Hostile(a=1), user_id="u")
+    identify(Hostile(a=1), user_id="u")
+    group("g", Hostile(a=1))
+    assert flush(5)
+    assert inspector.items() == []
+    assert _faults.faults.read() - before == 3
