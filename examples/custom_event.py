@@ -1,7 +1,7 @@
 """The custom event of ThriveStack's own documentation, sent with one call.
 
-    ts-autotrack inspect &
-    THRIVESTACK_ENDPOINT=http://127.0.0.1:8787/api python examples/custom_event.py
+ts-autotrack inspect &
+THRIVESTACK_ENDPOINT=http://127.0.0.1:8787/api python examples/custom_event.py
 """
 
 from __future__ import annotations

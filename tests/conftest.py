@@ -198,5 +198,10 @@ def run_python(code: str, *, timeout: float = 60, **environment: str) -> subproc
     """Run `code` in a fresh interpreter with only these variables of the library's set."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("TS_AUTOTRACK", "THRIVESTACK"))}
     return subprocess.run(
-        [sys.executable, "-c", code], env={**kept, **environment}, capture_output=True, text=True, timeout=timeout, check=False
+        [sys.executable, "-c", code],
+        env={**kept, **environment},
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        check=False,
     )

@@ -192,7 +192,12 @@ def test_working_directory_may_be_gone(tmp_path: Path) -> None:
     gone.mkdir()
     code = "import os; os.rmdir(os.getcwd())\n" + TRACK_ONE
     done = subprocess.run(
-        [sys.executable, "-c", code], cwd=gone, env={"TS_AUTOTRACK_DISABLED": "1"}, capture_output=True, text=True, check=False
+        [sys.executable, "-c", code],
+        cwd=gone,
+        env={"TS_AUTOTRACK_DISABLED": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert done.stdout == "{'disabled': 1}\n", done.stderr
 

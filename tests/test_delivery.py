@@ -19,7 +19,7 @@ from tests.conftest import Answer, ScriptedServer, wait_until
 from ts_autotrack import _faults, configure, flush, group, identify, shutdown, stats, track, track_feature, user_context
 from ts_autotrack._buffer import BATCH_ITEMS
 from ts_autotrack._delivery import Exporter, Response, verdict
-from ts_autotrack._events import MAX_BODY, Item, Timestamps
+from ts_autotrack._events import MAX_BODY, Clock
 from ts_autotrack._stats import Counts
 from ts_autotrack.typing import Stats
 
@@ -108,7 +108,11 @@ def test_endpoints_keep_their_order(server: ScriptedServer) -> None:
     first, second, third, _, last = server.items
     assert (first["user_id"], first["traits"]) == ("user_1", {"user_email": "a@example.com"})
     assert second["traits"] == {"account_name": "Nine", "group_type": "Workspace"}
-    assert (second["group_id"], second["context"]["group_id"], second["user_id"]) == ("account_9", "account_9", "user_1")
+    assert (second["group_id"], second["context"]["group_id"], second["user_id"]) == (
+        "account_9",
+        "account_9",
+        "user_1",
+    )
     assert third["context"]["group_id"] == "account_1"
     assert last["user_id"] == "7"
 
@@ -347,9 +351,7 @@ def test_shutdown_keeps_its_timeout(server: ScriptedServer, caplog: pytest.LogCa
     assert account_closes().delivered == 2
 
 
-def test_full_queue_refuses_the_newest_and_counts(
-    server: ScriptedServer, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_full_queue_refuses_the_newest_and_counts(server: ScriptedServer, caplog: pytest.LogCaptureFixture) -> None:
     """Past MAX_QUEUE new events are refused and counted; what was there is delivered."""
     gate = threading.Event()
     server.script.append(Answer(wait=gate))
@@ -437,7 +439,7 @@ item_kinds = st.tuples(st.sampled_from(["/track", "/identify"]), sizes, st.boole
 def test_any_history_keeps_limits_order_and_account(kinds: list[tuple[str, int, bool]], statuses: list[int]) -> None:
     """Whatever the items and the answers: limits hold, order is kept, nothing is lost, only poison is rejected."""
     items = [
-        Item(path, (b"poison" if poison else b"") + str(n).encode() + b"x" * (size - 10), n)
+        (path, (b"poison" if poison else b"") + str(n).encode() + b"x" * (size - 10), n)
         for n, (path, size, poison) in enumerate(kinds)
     ]
     backlog, counts, transport = deque(items), Counts(), FakeTransport(statuses)
@@ -447,23 +449,29 @@ def test_any_history_keeps_limits_order_and_account(kinds: list[tuple[str, int, 
         exporter.not_before = 0.0
         if not backlog:
             break
-    clean = [item.body for item in items if b"poison" not in item.body]
+    clean = [body for _, body, _ in items if b"poison" not in body]
     assert transport.accepted == clean
     assert (counts.delivered, counts.rejected) == (len(clean), len(items) - len(clean))
     for path, bodies in transport.requests:
         assert len(bodies) <= BATCH_ITEMS
         assert len(bodies) == 1 or sum(map(len, bodies)) + len(bodies) + 1 <= MAX_BODY
-        assert {item.path for item in items if item.body in bodies} == {path}
+        assert {where for where, body, _ in items if body in bodies} == {path}
+
+
+def stamp(clock: Clock, user_id: str, microseconds: int) -> str:
+    """Return the timestamp of an event."""
+    fraction = clock.advance(clock.user(user_id), microseconds * 1_000)
+    return f"{clock.text}{fraction:06d}Z"
 
 
 @given(st.lists(st.tuples(st.sampled_from("abc"), st.integers(0, 5_000_000)), max_size=60))
 def test_timestamps_of_a_user_only_grow(moments: list[tuple[str, int]]) -> None:
     """Whatever the clock does, a user's timestamps are all different and in order, and stay near the clock."""
-    clock, last = Timestamps(), {"a": "", "b": "", "c": ""}
+    clock, last = Clock(), {"a": "", "b": "", "c": ""}
     latest = 0
     for user, microseconds in moments:
         latest = max(latest, microseconds)
-        text = clock.stamp(user, microseconds * 1_000)
+        text = stamp(clock, user, microseconds)
         assert text > last[user]
         last[user] = text
         second = float(text[17:26])
@@ -472,14 +480,14 @@ def test_timestamps_of_a_user_only_grow(moments: list[tuple[str, int]]) -> None:
 
 def test_timestamps_of_a_handler_are_a_millisecond_apart_until_a_second_ahead() -> None:
     """The vendor asks for 1 ms between events; a tight loop for one user does not run into the future."""
-    clock = Timestamps()
-    texts = [clock.stamp("u", 0) for _ in range(5_000)]
+    clock = Clock()
+    texts = [stamp(clock, "u", 0) for _ in range(5_000)]
     assert texts[:3] == ["1970-01-01T00:00:00.000000Z"[:20] + f"{n:06d}Z" for n in (1_000, 2_000, 3_000)]
     assert texts[-1] < "1970-01-01T00:00:01.01"
     assert texts == sorted(set(texts))
     for n in range(25_000):
-        clock.stamp(f"other{n}", 0)
-    assert len(clock._last) + len(clock._before) <= 20_001
+        stamp(clock, f"other{n}", 0)
+    assert len(clock._users) + len(clock._before) <= 20_001
 
 
 def test_fault_in_delivery_is_reported_and_survived(

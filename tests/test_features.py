@@ -416,7 +416,10 @@ def test_block_form(inspector: Inspector) -> None:
     with pytest.raises(LookupError), track_feature("failing"):
         raise LookupError
     use.set(rows=99)
-    assert arrived(inspector) == [{"feature_name": "block", "a": 1, "rows": 3}, {"feature_name": "async_block", "rows": 2}]
+    assert arrived(inspector) == [
+        {"feature_name": "block", "a": 1, "rows": 3},
+        {"feature_name": "async_block", "rows": 2},
+    ]
 
 
 def test_shared_block_nests_and_is_left_in_any_order(inspector: Inspector) -> None:
@@ -733,5 +736,3 @@ if __name__ == "__main__":
 """
     done = run_python(code.format(path=sys.path[0] or "."), TS_AUTOTRACK_DISABLED="1", PYTHONPATH=":".join(sys.path))
     assert done.stdout.strip() == "[1, 2] 3", done.stderr
-
-

@@ -32,7 +32,9 @@ def post(inspector: Inspector, path: str, body: Any, headers: dict[str, str] | N
     )
 
 
-@pytest.mark.parametrize("headers", [{}, {"x-api-key": ""}, {"authorization": "Basic abc"}, {"authorization": "Bearer"}])
+@pytest.mark.parametrize(
+    "headers", [{}, {"x-api-key": ""}, {"authorization": "Basic abc"}, {"authorization": "Bearer"}]
+)
 def test_no_credentials_is_401(inspector: Inspector, headers: dict[str, str]) -> None:
     """Without one of the two documented headers nothing is accepted."""
     answer = httpx.post(inspector.endpoint + "/track", json=[TRACK], headers=headers)
@@ -69,7 +71,11 @@ def test_either_header_will_do(inspector: Inspector, headers: dict[str, str]) ->
         ("/track", [{k: v for k, v in TRACK.items() if k != "user_id"}], "item 0: field 'user_id': is required"),
         ("/track", [TRACK, {**TRACK, "properties": []}], "item 1: field 'properties': must be an object, not an array"),
         ("/track", [{**TRACK, "context": None}], "item 0: field 'context': must be an object, not null"),
-        ("/track", [{**TRACK, "timestamp": "2024-10-20T15:51:36Z"}], "field 'timestamp': '2024-10-20T15:51:36Z' is not"),
+        (
+            "/track",
+            [{**TRACK, "timestamp": "2024-10-20T15:51:36Z"}],
+            "field 'timestamp': '2024-10-20T15:51:36Z' is not",
+        ),
         ("/track", [{**TRACK, "timestamp": "2024-13-20T15:51:36.514000Z"}], "field 'timestamp'"),
         ("/track", [{**TRACK, "user_id": "\ud800"}], "item 0: holds a lone surrogate"),
         ("/identify", [{"user_id": "u"}], "item 0: field 'timestamp': is required"),

@@ -11,7 +11,9 @@ import pytest
 from tests.conftest import run_python
 from ts_autotrack import configure, flush, group, stats, track
 
-EVENT = "from ts_autotrack import track, flush; track('e', {'a': 'ü'}, user_id='u', group_id='g', timestamp=0); flush(5)"
+EVENT = (
+    "from ts_autotrack import track, flush; track('e', {'a': 'ü'}, user_id='u', group_id='g', timestamp=0); flush(5)"
+)
 
 
 def test_console_prints_a_line_for_each_event() -> None:
@@ -38,7 +40,11 @@ def test_json_lines_to_a_file(tmp_path: Path) -> None:
     path.rename(tmp_path / "old.jsonl")
     track("b", user_id="u")
     assert flush(5)
-    lines = [json.loads(line) for name in ("old.jsonl", "events.jsonl") for line in (tmp_path / name).read_text().splitlines()]
+    lines = [
+        json.loads(line)
+        for name in ("old.jsonl", "events.jsonl")
+        for line in (tmp_path / name).read_text().splitlines()
+    ]
     assert [(line["path"], line["item"].get("event_name")) for line in lines] == [("/track", "a"), ("/track", "b")]
     assert path.stat().st_mode & 0o777 == 0o600
     assert stats().dropped == {"unattributed": 1}

@@ -112,48 +112,48 @@ class Exporter:
                 timeout = min(timeout, self.deadline - time.monotonic())
                 if timeout <= 0:
                     return
-            batch = self._batch()
-            response = transport.send(batch[0].path, [item.body for item in batch], timeout)
-            self._settle(batch, response)
+            path, bodies = self._batch()
+            self._settle(path, bodies, transport.send(path, bodies, timeout))
 
-    def _batch(self) -> list[Item]:
-        """Return the longest run at the head that goes to one endpoint and fits into one request."""
+    def _batch(self) -> tuple[str, list[bytes]]:
+        """Return an endpoint and the longest run of items at the head that go there in one request."""
         most = max(1, self._suspects // 2) if self._suspects else BATCH_ITEMS
-        path, size = self.backlog[0].path, 1
-        batch: list[Item] = []
-        for item in islice(self.backlog, most):
-            size += len(item.body) + 1  # and the comma before it, or the closing bracket
-            if item.path != path or (batch and size > MAX_BODY):
+        first, size = self.backlog[0][0], 1
+        bodies: list[bytes] = []
+        for path, body, _ in islice(self.backlog, most):
+            size += len(body) + 1  # and the comma before it, or the closing bracket
+            if path != first or (bodies and size > MAX_BODY):
                 break
-            batch.append(item)
-        return batch
+            bodies.append(body)
+        return first, bodies
 
-    def _settle(self, batch: list[Item], response: Response) -> None:
+    def _settle(self, path: str, bodies: list[bytes], response: Response) -> None:
         answer = verdict(response)
-        if answer == "split" and len(batch) > 1:
-            self._suspects = len(batch)
-            return
-        if answer in ("delivered", "split"):
-            for _ in batch:
+        if answer == "split" and len(bodies) > 1:
+            self._suspects = len(bodies)
+        elif answer in ("delivered", "split"):
+            for _ in bodies:
                 self.backlog.popleft()
-            self._suspects = max(0, self._suspects - len(batch))
+            self._suspects = max(0, self._suspects - len(bodies))
             self._failures, self.not_before, self._asked_to_wait = 0, 0.0, False
             if answer == "split":
-                self._reject(batch[0], response)
+                self._reject(path, bodies[0], response)
             else:
-                self._counts.delivered += len(batch)
-                logger().debug("ts_autotrack: %s: delivered %d", batch[0].path, len(batch))
+                self._counts.delivered += len(bodies)
+                logger().debug("ts_autotrack: %s: delivered %d", path, len(bodies))
                 _surface_warnings(response.body)
-            return
-        self._postpone(answer, batch[0].path, response)
+        else:
+            self._postpone(answer, path, response)
 
-    def _reject(self, item: Item, response: Response) -> None:
+    def _reject(self, path: str, body: bytes, response: Response) -> None:
         self._counts.rejected += 1
         self._suspects = 0
         logger().error(
             "ts_autotrack: the server refuses one item for %s for good (%s). Item: %s",
-            item.path, _words(response), _cut(item.body),
-        )  # fmt: skip
+            path,
+            _words(response),
+            _cut(body),
+        )
 
     def _postpone(self, answer: Verdict, path: str, response: Response) -> None:
         self._failures += 1

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from contextvars import Token
     from typing import Any, TypeVar
 
+    from ts_autotrack._events import Known
     from ts_autotrack._functions import Kind, Wrap
 
     F = TypeVar("F")
@@ -34,12 +35,13 @@ class Scope:
         owner: The block that made it, None outside of every block.
         outer: The scope to go back to when that block ends.
         origin: The scope that the block made, if this one replaced it (`bind_user` inside the block).
+        encoded: What the worker keeps of the last site whose events had this scope.
         token: Undoes the entering, in the context that entered.
         filled: The last OpenTelemetry context and the scope that its baggage made of this one.
     """
 
     __slots__ = (
-        "closed", "context", "filled", "group_id", "origin", "outer", "owner", "properties", "ready", "suppressed", "token",
+        "closed", "context", "encoded", "filled", "group_id", "origin", "outer", "owner", "properties", "ready", "suppressed", "token",
         "user_id",
     )  # fmt: skip
 
@@ -64,6 +66,7 @@ class Scope:
         self.origin = self
         self.filled: tuple[object, Scope] | None = None
         self.token: Token[Scope] | None = None
+        self.encoded: Known | None = None
 
     def derive(
         self,

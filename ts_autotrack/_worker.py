@@ -126,10 +126,7 @@ class Worker:
         transport = self._current_transport()
         self._admit_tickets(exporter)
         while True:
-            for record in self._buffer.take(MOST_ENCODED - len(self._backlog)):
-                self._counts.taken += 1
-                if item := encoder.item(record, self._counts.taken):
-                    self._backlog.append(item)
+            self._backlog.extend(encoder.items(self._buffer.take(MOST_ENCODED - len(self._backlog))))
             exporter.export(transport, self.config.request_timeout)
             self._settle_tickets()
             waiting = len(self._buffer.records)
@@ -177,7 +174,7 @@ class Worker:
 
     def _settle_tickets(self) -> None:
         """Tell every flush whose events are all settled."""
-        settled = self._backlog[0].sequence - 1 if self._backlog else self._counts.taken
+        settled = self._backlog[0][2] - 1 if self._backlog else self._counts.taken
         while self._tickets and (last := self._tickets[0].last) is not None and last <= settled:
             ticket = self._tickets.popleft()
             ticket.settled = True

@@ -180,10 +180,20 @@ def delivery(sink: str) -> tuple[float, float]:
     kept: deque[dict[str, Any]] = deque(maxlen=EVENTS)
     item = {
         "event_name": "feature_used",
-        "properties": {"user_email": "a@example.com", "feature_name": "benchmark", "feature_type": "core", "action": "x"},
+        "properties": {
+            "user_email": "a@example.com",
+            "feature_name": "benchmark",
+            "feature_type": "core",
+            "action": "x",
+        },
         "user_id": "user_1",
         "timestamp": "2024-10-20T15:51:36.514000Z",
-        "context": {"source": "product", "device_type": "desktop", "event_id": "0123456789abcdef-00000001", "group_id": "a"},
+        "context": {
+            "source": "product",
+            "device_type": "desktop",
+            "event_id": "0123456789abcdef-00000001",
+            "group_id": "a",
+        },
     }
     for number in range(EVENTS):
         kept.append({**item, "context": {**item["context"], "event_id": f"0123456789abcdef-{number:08x}"}})  # type: ignore[dict-item]
