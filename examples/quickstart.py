@@ -15,13 +15,13 @@ import sys
 import urllib.request
 from collections import Counter
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import ts_autotrack
 from ts_autotrack import add_properties, track, track_feature, user_context
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import AsyncIterator, Iterator
 
 REPORTS = {"weekly": [3, 5, 8], "monthly": [21, 34]}
 USERS = {
@@ -31,7 +31,7 @@ USERS = {
 }
 
 
-# --- the product: nothing here knows about tracking but the decorators -------------------------------------------------
+# --- the product: nothing here knows about tracking but the decorators
 
 
 @track_feature("analytics_dashboard", feature_type="core")
@@ -55,13 +55,13 @@ async def search(text: str) -> list[str]:
 
 
 @track_feature("row_stream")
-async def stream_rows(report: str) -> Any:
+async def stream_rows(report: str) -> AsyncIterator[int]:
     """Yield the rows of a report."""
     for row in REPORTS[report]:
         yield row
 
 
-# --- the edge: who is acting is said once, here ------------------------------------------------------------------------
+# --- the edge: who is acting is said once, here
 
 
 async def request(name: str) -> None:
@@ -89,7 +89,7 @@ async def main() -> None:
     open_dashboard()
 
 
-# --- the rest only shows what arrived ----------------------------------------------------------------------------------
+# --- the rest only shows what arrived
 
 
 @contextmanager

@@ -17,7 +17,7 @@ import pytest
 
 import ts_autotrack
 from ts_autotrack import _faults
-from ts_autotrack._scope import _current, Scope
+from ts_autotrack._scope import Scope, _current
 from ts_autotrack._tracker import tracker
 
 if TYPE_CHECKING:
@@ -45,13 +45,13 @@ class Inspector:
         self._after = 0
         self._client = httpx.Client()
 
-    def get(self, **query: object) -> list[dict[str, Any]]:
+    def get(self, **query: str | int) -> list[dict[str, Any]]:
         """Return the answer to GET /events."""
         answer = self._client.get(f"{self.url}/events", params={"after": self._after, **query})
         assert answer.status_code == 200, answer.text
         return list(answer.json()["events"])
 
-    def items(self, **query: object) -> list[dict[str, Any]]:
+    def items(self, **query: str | int) -> list[dict[str, Any]]:
         """Return the items that arrived."""
         return [event["item"] for event in self.get(**query)]
 
@@ -191,10 +191,11 @@ def clean_library(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.Temp
     _current.reset(scope)
     ts_autotrack.shutdown(1)
     tracker._arguments = {}
+    _faults.debug(False)
     tracker.reset()
 
 
-def run_python(code: str, *, timeout: float = 60, **environment: str) -> subprocess.CompletedProcess[str]:
+def run_python(code: str, **environment: str) -> subprocess.CompletedProcess[str]:
     """Run `code` in a fresh interpreter with only these variables of the library's set."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("TS_AUTOTRACK", "THRIVESTACK"))}
     return subprocess.run(
@@ -202,6 +203,6 @@ def run_python(code: str, *, timeout: float = 60, **environment: str) -> subproc
         env={**kept, **environment},
         capture_output=True,
         text=True,
-        timeout=timeout,
+        timeout=60,
         check=False,
     )

@@ -130,6 +130,35 @@ def test_both_credentials_and_the_content_type(server: ScriptedServer) -> None:
     assert re.fullmatch(r"ts_autotrack/\d+\.\d+\.\d+", headers["user-agent"])
 
 
+def test_token_alone(server: ScriptedServer) -> None:
+    """A token without a key is enough."""
+    shutdown(5)
+    from ts_autotrack._tracker import tracker  # noqa: PLC0415
+
+    tracker._arguments = {}
+    configure(endpoint=server.endpoint.replace("127.0.0.1", "127.0.0.2"), auth_token="the-token")
+    assert tracker._config is not None
+    assert tracker._config.api_key is None
+    configure(endpoint=server.endpoint)
+    track("e")
+    assert flush(10)
+    assert server.requests[0].headers["authorization"] == "Bearer the-token"
+    assert "x-api-key" not in server.requests[0].headers
+
+
+@pytest.mark.usefixtures("server")
+def test_shutdown_with_no_time_sends_nothing() -> None:
+    """A timeout of 0 leaves what is there."""
+    track("first")
+    assert flush(5)
+    configure(flush_interval=60)
+    for _ in range(5):
+        track("e")
+    shutdown(0)
+    account = account_closes()
+    assert account.delivered + account.pending == 6
+
+
 def test_item_has_exactly_the_fields_of_the_contract(server: ScriptedServer) -> None:
     """An item has the contract's fields and no other; its timestamp has microseconds and `Z`."""
     before = dt.datetime.now(dt.timezone.utc)
@@ -170,6 +199,16 @@ def test_retry_after_is_honoured(server: ScriptedServer, form: str) -> None:
     track("e")
     assert flush(10)
     assert server.requests[1].at - server.requests[0].at >= (1.0 if form == "seconds" else 0.5)
+
+
+def test_flush_does_not_hurry_a_server_that_asked_to_wait(server: ScriptedServer) -> None:
+    """`flush` retries at once after a failure, but not against a server's `Retry-After`."""
+    server.script.append(Answer(429, headers={"Retry-After": "30"}))
+    track("e")
+    wait_until(lambda: server.requests, "the first request")
+    assert not flush(0.3)
+    assert not flush(0.3)
+    assert len(server.requests) == 1
 
 
 def test_unreadable_retry_after_is_no_harm(server: ScriptedServer, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -293,8 +332,25 @@ def test_first_events_go_out_at_once(server: ScriptedServer) -> None:
         assert server.requests[-1].at - sent < 0.1
 
 
+def test_later_events_are_batched_by_the_interval(server: ScriptedServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After the first seconds of a process there is at most one batch in an interval, unless a full one waits."""
+    monkeypatch.setattr("ts_autotrack._worker.EAGER_SECONDS", 0.0)
+    configure(flush_interval=0.4)
+    track("first")
+    wait_until(lambda: server.requests, "the first request")
+    for _ in range(20):
+        track("e")
+        threading.Event().wait(0.005)
+    wait_until(lambda: len(server.items) == 21, "the rest")
+    assert [len(request.items) for request in server.requests] == [1, 20]
+    for _ in range(1_500):
+        track("e")
+    wait_until(lambda: len(server.items) > 1_000, "a full batch", 0.35)
+    assert flush(5)
+
+
 def test_flush_waits_for_what_was_accepted_before(server: ScriptedServer) -> None:
-    """flush returns True when all is settled, False when its timeout is over, and tells how much is left."""
+    """Flush returns True when all is settled, False when its timeout is over, and tells how much is left."""
     assert flush(0)
     gate = threading.Event()
     server.script.append(Answer(wait=gate))
@@ -318,7 +374,7 @@ def test_flush_says_what_is_left(dead_endpoint: str, caplog: pytest.LogCaptureFi
 
 
 def test_shutdown_delivers_then_counts_what_comes_later(server: ScriptedServer) -> None:
-    """shutdown drains; events after it are counted as dropped; it may be called again; configure begins anew."""
+    """Shutdown drains; events after it are counted as dropped; it may be called again; configure begins anew."""
     track("before")
     assert shutdown(5)
     track("after")
@@ -461,7 +517,7 @@ def test_any_history_keeps_limits_order_and_account(kinds: list[tuple[str, int, 
 def stamp(clock: Clock, user_id: str, microseconds: int) -> str:
     """Return the timestamp of an event."""
     fraction = clock.advance(clock.user(user_id), microseconds * 1_000)
-    return f"{clock.text}{fraction:06d}Z"
+    return f"{clock.text.decode()}{fraction:06d}Z"
 
 
 @given(st.lists(st.tuples(st.sampled_from("abc"), st.integers(0, 5_000_000)), max_size=60))

@@ -18,7 +18,7 @@ import pytest
 import wrapt
 
 from tests.conftest import run_python
-from ts_autotrack import add_properties, flush, stats, suppress, track_feature, user_context
+from ts_autotrack import _faults, add_properties, flush, stats, suppress, track_feature, user_context
 from ts_autotrack.typing import FinishedCall
 
 if TYPE_CHECKING:
@@ -265,7 +265,7 @@ def test_generator_closed_early_counts_as_used(inspector: Inspector) -> None:
     closed = []
 
     @track_feature("rows")
-    def rows() -> Iterator[int]:
+    def rows() -> Generator[int, None, None]:
         try:
             yield from range(10)
         finally:
@@ -280,11 +280,23 @@ def test_generator_closed_early_counts_as_used(inspector: Inspector) -> None:
     assert len(arrived(inspector)) == 1
 
 
+def test_generators_in_a_row(inspector: Inspector) -> None:
+    """Each run of a generator counts."""
+
+    @track_feature("rows")
+    def rows() -> Iterator[int]:
+        yield 1
+
+    for _ in range(3):
+        assert list(rows()) == [1]
+    assert len(arrived(inspector)) == 3
+
+
 def test_failing_generator_makes_no_event(inspector: Inspector) -> None:
     """A generator that raises is no success; neither is one that its consumer throws into."""
 
     @track_feature("rows")
-    def rows() -> Iterator[int]:
+    def rows() -> Generator[int, None, None]:
         yield 1
         raise LookupError
 
@@ -350,12 +362,12 @@ def test_on_decides_which_outcomes_count(inspector: Inspector, on: Any, expected
         for call in (divide, lambda by: asyncio.run(async_divide(by))):
             try:
                 call(by)
-            except ZeroDivisionError:
+            except ZeroDivisionError:  # noqa: PERF203
                 assert by == 0
     events = arrived(inspector)
     assert [event.get("outcome") for event in events if event["feature_name"] == "div"] == expected
     assert [event.get("outcome") for event in events if event["feature_name"] == "async_div"] == expected
-    assert [event["by"] for event in events if "by" in event][0] == (0 if on == "error" else 1)
+    assert next(event["by"] for event in events if "by" in event) == (0 if on == "error" else 1)
 
 
 def test_properties_callable_sees_the_finished_call(inspector: Inspector) -> None:
@@ -372,7 +384,7 @@ def test_properties_callable_sees_the_finished_call(inspector: Inspector) -> Non
 
     @track_feature("async_export", properties=lambda call: {"rows": call.kwargs["size"]})
     async def async_export(*, size: int) -> None:
-        await asyncio.sleep(0)
+        await asyncio.sleep(size - size)
 
     @track_feature("failing", on="error", properties=describe)
     def failing() -> None:
@@ -391,11 +403,11 @@ def test_capture_takes_defaults_keywords_and_leaves_the_rest(inspector: Inspecto
     """Captured arguments may be positional, keyword or default; what is not named is not copied."""
 
     @track_feature("f", capture=["a", "b", "extra"])
-    def function(a: int, secret: str, b: str = "default", **more: object) -> None:
+    def function(a: int, hidden: str, b: str = "default", **more: object) -> None:
         """Do nothing."""
 
     function(1, "hidden")
-    function(a=2, secret="hidden", b="given", extra=None)
+    function(a=2, hidden="hidden", b="given", extra=None)
     assert [{k: v for k, v in p.items() if k not in ("feature_name", "action")} for p in arrived(inspector)] == [
         {"a": 1, "b": "default"},
         {"a": 2, "b": "given", "extra": None},
@@ -454,8 +466,8 @@ def test_block_in_a_generator_left_in_another_context(inspector: Inspector) -> N
 
     async def main() -> None:
         running = rows()
-        await asyncio.create_task(anext(running))  # type: ignore[arg-type]
-        await asyncio.create_task(running.aclose())  # type: ignore[arg-type]
+        await asyncio.create_task(anext(running))
+        await asyncio.create_task(running.aclose())
 
     asyncio.run(main())
     assert [event["feature_name"] for event in arrived(inspector)] == ["rows"]
@@ -488,7 +500,7 @@ def test_add_properties_goes_to_the_innermost_call(inspector: Inspector) -> None
         helper(after=2)
 
     outer()
-    found = {}
+    found: dict[str, list[dict[str, Any]]] = {}
     for event in arrived(inspector):
         found.setdefault(event.pop("feature_name"), []).append({k: v for k, v in event.items() if k != "action"})
     assert found == {
@@ -514,7 +526,7 @@ def test_add_properties_in_coroutines_and_generators(inspector: Inspector) -> No
         add_properties(all=True)
 
     @track_feature("rows")
-    def rows() -> Iterator[int]:
+    def rows() -> Generator[int, None, None]:
         add_properties(begun=True)
         yield 1
         add_properties(ended=True)
@@ -659,15 +671,15 @@ def test_suspended_call_keeps_no_argument_alive() -> None:
         """Something that can be watched."""
 
     async def coroutine(big: Big | None) -> None:
-        big = None
+        big = None  # noqa: F841 - lets go of it
         await asyncio.sleep(0)
 
     def generator(big: Big | None) -> Iterator[int]:
-        big = None
+        big = None  # noqa: F841 - lets go of it
         yield 1
 
     async def async_generator(big: Big | None) -> AsyncGenerator[int, None]:
-        big = None
+        big = None  # noqa: F841 - lets go of it
         yield 1
 
     async def drive(kind: str, decorate: Any) -> weakref.ref[Big]:
@@ -704,7 +716,7 @@ def test_suspended_call_keeps_no_argument_alive() -> None:
     [
         (lambda: track_feature("f")(Shop), TypeError, "cannot decorate the class Shop.*__init__"),
         (lambda: track_feature(Shop), TypeError, "cannot decorate the class Shop"),
-        (lambda: track_feature("f")(property(len)), TypeError, "below @property"),  # type: ignore[arg-type]
+        (lambda: track_feature("f")(property(len)), TypeError, "below @property"),
         (lambda: track_feature(7), TypeError, "int object: it is not callable"),  # type: ignore[call-overload]
         (lambda: track_feature("f", capture=["nope"])(len), TypeError, "len has no argument 'nope'"),
         (lambda: track_feature("f", capture=[1]), TypeError, "names of arguments"),  # type: ignore[list-item]
@@ -721,6 +733,75 @@ def test_misuse_raises_at_decoration(make: Callable[[], object], error: type[Exc
     """A wrong argument raises at once and says what to do."""
     with pytest.raises(error, match=message):
         make()
+
+
+def test_kind_is_seen_through_partials_and_marks(inspector: Inspector) -> None:
+    """A partial of a generator function is a generator; a function marked as coroutine function is awaited."""
+
+    def rows(start: int) -> Iterator[int]:
+        yield start
+
+    async def stream(start: int) -> AsyncGenerator[int, None]:
+        yield start
+
+    tracked_rows = track_feature("rows", on="always")(functools.partial(rows, 1))
+    tracked_stream = track_feature("stream")(functools.partial(stream, 2))
+
+    async def consume() -> list[int]:
+        return [item async for item in tracked_stream()]
+
+    running = tracked_rows()
+    assert flush(5)
+    assert stats().accepted == 0
+    assert list(running) == [1]
+    assert asyncio.run(consume()) == [2]
+    assert [(p["feature_name"], p.get("outcome")) for p in arrived(inspector)] == [
+        ("rows", "success"),
+        ("stream", None),
+    ]
+
+
+def test_finished_block_of_another_context_gets_no_more_properties(inspector: Inspector) -> None:
+    """Properties added after another task closed the generator's block go to the block around it."""
+
+    async def rows() -> AsyncGenerator[int, None]:
+        with track_feature("rows"):
+            yield 1
+
+    async def main() -> None:
+        with track_feature("outer"):
+            running = rows()
+            await anext(running)
+            await asyncio.create_task(running.aclose())
+            add_properties(mine=True)
+
+    asyncio.run(main())
+    assert {p["feature_name"]: p.get("mine") for p in arrived(inspector)} == {"rows": None, "outer": True}
+
+
+def test_calls_at_the_recursion_limit_see_no_error_of_ours(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However little stack is left, a call that succeeds inside a plain wrapper succeeds inside ours."""
+    monkeypatch.setattr(_faults, "reraise", False)
+
+    def leaf(value: list[int]) -> int:
+        return value[0]
+
+    tracked = track_feature("leaf", capture=["value"], on="always", properties=lambda call: {"r": call.result})(leaf)
+    plain = functools.wraps(leaf)(lambda *args, **kwargs: leaf(*args, **kwargs))  # noqa: PLW0108
+
+    def at_depth(function: Callable[..., int], depth: int) -> int:
+        return function([1]) if depth == 0 else at_depth(function, depth - 1)
+
+    def fails(function: Callable[..., int], depth: int) -> bool:
+        try:
+            at_depth(function, depth)
+        except RecursionError:
+            return True
+        return False
+
+    deepest = next(depth for depth in range(sys.getrecursionlimit(), 0, -1) if not fails(plain, depth))
+    deepest -= sys.gettrace() is not None  # a tracer needs a frame of its own
+    assert [depth for depth in range(deepest, deepest - 40, -1) if fails(tracked, depth)] == []
 
 
 @pytest.mark.slow

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import sys
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.conftest import run_python
 from ts_autotrack import configure, flush, group, stats, track
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 EVENT = (
     "from ts_autotrack import track, flush; track('e', {'a': 'ü'}, user_id='u', group_id='g', timestamp=0); flush(5)"
@@ -85,7 +88,8 @@ def test_half_a_line_is_ended_before_the_next(tmp_path: Path, monkeypatch: pytes
 @pytest.mark.parametrize("close", ["sys.stdout.close()", "sys.stdout = None"])
 def test_closed_standard_output_is_no_harm(close: str) -> None:
     """A daemon without standard output keeps its events and its life."""
-    code = f"import sys; {close}\nfrom ts_autotrack import *\ntrack('e', user_id='u'); flush(0.3)\nprint(stats().pending, file=sys.stderr)"
+    code = f"import sys; {close}\nfrom ts_autotrack import *\ntrack('e', user_id='u'); flush(0.3)"
+    code += "\nprint(stats().pending, file=sys.stderr)"
     done = run_python(code, TS_AUTOTRACK_EXPORTER="jsonl", TS_AUTOTRACK_EXIT_TIMEOUT="0.1")
     assert "1\n" in done.stderr
     assert done.returncode == 0

@@ -185,7 +185,7 @@ def test_block_left_in_another_context_ends_quietly(inspector: Inspector) -> Non
         with user_context("task", group_id="g"):
             running = rows()
             await anext(running)
-            await asyncio.create_task(running.aclose())  # type: ignore[arg-type]
+            await asyncio.create_task(running.aclose())
             track("after")
             with user_context(location="x"):
                 track("nested")

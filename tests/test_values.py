@@ -20,9 +20,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ts_autotrack import flush, stats, track
-from ts_autotrack._events import Encoder
+from ts_autotrack import _faults, flush, stats, track
 from ts_autotrack._buffer import Site
+from ts_autotrack._events import Encoder
 from ts_autotrack._scope import Scope
 from ts_autotrack._stats import Counts
 from ts_autotrack._values import MAX_NODES, placeholders, snapshot
@@ -139,10 +139,10 @@ for _ in range(40):
         (Struct(), {"a": 2}),
         (np.int64(5), 5),
         (np.float32(0.5), 0.5),
-        (np.bool_(True), True),  # noqa: FBT003
+        (np.bool_(True), True),
         (np.array([[1, 2]]), [[1, 2]]),
         (np.str_("s"), "s"),
-        ({1: "a", 2.5: "b", None: "c", True: "d", (1, 2): "e"}, {"1": "d", "2.5": "b", "null": "c", "[1, 2]": "e"}),
+        ({1: "a", 2.5: "b", None: "c", False: "d"}, {"1": "a", "2.5": "b", "null": "c", "false": "d"}),
         ({UUID(int=1): 1, Color.RED: 2}, {"00000000-0000-0000-0000-000000000001": 1, "red": 2}),
         ({1: "a", "1": "b"}, {"1": "a", "1'": "b"}),
     ],
@@ -190,8 +190,10 @@ def test_replaced_values_are_explained_once(inspector: Inspector, caplog: pytest
     assert flush(10)
     assert len(inspector.items()) == 3
     assert [r.getMessage() for r in caplog.records] == [
-        "ts_autotrack: a value of kind object has no JSON form; the event carries the text '<not JSON: object>' "
-        "instead. Pass a string, number, list or dict."
+        (
+            "ts_autotrack: a value of kind object has no JSON form; the event carries the text '<not JSON: object>' "
+            "instead. Pass a string, number, list or dict."
+        )
     ]
 
 
@@ -206,6 +208,23 @@ def test_depth_and_size_are_bounded(inspector: Inspector) -> None:
     assert len(wide["value"]) <= MAX_NODES + 1
     assert wide["map"]["..."] == f"<not JSON: more than {MAX_NODES} values>"
     assert stats().replaced == 3
+
+
+def test_keys_of_any_type_at_the_top(inspector: Inspector) -> None:
+    """Properties themselves may have keys that JSON lacks."""
+    track("e", {1: "a", UUID(int=1): "b"}, user_id="u")  # type: ignore[dict-item]
+    assert flush(10)
+    assert inspector.items()[0]["properties"] == {"1": "a", "00000000-0000-0000-0000-000000000001": "b"}
+
+
+def test_a_record_that_cannot_be_encoded_costs_itself_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Should building an item fail all the same, it is dropped as a fault, and the next one is built."""
+    monkeypatch.setattr(_faults, "reraise", False)
+    counts, site, scope = Counts(), Site("/track", "e", {}, "here"), Scope("u", "g")
+    broken: Any = (site, scope, None, None)
+    items = Encoder(counts).items([broken, (site, scope, 1, None)])
+    assert [sequence for _, _, sequence in items] == [2]
+    assert counts.dropped == {"fault": 1}
 
 
 def test_surrogates_anywhere_are_mended(inspector: Inspector) -> None:
@@ -244,7 +263,8 @@ def test_mutation_by_another_thread_during_the_snapshot_is_harmless() -> None:
 anything = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(st.characters()) | st.binary() | st.decimals()
     | st.datetimes() | st.timedeltas() | st.uuids() | st.complex_numbers(),
-    lambda inner: st.lists(inner) | st.dictionaries(st.text(st.characters()) | st.integers() | st.none(), inner) | st.tuples(inner),
+    lambda inner: st.lists(inner) | st.tuples(inner, inner)
+    | st.dictionaries(st.text(st.characters()) | st.integers() | st.none(), inner),
     max_leaves=20,
 )  # fmt: skip
 

@@ -2,8 +2,8 @@
 
 from ts_autotrack._capture import add_properties
 from ts_autotrack._features import track_feature
+from ts_autotrack._identity import bind_user, clear_user, suppress, user_context
 from ts_autotrack._lifecycle import configure, flush, shutdown, stats
-from ts_autotrack._scope import bind_user, clear_user, suppress, user_context
 from ts_autotrack._track import group, identify, track
 
 __all__ = [

@@ -88,15 +88,12 @@ class Buffer:
 
     def close(self, reason: str) -> None:
         """Take nothing more; from here on events are counted as dropped for `reason`."""
-        self.skipped.setdefault(reason, Tally())
         self.off_reason = reason
         self.room = OFF
 
     def skip(self) -> None:
         """Count an event that came while nothing is taken."""
-        if self.off_reason is not None:
-            self.room = OFF
-            self.skipped[self.off_reason].add()
+        self.skipped.setdefault(self.off_reason or "disabled", Tally()).add()
 
     def idle(self) -> None:
         """Have the next record wake the worker."""

@@ -7,7 +7,7 @@ from contextvars import ContextVar
 from time import time_ns
 
 from ts_autotrack._buffer import OFF
-from ts_autotrack._faults import fault, warn_once
+from ts_autotrack._faults import fault, faults, warn_once
 from ts_autotrack._scope import current
 from ts_autotrack._tracker import tracker
 from ts_autotrack._values import snapshot
@@ -72,9 +72,11 @@ class Rule:
                 elif default:
                     values[name] = default[0]
             return snapshot(values)
-        except Exception as error:  # noqa: BLE001 - the barrier
+        except RecursionError:  # no room for another call, not even one that reports
+            faults.add()
+        except Exception as error:  # noqa: BLE001 # pragma: no cover - the barrier: nothing known raises here
             fault(f"capturing arguments of {self.site.where}", error)
-            return None
+        return None
 
 
 def finish(
@@ -95,7 +97,9 @@ def finish(
             if rule.describe is not None and call is not None:
                 extras = {**(extras or {}), **_described(rule, rule.describe, call, result, error)}
             record(rule.site, {**(extras or {}), **added} if added else extras)
-    except Exception as ours:  # noqa: BLE001 - the barrier
+    except RecursionError:  # no room for another call, not even one that reports
+        faults.add()
+    except Exception as ours:  # noqa: BLE001 # pragma: no cover - the barrier: nothing known raises here
         fault(f"recording a call of {rule.site.where}", ours)
 
 
@@ -185,7 +189,7 @@ class Use:
             while outer is not None and outer._finished:  # noqa: SLF001 - left before this one was
                 outer = outer._outer  # noqa: SLF001
             _open_use.set(outer)
-        self._call = self._outer = None
+        self._call = None  # the frame, and all that it holds
         finish(self._rule, dict(self._properties), ((), {}), None, error)
 
     def holds(self, call: FrameType | None) -> bool:

@@ -145,11 +145,11 @@ def _project_table(start: str) -> Mapping[str, object]:
 def _parse_project(path: str, text: bytes) -> Mapping[str, object]:
     if sys.version_info >= (3, 11):
         import tomllib  # noqa: PLC0415 - lazy: only for a project that has settings here
-    else:
+    else:  # pragma: no cover - the suite runs on 3.10, too
         import tomli as tomllib  # noqa: PLC0415
     try:
         table = tomllib.loads(text.decode()).get("tool", {}).get("ts_autotrack", {})
-    except (ValueError, AttributeError) as error:
+    except (ValueError, AttributeError, RecursionError) as error:
         warn_now(("setting", path), f"{path} is ignored: {error}")
         return {}
     if not isinstance(table, dict):

@@ -104,16 +104,18 @@ class Exporter:
         if not self._asked_to_wait:
             self.not_before = 0.0
 
+    def forgive(self) -> None:
+        """Forget past failures: something got through, or the settings have changed."""
+        self._failures, self.not_before, self._asked_to_wait = 0, 0.0, False
+
     def export(self, transport: Transport, request_timeout: float) -> None:
         """Send what is due, until the backlog is empty, an attempt has to wait, or the deadline is there."""
-        while self.backlog and not self.waiting:
-            timeout = request_timeout
-            if self.deadline is not None:
-                timeout = min(timeout, self.deadline - time.monotonic())
-                if timeout <= 0:
-                    return
+        while self.backlog and not self.waiting and (timeout := self._timeout(request_timeout)) > 0:
             path, bodies = self._batch()
             self._settle(path, bodies, transport.send(path, bodies, timeout))
+
+    def _timeout(self, request_timeout: float) -> float:
+        return request_timeout if self.deadline is None else min(request_timeout, self.deadline - time.monotonic())
 
     def _batch(self) -> tuple[str, list[bytes]]:
         """Return an endpoint and the longest run of items at the head that go there in one request."""
@@ -135,7 +137,7 @@ class Exporter:
             for _ in bodies:
                 self.backlog.popleft()
             self._suspects = max(0, self._suspects - len(bodies))
-            self._failures, self.not_before, self._asked_to_wait = 0, 0.0, False
+            self.forgive()
             if answer == "split":
                 self._reject(path, bodies[0], response)
             else:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from ts_autotrack._scope import Scope
     from ts_autotrack._stats import Counts
 
-# Endpoint, encoded item, and the number of its record in this process. A tuple: a named one takes 250 ns longer to make.
+# Endpoint, encoded item, number of its record in this process. A tuple: a named one takes 250 ns longer to make.
 Item: TypeAlias = tuple[str, bytes, int]
 
 MAX_BODY = 2_000_000
@@ -38,7 +38,7 @@ class Encoder:
 
     def __init__(self, counts: Counts) -> None:
         self._counts = counts
-        self.ids = os.urandom(8).hex()
+        self.ids = os.urandom(8).hex().encode()
         self._clock = Clock()
 
     def items(self, records: list[Record]) -> list[Item]:
@@ -55,11 +55,12 @@ class Encoder:
                     self._drop("unattributed", site, _UNATTRIBUTED)
                     continue
                 tail = known.tail if extras is None else known.tail_with(extras)
-                if type(moment) is int:
+                if isinstance(moment, int):
                     fraction = clock.advance(known.user, moment)
-                    body = f'{known.head}{sequence:08x}"}},"timestamp":"{clock.text}{fraction:06d}Z",{tail}'.encode()
+                    # Formatting bytes takes 190 ns; an f-string and encoding it, 340.
+                    body = b'%b%08x"},"timestamp":"%b%06dZ",%b' % (known.head, sequence, clock.text, fraction, tail)
                 else:
-                    body = f'{known.head}{sequence:08x}"}},"timestamp":"{moment}",{tail}'.encode()
+                    body = b'%b%08x"},"timestamp":"%b",%b' % (known.head, sequence, moment.encode(), tail)
             except Exception as error:  # noqa: BLE001 - one event's fault is that event's loss
                 fault(f"encoding an event of {site.where}", error)
                 self._drop("fault", site, "could not be encoded; please report this")
@@ -102,25 +103,25 @@ class Known:
         if group_id := site.group_id or scope.group_id:
             context["group_id"] = group_id
         context.pop("event_id", None)
-        self._last, self._base = "traits", site.properties
+        self._last, self._base = b"traits", site.properties
         if site.path == "/track":
             fields["event_name"] = site.event_name
-            self._last, self._base = "properties", {**scope.properties, **site.properties}
+            self._last, self._base = b"properties", {**scope.properties, **site.properties}
         elif site.path == "/group":
             fields["group_id"] = site.group_id
-        self.head = f'{_dumps(fields)[:-1]},"context":{_dumps(context)[:-1]},"event_id":"{encoder.ids}-'
+        self.head = b'%b,"context":%b,"event_id":"%b-' % (_dumps(fields)[:-1], _dumps(context)[:-1], encoder.ids)
         self.tail = self.tail_with({})
 
-    def tail_with(self, extras: dict[str, Any]) -> str:
+    def tail_with(self, extras: dict[str, Any]) -> bytes:
         """Return the tail of an event that has properties or traits of its own."""
-        return f'"{self._last}":{_dumps({**self._base, **extras})}}}'
+        return b'"%b":%b}' % (self._last, _dumps({**self._base, **extras}))
 
 
-def _dumps(value: dict[str, Any]) -> str:
+def _dumps(value: dict[str, Any]) -> bytes:
     try:
-        return orjson.dumps(value, _decimal).decode()
+        return orjson.dumps(value, _decimal)
     except TypeError:
-        return orjson.dumps(to_json(value), _decimal).decode()  # lone surrogates, which the caller's snapshot leaves
+        return orjson.dumps(to_json(value), _decimal)  # lone surrogates, which the caller's snapshot leaves
 
 
 def _decimal(value: object) -> orjson.Fragment:
@@ -172,7 +173,7 @@ class Clock:
         self._users: dict[str, User] = {}
         self._before: dict[str, User] = {}
         self._second = 0  # microseconds at the beginning of the second that `text` is of
-        self.text = "1970-01-01T00:00:00."
+        self.text = b"1970-01-01T00:00:00."
 
     def user(self, user_id: str) -> User:
         """Return the clock of a user; the last 10,000 users and more are remembered, in two generations."""
@@ -196,5 +197,5 @@ class Clock:
         if not 0 <= fraction < 1_000_000:  # noqa: PLR2004 - microseconds
             second, fraction = divmod(now, 1_000_000)
             self._second = second * 1_000_000
-            self.text = time.strftime("%Y-%m-%dT%H:%M:%S.", time.gmtime(second))
+            self.text = time.strftime("%Y-%m-%dT%H:%M:%S.", time.gmtime(second)).encode()
         return fraction

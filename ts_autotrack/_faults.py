@@ -21,9 +21,11 @@ FAULT_INTERVAL = 60.0
 reraise = False
 """Set by our own test suite: a fault that the barrier would hold back is raised instead."""
 
-_notices: deque[tuple[Hashable, str]] = deque(maxlen=256)
-_told: dict[Hashable, float] = {}
+_notices: deque[str] = deque(maxlen=256)
+_told: set[Hashable] = set()
 _MOST_TOLD = 2_000
+_faulted: dict[str, float] = {}
+_debug_handler: logging.Handler | None = None
 
 
 class Tally:
@@ -54,28 +56,24 @@ def fault(doing: str, error: BaseException) -> None:
     """Count a fault of ours and leave a notice, once a minute for each kind of work."""
     faults.add()
     if reraise:
-        raise error
-    _notices.append((("fault", doing), f"{doing} failed ({_describe(error)}); the application was not affected"))
+        raise error  # pragma: no cover - only when a test has found a fault
+    now = time.monotonic()
+    if now - _faulted.get(doing, -FAULT_INTERVAL) >= FAULT_INTERVAL:
+        _faulted[doing] = now
+        _notices.append(f"{doing} failed ({_describe(error)}); the application was not affected")
 
 
 def warn_once(key: Hashable, message: str) -> None:
     """Leave a notice that is reported once for `key` in the life of the process."""
-    if key not in _told:
-        _notices.append((key, message))
+    if key not in _told and len(_told) < _MOST_TOLD:
+        _told.add(key)
+        _notices.append(message)
 
 
 def report() -> None:
     """Log the notices left since the last report. Runs on the worker, or where no worker will."""
     while _notices:
-        key, message = _notices.popleft()
-        now = time.monotonic()
-        last = _told.get(key)
-        repeats = isinstance(key, tuple) and key[0] == "fault"
-        if last is not None and not (repeats and now - last >= FAULT_INTERVAL):
-            continue
-        if len(_told) < _MOST_TOLD:
-            _told[key] = now
-        logger().warning("ts_autotrack: %s", message)
+        logger().warning("ts_autotrack: %s", _notices.popleft())
 
 
 def warn_now(key: Hashable, message: str) -> None:
@@ -91,22 +89,27 @@ def logger() -> logging.Logger:
     return logging.getLogger(LOGGER_NAME)
 
 
-def debug() -> None:
-    """Show everything the library has to say on standard error, whatever the application's logging does."""
-    import logging  # noqa: PLC0415 - as above
+def debug(on: bool) -> None:  # noqa: FBT001 - a setting's value
+    """Show all that the library has to say on standard error, whatever the application's logging does, or cease to."""
+    global _debug_handler  # noqa: PLW0603 - the setting DEBUG is the process's
+    if on and _debug_handler is None:
+        import logging  # noqa: PLC0415 - as above
 
-    ours = logger()
-    ours.setLevel(logging.DEBUG)
-    if not ours.handlers:
-        handler = logging.StreamHandler()
-        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
-        ours.addHandler(handler)
+        _debug_handler = logging.StreamHandler()
+        _debug_handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+        logger().addHandler(_debug_handler)
+        logger().setLevel(logging.DEBUG)
+    elif not on and _debug_handler is not None:
+        logger().removeHandler(_debug_handler)
+        logger().setLevel("NOTSET")
+        _debug_handler = None
 
 
 def forget() -> None:
     """Start over in a forked child or a test: nothing reported yet, nothing waiting."""
     _notices.clear()
     _told.clear()
+    _faulted.clear()
 
 
 def _describe(error: BaseException) -> str:

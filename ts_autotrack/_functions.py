@@ -87,8 +87,7 @@ def name_of(target: Any) -> str | None:
 
 def drop_frame(error: BaseException) -> None:
     """Take the frame that is handling `error` out of its traceback: a user's traceback shows no line of ours."""
-    if error.__traceback__ is not None:
-        error.__traceback__ = error.__traceback__.tb_next
+    error.__traceback__ = getattr(error.__traceback__, "tb_next", None)
 
 
 def _check(target: object) -> None:

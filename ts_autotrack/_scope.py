@@ -1,7 +1,7 @@
-"""Who is acting: user_context, bind_user, and what a capture finds when it asks.
+"""Who is acting, as a capture finds it when it asks, and the blocks that say so for a stretch of work.
 
 A `Scope` is not changed once it is current, so a reference to it is a snapshot of the identity at that moment. A
-block keeps no state of its own: the current scope knows the block that made it and the scope around that, so a block may
+block keeps next to no state: the current scope knows the block that made it and the scope around that, so a block may
 be shared by tasks, nested in itself, and left in another context than it was entered in.
 """
 
@@ -41,9 +41,20 @@ class Scope:
     """
 
     __slots__ = (
-        "closed", "context", "encoded", "filled", "group_id", "origin", "outer", "owner", "properties", "ready", "suppressed", "token",
+        "closed",
+        "context",
+        "encoded",
+        "filled",
+        "group_id",
+        "origin",
+        "outer",
+        "owner",
+        "properties",
+        "ready",
+        "suppressed",
+        "token",
         "user_id",
-    )  # fmt: skip
+    )
 
     def __init__(
         self,
@@ -117,6 +128,14 @@ _current: ContextVar[Scope] = ContextVar("ts_autotrack_scope", default=Scope()) 
 current = _current.get
 
 
+def replace(scope: Scope, bound: Scope) -> None:
+    """Make `bound` current in the place of `scope`, for as long as that would have been."""
+    bound.owner, bound.outer = scope.owner, scope.outer
+    if scope.owner is not None:
+        bound.origin = scope.origin
+    _current.set(bound)
+
+
 def _restore(token: Token[Scope] | None) -> bool:
     """Undo the `set` that gave `token`; return False if that happened in another context."""
     try:
@@ -178,127 +197,6 @@ class ScopeBlock:
             return _WRAPPERS[kind](self, function)
 
         return wrap
-
-
-class user_context(ScopeBlock):  # noqa: N801 - used like a function, as contextlib's are
-    """Say who is acting for the events inside a block or a decorated function.
-
-    Blocks nest: what an inner one does not set is inherited. The identity follows `await` and tasks started inside
-    the block, and is seen by no other task or thread.
-
-    Args:
-        user_id: Stable id of the acting user, as your database knows it. Text; other values are turned into text.
-        group_id: Id of the account that the user acts for. The vendor needs it for account-level analytics.
-        device_type: Sent as `context.device_type`, such as `"mobile"`.
-        location: Sent as `context.location`, such as `"New York, USA"`.
-        referrer: Sent as `context.referrer`.
-        session_id: Sent as `context.session_id`.
-        device_id: Sent as `context.device_id`.
-        context: Further keys of the event's `context`.
-        **properties: Sent in `properties` of every event inside, such as `user_email` or `subscription_type`.
-
-    Example:
-        >>> from ts_autotrack import track_feature, user_context
-        >>> @track_feature("analytics_dashboard")
-        ... def open_dashboard():
-        ...     return "ok"
-        >>> with user_context("user_123", group_id="account_456", device_type="mobile"):
-        ...     open_dashboard()
-        'ok'
-    """
-
-    __slots__ = ("_context", "_group_id", "_properties", "_user_id")
-
-    def __init__(  # noqa: PLR0913 - the contract's known context keys
-        self,
-        user_id: object = None,
-        *,
-        group_id: object = None,
-        device_type: object = None,
-        location: object = None,
-        referrer: object = None,
-        session_id: object = None,
-        device_id: object = None,
-        context: Mapping[str, object] | None = None,
-        **properties: object,
-    ) -> None:
-        super().__init__()
-        self._user_id = user_id
-        self._group_id = group_id
-        self._properties = properties
-        self._context = dict(context) if context else {}
-        for key, value in (
-            ("device_type", device_type),
-            ("location", location),
-            ("referrer", referrer),
-            ("session_id", session_id),
-            ("device_id", device_id),
-        ):
-            if value is not None:
-                self._context[key] = value
-
-    def inner(self, outer: Scope) -> Scope:
-        """Return the outer scope with this block's values over it."""
-        return outer.derive(self._user_id, self._group_id, self._context, self._properties)
-
-    def __reduce__(self) -> Any:
-        return _user_context, (self._user_id, self._group_id, self._context, self._properties)
-
-
-def _user_context(
-    user_id: object, group_id: object, context: dict[str, object], properties: dict[str, object]
-) -> user_context:
-    """Rebuild a user_context from a pickle."""
-    return user_context(user_id, group_id=group_id, context=context, **properties)
-
-
-class suppress(ScopeBlock):  # noqa: N801 - used like a function
-    """Send no events from inside a block or a decorated function: consent withheld, an admin impersonating a user.
-
-    Suppressed events are counted in `stats().dropped["suppressed"]`.
-
-    Example:
-        >>> from ts_autotrack import suppress, track
-        >>> with suppress():
-        ...     track("invite_sent", user_id="user_123")
-    """
-
-    __slots__ = ()
-
-    def inner(self, outer: Scope) -> Scope:
-        """Return the outer scope, silenced."""
-        return Scope(outer.user_id, outer.group_id, outer.context, outer.properties, suppressed=True)
-
-    def __reduce__(self) -> Any:
-        return suppress, ()
-
-
-def bind_user(user_id: object = None, **values: Any) -> None:
-    """Say who is acting for the rest of the current context: a login view, a middleware, a message handler.
-
-    Takes what `user_context` takes. The binding ends with the enclosing `user_context` block if there is one,
-    otherwise with the task or thread.
-
-    Example:
-        >>> from ts_autotrack import bind_user, clear_user
-        >>> bind_user("user_123", group_id="account_456")
-        >>> clear_user()
-    """
-    scope = nearest_open(current())
-    _replace(scope, user_context(user_id, **values).inner(scope))
-
-
-def clear_user() -> None:
-    """Forget user, group, context and properties for the rest of the current context; `suppress` stays in force."""
-    scope = nearest_open(current())
-    _replace(scope, Scope(suppressed=scope.suppressed))
-
-
-def _replace(scope: Scope, bound: Scope) -> None:
-    bound.owner, bound.outer = scope.owner, scope.outer
-    if scope.owner is not None:
-        bound.origin = scope.origin
-    _current.set(bound)
 
 
 def _function(block: ScopeBlock, function: Callable[..., Any]) -> Callable[..., Any]:

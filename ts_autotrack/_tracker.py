@@ -44,26 +44,22 @@ class Tracker:
 
     def admit(self, record: Record) -> None:
         """Take a record when a capture may not append by itself: the first one, a full buffer, an idle worker."""
-        try:
-            if self._worker is None and self.buffer.off_reason is None:
-                self._start()
-            buffer = self.buffer
-            if buffer.off_reason is not None:
-                buffer.skip()
-            elif len(buffer.records) >= buffer.limit:
-                buffer.refused.add()
-                _faults.warn_once("queue_full", _QUEUE_FULL.format(buffer.limit))
-            else:
-                buffer.records.append(record)
-                if self._worker is not None:
-                    buffer.open()
-                    self._worker.poke()
-        except Exception as error:  # noqa: BLE001 - the barrier
-            _faults.fault("taking an event", error)
+        if self._worker is None and self.buffer.off_reason is None:
+            self._prepare()
+        buffer = self.buffer
+        if buffer.off_reason is not None:
+            buffer.skip()
+        elif len(buffer.records) >= buffer.limit:
+            buffer.refused.add()
+            _faults.warn_once("queue_full", _QUEUE_FULL.format(buffer.limit))
+        else:
+            buffer.records.append(record)
+            if self._worker is not None and self._worker.poke():
+                buffer.open()
 
     def configure(self, **settings: object) -> None:
         """See `ts_autotrack.configure`."""
-        from ts_autotrack._config import load  # noqa: PLC0415 - as in _start
+        from ts_autotrack._config import load  # noqa: PLC0415 - as in _prepare
 
         arguments = {**self._arguments, **{k: v for k, v in settings.items() if v is not None}}
         config = load(arguments)
@@ -114,8 +110,8 @@ class Tracker:
             replaced=_values.placeholders.read(),
         )
 
-    def _start(self) -> None:
-        """Read the settings and start the worker. One caller does it; the others leave their record and go on."""
+    def _prepare(self) -> None:
+        """Read the settings and make the worker. One caller does it; the others leave their record and go on."""
         if not self._starting.acquire(blocking=False):
             return
         try:
@@ -125,12 +121,10 @@ class Tracker:
 
             config = self._config or self._apply(load(self._arguments))
             if self.buffer.off_reason is None and self._worker is None:
-                worker = Worker(self.buffer, self._backlog, self._counts, config, connect, after=self._ended)
+                self._worker = Worker(self.buffer, self._backlog, self._counts, config, connect, after=self._ended)
                 self._exit_in_order()
-                self._worker = worker
-                worker.start()
-        except RuntimeError:
-            pass  # no thread any more: the interpreter is ending, and `shutdown` will do the work
+        except Exception as error:  # noqa: BLE001 - the barrier; the next event tries again
+            _faults.fault("starting", error)
         finally:
             self._starting.release()
 
@@ -138,8 +132,7 @@ class Tracker:
         self._config = config
         self.buffer.limit = config.max_queue
         _baggage.enabled = config.baggage
-        if config.debug:
-            _faults.debug()
+        _faults.debug(config.debug)
         if config.off_reason is None:
             self.buffer.off_reason = None
             self.buffer.idle()
@@ -159,7 +152,7 @@ class Tracker:
 
     def _tell_left(self, call: str, fate: str) -> bool:
         left = self.stats().pending
-        if left:
+        if left:  # pragma: no branch - else the last one has arrived just now
             _faults.logger().warning("ts_autotrack: %s: %d events were not delivered in time; %s", call, left, fate)
         return not left
 
@@ -190,5 +183,5 @@ _QUEUE_FULL = (
 )
 
 tracker = Tracker()
-if hasattr(os, "register_at_fork"):
+if hasattr(os, "register_at_fork"):  # pragma: no branch - not on Windows, which cannot fork
     os.register_at_fork(after_in_child=tracker.reset)

@@ -37,7 +37,7 @@ class HttpTransport:
         try:
             answer = self._client.post(
                 self._endpoint + path,
-                content=b"[" + b",".join(bodies) + b"]",
+                content=_array(bodies),
                 timeout=httpx.Timeout(timeout, connect=min(timeout, CONNECT_TIMEOUT)),
             )
         except (httpx.HTTPError, OSError) as error:
@@ -52,6 +52,13 @@ class HttpTransport:
     def close(self) -> None:
         """Close the connections."""
         self._client.close()
+
+
+def _array(bodies: Sequence[bytes]) -> bytes:
+    """Return the JSON array of the items in one copy: brackets around a joined body would copy it twice more."""
+    if len(bodies) == 1:
+        return b"[%b]" % bodies[0]
+    return b",".join([b"[" + bodies[0], *bodies[1:-1], bodies[-1] + b"]"])
 
 
 def _seconds(retry_after: str | None) -> float | None:

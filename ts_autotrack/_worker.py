@@ -52,24 +52,24 @@ class Worker:
         self._transport: tuple[Config, Transport] | None = None
         self._wake = _thread.allocate_lock()
         self._wake.acquire()
+        self._starting = _thread.allocate_lock()
         self._born = time.monotonic()
         self._tickets: deque[_Ticket] = deque()
         self._stop_at: float | None = None
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._run, name="ts_autotrack", daemon=True)
 
-    def start(self) -> None:
-        """Start the thread.
+    def poke(self) -> bool:
+        """Have the worker look now; start its thread with the first poke. Waits for no lock.
 
-        Raises:
-            RuntimeError: If no thread can be started any more (interpreter shutdown, limits).
+        Returns:
+            Whether there is a thread.
         """
-        self._thread.start()
-
-    def poke(self) -> None:
-        """Have the worker look now. Waits for no lock, so it is safe in signal handlers and finalizers."""
+        if self._thread.ident is None:
+            return self._start()
         with suppress(RuntimeError):  # it has just been poked
             self._wake.release()
+        return True
 
     def flush(self, timeout: float) -> bool:
         """Wait until all that was accepted before is settled; return False if `timeout` seconds were too short."""
@@ -83,9 +83,9 @@ class Worker:
     def stop(self, timeout: float) -> bool:
         """Export what is left for at most `timeout` seconds, then end the thread; return whether all was settled."""
         self._stop_at = time.monotonic() + timeout
-        self.poke()
         if self._thread.ident is None:
             self._run()  # no thread could be started: the caller does the work
+        self.poke()
         self._ended.wait(timeout)
         return not self._left()
 
@@ -96,6 +96,18 @@ class Worker:
 
     def _left(self) -> int:
         return len(self._buffer.records) + len(self._backlog)
+
+    def _start(self) -> bool:
+        if not self._starting.acquire(blocking=False):
+            return True  # another caller is at it, and the record of this one is in the buffer already
+        try:
+            self._thread.start()
+        except RuntimeError as error:  # at interpreter shutdown, or a limit of the system
+            _faults.warn_once("thread", f"no thread can be started ({error}); events are sent when the process ends")
+            return False
+        finally:
+            self._starting.release()
+        return True
 
     def _run(self) -> None:
         from ts_autotrack._delivery import Exporter  # noqa: PLC0415 - loaded here, off the caller's path
@@ -123,7 +135,8 @@ class Worker:
 
     def _work(self, encoder: Encoder, exporter: Exporter) -> None:
         """Encode and export until the buffer is empty, or what is left is neither due nor a full batch."""
-        transport = self._current_transport()
+        self._wake.acquire(blocking=False)  # this round answers every poke so far
+        transport = self._current_transport(exporter)
         self._admit_tickets(exporter)
         while True:
             self._backlog.extend(encoder.items(self._buffer.take(MOST_ENCODED - len(self._backlog))))
@@ -135,11 +148,13 @@ class Worker:
             if waiting < BATCH_ITEMS and not self._tickets and self._stop_at is None:
                 return
 
-    def _current_transport(self) -> Transport:
-        if self._transport is None or self._transport[0] is not self.config:
+    def _current_transport(self, exporter: Exporter) -> Transport:
+        config = self.config
+        if self._transport is None or self._transport[0] is not config:
             if self._transport is not None:
                 self._transport[1].close()
-            self._transport = (self.config, self._connect(self.config))
+            self._transport = (config, self._connect(config))
+            exporter.forgive()
         return self._transport[1]
 
     def _rest(self, exporter: Exporter) -> None:
@@ -156,7 +171,7 @@ class Worker:
         self._sleep(interval)
         while not (self._left() or self._tickets or self._stop_at is not None):
             self._buffer.idle()
-            if not self._left():
+            if not self._left():  # pragma: no branch - an event may just have come
                 self._sleep(IDLE_POLL)
         self._buffer.open()
 
@@ -184,7 +199,7 @@ class Worker:
         self._ended.set()
         while self._tickets:
             self._tickets.popleft().done.set()
-        if self._transport is not None:
+        if self._transport is not None:  # pragma: no branch - stopped before its first round
             self._transport[1].close()
         _faults.report()
 

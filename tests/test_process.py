@@ -1,0 +1,154 @@
+"""Real processes: how they begin, fork and end."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.conftest import Answer, ScriptedServer, run_python
+
+if TYPE_CHECKING:
+    from tests.conftest import Inspector
+
+TEN_EVENTS = """
+from ts_autotrack import track_feature, user_context
+@track_feature("f", capture=["n"])
+def f(n): pass
+with user_context("u", group_id="g"):
+    for n in range(10): f(n)
+"""
+
+
+def test_a_script_that_just_ends_loses_nothing(inspector: Inspector) -> None:
+    """A script needs no flush: what is left is delivered at exit, quickly."""
+    done = run_python(TEN_EVENTS, THRIVESTACK_ENDPOINT=inspector.endpoint)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert [item["properties"]["n"] for item in inspector.items()] == list(range(10))
+
+
+@pytest.mark.parametrize("end", ["raise LookupError('of the app')", "import sys; sys.exit(3)"])
+def test_a_script_that_fails_loses_nothing(inspector: Inspector, end: str) -> None:
+    """An unhandled exception or an exit status goes through unchanged, and the events arrive."""
+    done = run_python(TEN_EVENTS + end, THRIVESTACK_ENDPOINT=inspector.endpoint)
+    assert done.returncode == (3 if "exit" in end else 1)
+    assert len(inspector.items()) == 10
+
+
+def test_exit_with_a_dead_server_is_over_in_time(dead_endpoint: str) -> None:
+    """EXIT_TIMEOUT bounds what the exit takes, and the number of events that are lost is said."""
+    code = "import time; began = time.monotonic()\nimport atexit\n" + (
+        "atexit.register(lambda: print(f'{time.monotonic() - ended:.2f}'))\n"
+        + TEN_EVENTS
+        + "ended = time.monotonic()\n"
+    )
+    done = run_python(code, THRIVESTACK_ENDPOINT=dead_endpoint)
+    assert done.returncode == 0
+    assert 1.9 < float(done.stdout) < 2.5
+    assert "10 events were not delivered in time; they are lost with the process" in done.stderr
+
+
+def test_exit_with_a_server_that_never_answers_is_over_in_time(server: ScriptedServer) -> None:
+    """A request that hangs does not hold the exit up either."""
+    import threading  # noqa: PLC0415
+
+    gate = threading.Event()
+    server.always = lambda _: Answer(wait=gate)
+    began = time.monotonic()
+    done = run_python(TEN_EVENTS, THRIVESTACK_ENDPOINT=server.endpoint, TS_AUTOTRACK_EXIT_TIMEOUT="0.5")
+    gate.set()
+    assert time.monotonic() - began < 5
+    assert "10 events were not delivered in time" in done.stderr
+
+
+def test_forked_child_sends_its_own_events_and_not_its_parents(inspector: Inspector) -> None:
+    """A fork with events pending: the parent sends them, once; parent and child go on with ids of their own."""
+    code = """
+import os, sys
+from ts_autotrack import track, flush, stats, configure
+configure(flush_interval=30)
+track("first", user_id="u"); flush(5)
+for n in range(5): track("before", user_id="u")
+child = os.fork()
+for n in range(3): track("child" if child == 0 else "parent", user_id="u")
+if child == 0:
+    assert flush(5)
+    account = stats()
+    os._exit(0 if (account.accepted, account.delivered) == (3, 3) else 1)
+_, status = os.waitpid(child, 0)
+assert flush(5)
+print(status, stats())
+"""
+    done = run_python(code, THRIVESTACK_ENDPOINT=inspector.endpoint)
+    assert done.stdout == "0 Stats(accepted=9, delivered=9, pending=0, rejected=0, dropped={}, replaced=0)\n", (
+        done.stderr
+    )
+    items = inspector.items()
+    assert sorted(item["event_name"] for item in items) == ["before"] * 5 + ["child"] * 3 + ["first"] + ["parent"] * 3
+    assert len({item["context"]["event_id"] for item in items}) == 12
+
+
+def test_event_after_the_last_thread_could_start(inspector: Inspector) -> None:
+    """An event tracked in an exit hook, when the interpreter starts no more threads, still arrives."""
+    code = """
+import atexit
+import ts_autotrack
+atexit.register(lambda: print(ts_autotrack.shutdown(5), ts_autotrack.stats().delivered))
+atexit.register(lambda: ts_autotrack.track("late", user_id="u"))
+"""
+    done = run_python(code, THRIVESTACK_ENDPOINT=inspector.endpoint)
+    assert done.stdout == "True 1\n", done.stderr
+    assert [item["event_name"] for item in inspector.items()] == ["late"]
+
+
+def test_no_thread_can_be_started(inspector: Inspector) -> None:
+    """Where no thread can be started events are kept, and the end of the process delivers them."""
+    code = """
+import threading
+def refuse(self): raise RuntimeError("can't start new thread")
+threading.Thread.start = refuse
+from ts_autotrack import track, flush, stats, shutdown
+for n in range(3): track("e", user_id="u")
+print(flush(0.1), stats().pending, shutdown(5), stats().delivered)
+"""
+    done = run_python(code, THRIVESTACK_ENDPOINT=inspector.endpoint)
+    assert done.stdout == "False 3 True 3\n", done.stderr
+    assert done.stderr.count("no thread can be started") == 1
+
+
+def test_start_that_fails_is_tried_again(inspector: Inspector) -> None:
+    """Should starting fail once, the event is kept, and the next one tries again."""
+    code = """
+import threading
+start, failures = threading.Thread.start, [RuntimeError("can't start new thread")]
+def flaky(self):
+    if failures: raise failures.pop()
+    start(self)
+threading.Thread.start = flaky
+import ts_autotrack
+ts_autotrack.track("first", user_id="u")
+ts_autotrack.track("second", user_id="u")
+print(ts_autotrack.flush(5), ts_autotrack.stats().delivered)
+"""
+    done = run_python(code, THRIVESTACK_ENDPOINT=inspector.endpoint)
+    assert done.stdout == "True 2\n", done.stderr
+
+
+def test_settings_that_cannot_be_read_are_tried_again(inspector: Inspector) -> None:
+    """Should reading the settings fail in a way nobody thought of, the event is kept and the application goes on."""
+    code = """
+import os, io, builtins
+real, failures = builtins.open, [MemoryError("no luck")]
+def flaky(path, *args):
+    if failures and str(path).endswith("pyproject.toml"): raise failures.pop()
+    return real(path, *args)
+builtins.open = flaky
+import ts_autotrack
+from ts_autotrack import _faults
+ts_autotrack.track("first", user_id="u")
+ts_autotrack.track("second", user_id="u")
+print(ts_autotrack.flush(5), ts_autotrack.stats().delivered, _faults.faults.read())
+"""
+    done = run_python(code, THRIVESTACK_ENDPOINT=inspector.endpoint)
+    assert done.stdout == "True 2 1\n", done.stderr
