@@ -336,12 +336,17 @@ def test_later_events_are_batched_by_the_interval(server: ScriptedServer, monkey
     """After the first seconds of a process there is at most one batch in an interval, unless a full one waits."""
     monkeypatch.setattr("ts_autotrack._worker.EAGER_SECONDS", 0.0)
     configure(flush_interval=0.4)
+    gate = threading.Event()
+    server.script.append(Answer(wait=gate))
     track("first")
     wait_until(lambda: server.requests, "the first request")
-    for _ in range(20):
+    track("e")
+    gate.set()
+    for _ in range(19):
         track("e")
         threading.Event().wait(0.005)
     wait_until(lambda: len(server.items) == 21, "the rest")
+    assert server.requests[1].at - server.requests[0].at > 0.3
     assert [len(request.items) for request in server.requests] == [1, 20]
     for _ in range(1_500):
         track("e")
