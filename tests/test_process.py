@@ -135,6 +135,23 @@ print(ts_autotrack.flush(5), ts_autotrack.stats().delivered)
     assert done.stdout == "True 2\n", done.stderr
 
 
+def test_events_tracked_while_the_thread_is_being_started(inspector: Inspector) -> None:
+    """Another event that comes while the first one starts the thread is taken along."""
+    code = """
+import threading
+start = threading.Thread.start
+def slow(self):
+    ts_autotrack.track("meanwhile", user_id="u")
+    start(self)
+threading.Thread.start = slow
+import ts_autotrack
+ts_autotrack.track("first", user_id="u")
+print(ts_autotrack.flush(5), ts_autotrack.stats().delivered)
+"""
+    done = run_python(code, THRIVESTACK_ENDPOINT=inspector.endpoint)
+    assert done.stdout == "True 2\n", done.stderr
+
+
 def test_settings_that_cannot_be_read_are_tried_again(inspector: Inspector) -> None:
     """Should reading the settings fail in a way nobody thought of, the event is kept and the application goes on."""
     code = """

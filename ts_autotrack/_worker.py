@@ -56,7 +56,7 @@ class Worker:
         self._born = time.monotonic()
         self._tickets: deque[_Ticket] = deque()
         self._stop_at: float | None = None
-        self._ended = threading.Event()
+        self._ended = _Latch()
         self._thread = threading.Thread(target=self._run, name="ts_autotrack", daemon=True)
 
     def poke(self) -> bool:
@@ -76,7 +76,7 @@ class Worker:
         ticket = _Ticket()
         self._tickets.append(ticket)
         self.poke()
-        if self._ended.is_set():
+        if self._ended.wait(0):
             return not self._left()
         return ticket.done.wait(timeout) and ticket.settled
 
@@ -114,7 +114,7 @@ class Worker:
         from ts_autotrack._events import Encoder  # noqa: PLC0415
 
         if self._after is not None:  # a worker that was told to stop may still hold a batch
-            self._after._ended.wait()  # noqa: SLF001
+            self._after._ended.wait(-1)  # noqa: SLF001
             self._after = None
         encoder, exporter = Encoder(self._counts), Exporter(self._backlog, self._counts)
         try:
@@ -193,15 +193,37 @@ class Worker:
         while self._tickets and (last := self._tickets[0].last) is not None and last <= settled:
             ticket = self._tickets.popleft()
             ticket.settled = True
-            ticket.done.set()
+            ticket.done.open()
 
     def _end(self) -> None:
-        self._ended.set()
+        self._ended.open()
         while self._tickets:
-            self._tickets.popleft().done.set()
+            self._tickets.popleft().done.open()
         if self._transport is not None:  # pragma: no branch - stopped before its first round
             self._transport[1].close()
         _faults.report()
+
+
+class _Latch:
+    """Opens once. Unlike an Event it holds no lock that a signal handler in the same thread could wait for."""
+
+    __slots__ = ("_closed",)
+
+    def __init__(self) -> None:
+        self._closed = _thread.allocate_lock()
+        self._closed.acquire()
+
+    def open(self) -> None:
+        """Let everybody through, now and later."""
+        with suppress(RuntimeError):  # it is open
+            self._closed.release()
+
+    def wait(self, timeout: float) -> bool:
+        """Wait until it is open, for `timeout` seconds at most, or without end if it is -1; return whether it is."""
+        if not self._closed.acquire(timeout=timeout):
+            return False
+        self.open()
+        return True
 
 
 class _Ticket:
@@ -217,4 +239,4 @@ class _Ticket:
     def __init__(self) -> None:
         self.last: int | None = None
         self.settled = False
-        self.done = threading.Event()
+        self.done = _Latch()
