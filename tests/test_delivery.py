@@ -357,16 +357,19 @@ def test_later_events_are_batched_by_the_interval(server: ScriptedServer, monkey
 def test_flush_waits_for_what_was_accepted_before(server: ScriptedServer) -> None:
     """Flush returns True when all is settled, False when its timeout is over, and tells how much is left."""
     assert flush(0)
+    track("quick")
+    assert flush(float("inf"))
     gate = threading.Event()
     server.script.append(Answer(wait=gate))
     track("slow")
     began = time.monotonic()
     assert not flush(0.2)
+    assert not flush(-1)
     assert 0.2 <= time.monotonic() - began < 1.5
     assert stats().pending == 1
     gate.set()
     assert flush(5)
-    assert account_closes().delivered == 1
+    assert account_closes().delivered == 2
 
 
 def test_flush_says_what_is_left(dead_endpoint: str, caplog: pytest.LogCaptureFixture) -> None:

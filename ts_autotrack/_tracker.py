@@ -75,6 +75,7 @@ class Tracker:
         """See `ts_autotrack.flush`."""
         if self._worker is None:
             return not self.buffer.records
+        timeout = _bounded(timeout)
         return self._worker.flush(timeout) or self._tell_left(f"flush({timeout:g})", "they stay queued")
 
     def shutdown(self, timeout: float | None) -> bool:
@@ -82,8 +83,7 @@ class Tracker:
         self.buffer.close(self.buffer.off_reason or "shutdown")
         if self._worker is None:
             return True
-        if timeout is None:
-            timeout = self._worker.config.exit_timeout
+        timeout = _bounded(self._worker.config.exit_timeout if timeout is None else timeout)
         return self._worker.stop(timeout) or self._tell_left(f"shutdown({timeout:g})", "they are lost with the process")
 
     def stats(self) -> Stats:
@@ -155,6 +155,11 @@ class Tracker:
         if left:  # pragma: no branch - else the last one has arrived just now
             _faults.logger().warning("ts_autotrack: %s: %d events were not delivered in time; %s", call, left, fate)
         return not left
+
+
+def _bounded(timeout: float) -> float:
+    """Return a timeout that the system takes: "for ever" and "not at all" may be said in any way."""
+    return min(max(0.0, timeout), 1_000_000.0)
 
 
 def connect(config: Config) -> Transport:
