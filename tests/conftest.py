@@ -203,6 +203,6 @@ def run_python(code: str, **environment: str) -> subprocess.CompletedProcess[str
         env={**kept, **environment},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=30,
         check=False,
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import atexit
 import os
 from _thread import allocate_lock
 from collections import deque
@@ -21,19 +20,24 @@ if TYPE_CHECKING:
     from ts_autotrack.typing import Stats
 
 
+LOADING_TIMEOUT = 5.0
+"""Seconds that a fork waits for a thread of ours that is importing."""
+
+
 class Tracker:
     """The library's state in one process: nothing until the first event, then a buffer, a worker and an account."""
 
     def __init__(self) -> None:
         self.buffer = Buffer()
         self._arguments: dict[str, object] = {}
-        self._register_exit = True
+        self._forks_guarded = False
         self.reset()
 
     def reset(self) -> None:
         """Start over with no events and no thread, as in a forked child: what is pending is its parent's to send."""
         self.buffer.reset()
-        self._starting = allocate_lock()
+        self._loading = allocate_lock()
+        self._fork_holds = False
         self._config: Config | None = None
         self._worker: Worker | None = None
         self._ended: Worker | None = None
@@ -78,13 +82,17 @@ class Tracker:
         timeout = _bounded(timeout)
         return self._worker.flush(timeout) or self._tell_left(f"flush({timeout:g})", "they stay queued")
 
-    def shutdown(self, timeout: float | None) -> bool:
+    def shutdown(self, timeout: float | None = None) -> bool:
         """See `ts_autotrack.shutdown`."""
         self.buffer.close(self.buffer.off_reason or "shutdown")
         if self._worker is None:
             return True
         timeout = _bounded(self._worker.config.exit_timeout if timeout is None else timeout)
         return self._worker.stop(timeout) or self._tell_left(f"shutdown({timeout:g})", "they are lost with the process")
+
+    def _drain(self) -> None:
+        if self._worker is not None:  # pragma: no branch - none in a forked child that has tracked nothing
+            self.flush(self._worker.config.exit_timeout)
 
     def stats(self) -> Stats:
         """See `ts_autotrack.stats`."""
@@ -112,21 +120,43 @@ class Tracker:
 
     def _prepare(self) -> None:
         """Read the settings and make the worker. One caller does it; the others leave their record and go on."""
-        if not self._starting.acquire(blocking=False):
+        if not self._loading.acquire(blocking=False):
             return
         try:
             # Loaded with the first event: a program that imports us but tracks nothing does not pay for it.
             from ts_autotrack._config import load  # noqa: PLC0415
+            from ts_autotrack._exits import arrange  # noqa: PLC0415
             from ts_autotrack._worker import Worker  # noqa: PLC0415
 
             config = self._config or self._apply(load(self._arguments))
             if self.buffer.off_reason is None and self._worker is None:
-                self._worker = Worker(self.buffer, self._backlog, self._counts, config, connect, after=self._ended)
-                self._exit_in_order()
+                self._guard_forks()
+                self._worker = Worker(
+                    self.buffer, self._backlog, self._counts, config, connect, self._loading, self._ended
+                )
+                arrange(self._drain, self.shutdown)
         except Exception as error:  # noqa: BLE001 - the barrier; the next event tries again
             _faults.fault("starting", error)
         finally:
-            self._starting.release()
+            self._loading.release()
+
+    def _guard_forks(self) -> None:
+        """Have forks wait while a thread of ours is importing: the child would be left with half a module, for good.
+
+        Hooks run last registered first, and that of `logging` takes a lock which imports need: so ours comes after it.
+        """
+        if not self._forks_guarded and hasattr(os, "register_at_fork"):
+            self._forks_guarded = True
+            _faults.logger()
+            os.register_at_fork(before=self._before_fork, after_in_parent=self._after_fork)
+
+    def _before_fork(self) -> None:
+        self._fork_holds = self._loading.acquire(timeout=LOADING_TIMEOUT)
+
+    def _after_fork(self) -> None:
+        if self._fork_holds:
+            self._fork_holds = False
+            self._loading.release()
 
     def _apply(self, config: Config) -> Config:
         self._config = config
@@ -144,11 +174,6 @@ class Tracker:
         if config.off_reason == "no_api_key":
             _faults.warn_now("no_api_key", _NO_KEY)
         return config
-
-    def _exit_in_order(self) -> None:
-        if self._register_exit:
-            self._register_exit = False
-            atexit.register(self.shutdown, None)
 
     def _tell_left(self, call: str, fate: str) -> bool:
         left = self.stats().pending

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from typing import TYPE_CHECKING
 
@@ -28,12 +29,15 @@ class HttpTransport:
             headers["x-api-key"] = config.api_key
         if config.auth_token:
             headers["authorization"] = f"Bearer {config.auth_token}"
+        "".encode("idna")  # the first look-up of a host imports it, and all imports are to be over before a fork
         self._endpoint = config.endpoint
+        self._uninstrumented = False
         # Loading the certificates takes 30 to 60 ms, which a plain http endpoint need not wait for.
         self._client = httpx.Client(headers=headers, follow_redirects=False, verify=config.endpoint.startswith("https"))
 
     def send(self, path: str, bodies: Sequence[bytes], timeout: float) -> Response:
         """POST the items as one JSON array; a failure to get an answer is a Response with status 0."""
+        self._uninstrument()
         try:
             answer = self._client.post(
                 self._endpoint + path,
@@ -48,6 +52,14 @@ class HttpTransport:
             _seconds(answer.headers.get("retry-after")),
             answer.headers.get("content-type", ""),
         )
+
+    def _uninstrument(self) -> None:
+        """Keep OpenTelemetry's instrumentation of HTTP clients, if the application uses it, off our own requests."""
+        if not self._uninstrumented and "opentelemetry.context" in sys.modules:
+            from opentelemetry import context  # noqa: PLC0415 - loaded already
+
+            context.attach(context.set_value("suppress_instrumentation", True))
+            self._uninstrumented = True
 
     def close(self) -> None:
         """Close the connections."""

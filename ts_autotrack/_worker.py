@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import _thread
+import contextlib
 import threading
 import time
 from collections import deque
-from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from ts_autotrack import _faults
 from ts_autotrack._buffer import BATCH_ITEMS
+from ts_autotrack._identity import suppress
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -40,10 +41,11 @@ class Worker:
         counts: Counts,
         config: Config,
         connect: Callable[[Config], Transport],
-        *,
-        after: Worker | None = None,
+        loading: _thread.LockType,
+        after: Worker | None,
     ) -> None:
         self.config = config
+        self._loading = loading
         self._after = after
         self._buffer = buffer
         self._backlog = backlog
@@ -67,8 +69,7 @@ class Worker:
         """
         if self._thread.ident is None:
             return self._start()
-        with suppress(RuntimeError):  # it has just been poked
-            self._wake.release()
+        _release(self._wake)
         return True
 
     def flush(self, timeout: float) -> bool:
@@ -110,14 +111,12 @@ class Worker:
         return True
 
     def _run(self) -> None:
-        from ts_autotrack._delivery import Exporter  # noqa: PLC0415 - loaded here, off the caller's path
-        from ts_autotrack._events import Encoder  # noqa: PLC0415
-
         if self._after is not None:  # a worker that was told to stop may still hold a batch
             self._after._ended.wait(-1)  # noqa: SLF001
             self._after = None
-        encoder, exporter = Encoder(self._counts), Exporter(self._backlog, self._counts)
+        suppress().__enter__()  # should our own HTTP client or log handlers be tracked, that ends here
         try:
+            encoder, exporter = self._load()
             while not self._finished():
                 try:
                     self._work(encoder, exporter)
@@ -129,6 +128,19 @@ class Worker:
                     self._rest(exporter)
         finally:
             self._end()
+
+    def _load(self) -> tuple[Encoder, Exporter]:
+        """Import what delivery needs, off the caller's path, and all at once: a fork waits while this is going on."""
+        with self._loading:
+            from ts_autotrack._delivery import Exporter  # noqa: PLC0415
+            from ts_autotrack._events import Encoder  # noqa: PLC0415
+
+            exporter = Exporter(self._backlog, self._counts)
+            try:
+                self._current_transport(exporter)
+            except Exception as error:  # noqa: BLE001 - such as a proxy setting that makes no sense; tried again
+                _faults.fault("opening the exporter", error)
+            return Encoder(self._counts), exporter
 
     def _finished(self) -> bool:
         return self._stop_at is not None and (not self._left() or time.monotonic() >= self._stop_at)
@@ -204,6 +216,11 @@ class Worker:
         _faults.report()
 
 
+def _release(lock: _thread.LockType) -> None:
+    with contextlib.suppress(RuntimeError):  # somebody else has just released it
+        lock.release()
+
+
 class _Latch:
     """Opens once. Unlike an Event it holds no lock that a signal handler in the same thread could wait for."""
 
@@ -215,8 +232,7 @@ class _Latch:
 
     def open(self) -> None:
         """Let everybody through, now and later."""
-        with suppress(RuntimeError):  # it is open
-            self._closed.release()
+        _release(self._closed)
 
     def wait(self, timeout: float) -> bool:
         """Wait until it is open, for `timeout` seconds at most, or without end if it is -1; return whether it is."""

@@ -1,0 +1,278 @@
+"""However a process ends, the events that it still holds arrive: once, and with its exit status unchanged."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+from typing import TYPE_CHECKING, Any
+
+import httpx
+import pytest
+
+from tests.conftest import run_python, wait_until
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from tests.conftest import Inspector
+
+pytestmark = pytest.mark.slow
+
+APP = """
+import os, signal, sys, threading, time
+import ts_autotrack
+from ts_autotrack import track_feature, user_context
+ts_autotrack.configure(flush_interval=30)  # nothing leaves by itself after the first event
+
+@track_feature("work", capture=["n"])
+def work(n): return n
+
+def ten(start=0):
+    with user_context("u", group_id="g"):
+        for n in range(start, start + 10): work(n)
+
+work(-1); ts_autotrack.flush(5)  # the thread is there, and sleeps
+"""
+
+
+def numbers(inspector: Inspector) -> list[int]:
+    """Return what arrived, sorted."""
+    return sorted(item["properties"]["n"] for item in inspector.items())
+
+
+def run(code: str, inspector: Inspector) -> subprocess.CompletedProcess[str]:
+    """Run the application with `code` after it."""
+    return run_python(APP + code, THRIVESTACK_ENDPOINT=inspector.endpoint)
+
+
+@pytest.mark.parametrize(
+    ("end", "status"),
+    [
+        ("", 0),
+        ("sys.exit(3)", 3),
+        ("raise LookupError", 1),
+        ("raise KeyboardInterrupt", -signal.SIGINT),
+        ("os.kill(os.getpid(), signal.SIGINT)", -signal.SIGINT),
+        ("os.kill(os.getpid(), signal.SIGTERM); time.sleep(30)", -signal.SIGTERM),
+        ("threading.Thread(target=sys.exit).start()", 0),
+        ("signal.signal(signal.SIGTERM, lambda *_: sys.exit(7)); os.kill(os.getpid(), signal.SIGTERM)", 7),
+        ("signal.signal(signal.SIGTERM, signal.SIG_IGN); os.kill(os.getpid(), signal.SIGTERM)", 0),
+    ],
+)
+def test_events_arrive_and_the_status_stays(inspector: Inspector, end: str, status: int) -> None:
+    """Normal ends, exceptions, interrupts and SIGTERM deliver what is left and end as they would have."""
+    done = run(f"ten()\n{end}", inspector)
+    assert done.returncode == status, done.stderr
+    assert numbers(inspector) == list(range(10))
+
+
+def test_sigterm_in_an_application_with_its_own_handler_is_left_alone(inspector: Inspector) -> None:
+    """A handler that the application set before the first event stays in place and is the only one to run."""
+    code = """
+import os, signal
+calls = []
+signal.signal(signal.SIGTERM, lambda *_: calls.append(1))
+mine = signal.getsignal(signal.SIGTERM)
+from ts_autotrack import track
+track("e", user_id="u")
+os.kill(os.getpid(), signal.SIGTERM)
+print(calls, signal.getsignal(signal.SIGTERM) is mine)
+"""
+    done = run_python(code, THRIVESTACK_ENDPOINT=inspector.endpoint)
+    assert (done.stdout, done.returncode) == ("[1] True\n", 0)
+    assert len(inspector.items()) == 1
+
+
+def test_sigterm_with_a_dead_server_is_over_in_time(dead_endpoint: str) -> None:
+    """EXIT_TIMEOUT bounds SIGTERM, too, and a second SIGTERM ends the process at once."""
+    code = APP + "ten(); os.kill(os.getpid(), signal.SIGTERM)"
+    done = run_python(code, THRIVESTACK_ENDPOINT=dead_endpoint, TS_AUTOTRACK_EXIT_TIMEOUT="0.5")
+    assert done.returncode == -signal.SIGTERM
+    assert "10 events were not delivered in time" in done.stderr
+
+
+FORK_AT_ONCE = """
+import os, time
+from ts_autotrack import flush, track
+track("parent", {"n": 0}, user_id="u")
+time.sleep(float(os.environ["PAUSE"]))  # what the thread is importing at this moment must not be left half in the child
+child = os.fork()
+if child == 0:
+    track("child", {"n": 1}, user_id="u")
+    import httpx, orjson, logging
+    httpx.Client, orjson.dumps, logging.getLogger
+    os._exit(0 if flush(10) else 1)
+assert os.waitpid(child, 0)[1] == 0
+"""
+
+
+@pytest.mark.parametrize("pause", [0, 0.005, 0.01, 0.02, 0.04, 0.08])
+def test_fork_while_the_thread_is_importing(inspector: Inspector, pause: float) -> None:
+    """However soon after the first event a process forks, parent and child both deliver."""
+    done = run_python(FORK_AT_ONCE, THRIVESTACK_ENDPOINT=inspector.endpoint, PAUSE=str(pause))
+    assert done.returncode == 0, done.stderr
+    assert numbers(inspector) == [0, 1]
+
+
+CHILDREN = """
+def child(start): ten(start)
+if __name__ == "__main__":
+    import multiprocessing
+    context = multiprocessing.get_context({method!r})
+    ten()
+    {run}
+"""
+PROCESS = "p = context.Process(target=child, args=(10,)); p.start(); p.join(); assert p.exitcode == 0"
+POOL = "pool = context.Pool(2); pool.map(child, [10, 20, 30], 1); pool.close(); pool.join()"
+TERMINATED = "pool = context.Pool(1); pool.map(child, [10], 1); pool.terminate(); pool.join()"
+EXECUTOR = """
+    from concurrent.futures import ProcessPoolExecutor
+    with ProcessPoolExecutor(2, mp_context=context) as executor: list(executor.map(child, [10, 20, 30]))
+"""
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
+@pytest.mark.parametrize(
+    ("run_children", "last"),
+    [(PROCESS, 20), (POOL, 40), (TERMINATED, 20), (EXECUTOR, 40)],
+    ids=["process", "pool", "terminated pool", "executor"],
+)
+def test_multiprocessing(inspector: Inspector, tmp_path: Path, method: str, run_children: str, last: int) -> None:
+    """Children of every start method deliver their own events, and none of their parent's."""
+    script = tmp_path / "app.py"
+    script.write_text(APP + CHILDREN.format(method=method, run=run_children))
+    environment = {**os.environ, "THRIVESTACK_ENDPOINT": inspector.endpoint}
+    done = subprocess.run(
+        [sys.executable, str(script)], env=environment, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert numbers(inspector) == list(range(last))
+
+
+def free_port() -> int:
+    """Return a port that nobody listens on."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port: int = listener.getsockname()[1]
+        return port
+
+
+WSGI = (
+    APP.replace("work(-1); ts_autotrack.flush(5)", "")
+    + """
+if os.environ.get("TRACK_AT_IMPORT"):
+    with user_context("u", group_id="g"): work(-1)
+def app(environ, start_response):
+    ten(int(environ["QUERY_STRING"]))
+    start_response("200 OK", [("content-length", "2")])
+    return [b"ok"]
+async def asgi(scope, receive, send):
+    if scope["type"] == "lifespan":
+        while True:
+            message = await receive()
+            await send({"type": message["type"] + ".complete"})
+            if message["type"] == "lifespan.shutdown": return
+    ten(int(scope["query_string"]))
+    await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"2")]})
+    await send({"type": "http.response.body", "body": b"ok"})
+"""
+)
+
+
+@pytest.fixture
+def served(tmp_path: Path, inspector: Inspector) -> Iterator[Any]:
+    """Serve the application with a command, ask it, end it with SIGTERM, and return its status."""
+    (tmp_path / "app.py").write_text(WSGI)
+    started: list[subprocess.Popen[bytes]] = []
+
+    def serve(command: list[str], **environment: str) -> int:
+        port = free_port()
+        process = subprocess.Popen(
+            [sys.executable, "-m", *(word.format(port=port) for word in command)],
+            cwd=tmp_path,
+            env={**os.environ, "THRIVESTACK_ENDPOINT": inspector.endpoint, **environment},
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        started.append(process)
+
+        def up() -> bool:
+            with socket.socket() as probe:
+                return probe.connect_ex(("127.0.0.1", port)) == 0
+
+        wait_until(up, "the server", 20)
+        for start in range(0, 100, 10):
+            assert httpx.get(f"http://127.0.0.1:{port}/?{start}", timeout=20).text == "ok"
+        process.terminate()
+        return process.wait(20)
+
+    yield serve
+    for process in started:
+        if process.poll() is None:
+            process.kill()
+            process.wait()
+
+
+@pytest.mark.parametrize("preload", [[], ["--preload"]], ids=["", "preload"])
+def test_gunicorn(inspector: Inspector, served: Any, preload: list[str]) -> None:
+    """Sync workers deliver at SIGTERM; an event tracked before --preload forks is sent once, and silences nobody."""
+    command = ["gunicorn", "app:app", "-w", "2", "-b", "127.0.0.1:{port}", *preload]
+    assert served(command, TRACK_AT_IMPORT="1") == 0
+    arrived = numbers(inspector)
+    assert arrived[len(arrived) - 100 :] == list(range(100))
+    assert arrived[: len(arrived) - 100] == ([-1] if preload else [-1, -1])
+
+
+@pytest.mark.parametrize("workers", [[], ["--workers", "2"]], ids=["single", "workers"])
+def test_uvicorn(inspector: Inspector, served: Any, workers: list[str]) -> None:
+    """Uvicorn's graceful stop, after which it sends itself the signal again, delivers what is left."""
+    served(["uvicorn", "app:asgi", "--port", "{port}", *workers])
+    assert numbers(inspector) == list(range(100))
+
+
+CELERY = (
+    APP.replace("work(-1); ts_autotrack.flush(5)", "")
+    + """
+from celery import Celery
+app = Celery("app", broker="filesystem://")
+here = os.path.dirname(os.path.abspath(__file__))
+app.conf.update(broker_transport_options={k: here + "/queue" for k in ("data_folder_in", "data_folder_out")}
+                | {"control_folder": here + "/control"}, worker_max_tasks_per_child=2, worker_hijack_root_logger=False)
+@app.task
+def task(start): ten(start)
+"""
+)
+
+
+def test_celery_prefork(inspector: Inspector, tmp_path: Path) -> None:
+    """Prefork workers that end after two tasks each deliver the events of all tasks."""
+    (tmp_path / "app.py").write_text(CELERY)
+    (tmp_path / "queue").mkdir()
+    (tmp_path / "control").mkdir()
+    environment = {**os.environ, "THRIVESTACK_ENDPOINT": inspector.endpoint}
+    command = [sys.executable, "-m", "celery", "-A", "app", "worker", "-c", "2", "-P", "prefork", "-l", "warning"]
+    with (tmp_path / "log").open("w") as log:
+        worker = subprocess.Popen(command, cwd=tmp_path, env=environment, stdout=log, stderr=log)
+        try:
+            send = "import app\nfor start in range(0, 80, 10): app.task.delay(start)"
+            subprocess.run([sys.executable, "-c", send], cwd=tmp_path, env=environment, check=True, timeout=60)
+            wait_until(lambda: not list((tmp_path / "queue").iterdir()), "the tasks to be taken", 60)
+        finally:
+            worker.terminate()
+            worker.wait(60)
+    assert numbers(inspector) == list(range(80)), (tmp_path / "log").read_text()
+
+
+def test_gevent(inspector: Inspector) -> None:
+    """In a process that gevent has patched, greenlets track and the end delivers."""
+    code = (
+        "from gevent import monkey; monkey.patch_all()\nimport gevent\n"
+        + APP
+        + "gevent.joinall([gevent.spawn(ten, start) for start in range(0, 100, 10)])"
+    )
+    done = run_python(code, THRIVESTACK_ENDPOINT=inspector.endpoint)
+    assert done.returncode == 0, done.stderr
+    assert numbers(inspector) == list(range(100))

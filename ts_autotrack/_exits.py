@@ -1,0 +1,93 @@
+"""The ways a process ends, and what each needs so that the events that it still holds are delivered.
+
+Most ends run `atexit`. Those that do not are arranged for with the first event, in the process that tracks it: SIGTERM
+with the default disposition, multiprocessing's children, Celery's workers and uvicorn, which each end in their own way.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import signal
+import sys
+import threading
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import FrameType
+
+_registered = False
+
+
+class _Registry:
+    """What multiprocessing holds on to, weakly, for `register_after_fork`."""
+
+
+_registry = _Registry()
+
+
+def arrange(drain: Callable[[], object], shutdown: Callable[[], object]) -> None:
+    """Have what is left delivered at the end of this process, however it ends.
+
+    Args:
+        drain: Waits for what is left, within the setting EXIT_TIMEOUT; the process may go on afterwards.
+        shutdown: Does so and ends the library's thread.
+    """
+    global _registered  # noqa: PLW0603 - exit hooks are inherited by forked children
+    if not _registered:
+        _registered = True
+        atexit.register(shutdown)
+    _on_sigterm(drain)
+    _in_child_processes(drain)
+    _in_uvicorn(drain)
+
+
+def _on_sigterm(drain: Callable[[], object]) -> None:
+    """Drain before the default disposition of SIGTERM ends the process; an application's own handler is left alone."""
+    if threading.current_thread() is not threading.main_thread() or signal.getsignal(signal.SIGTERM) != signal.SIG_DFL:
+        return
+
+    def on_sigterm(number: int, _: FrameType | None) -> None:
+        signal.signal(number, signal.SIG_DFL)  # a second SIGTERM does not wait
+        drain()
+        os.kill(os.getpid(), number)  # so that the exit status is that of the signal
+
+    signal.signal(signal.SIGTERM, on_sigterm)
+
+
+def _in_child_processes(drain: Callable[[], object]) -> None:
+    """Children of multiprocessing and billiard leave by `os._exit`, after their finalizers."""
+    for package in ("multiprocessing", "billiard"):
+        util, process = sys.modules.get(f"{package}.util"), sys.modules.get(f"{package}.process")
+        if util is not None and getattr(process, "_parent_process", None) is not None:
+            util.Finalize(None, drain, exitpriority=0)
+    util = sys.modules.get("multiprocessing.util")
+    if util is not None:
+        # A child that tracked while its main module was being imported has its finalizers cleared after that.
+        finalize = util.Finalize
+        util.register_after_fork(_registry, lambda _: finalize(None, drain, exitpriority=0))
+    signals: Any = sys.modules.get("celery.signals")
+    if signals is not None:  # its workers skip even the finalizers
+        signals.worker_process_shutdown.connect(_ignoring_arguments(drain), weak=False, dispatch_uid="ts_autotrack")
+
+
+def _ignoring_arguments(drain: Callable[[], object]) -> Callable[..., None]:
+    def receive(**_: object) -> None:
+        drain()
+
+    return receive
+
+
+def _in_uvicorn(drain: Callable[[], object]) -> None:
+    """Uvicorn handles SIGTERM itself, restores the default disposition at its end and sends itself the signal again."""
+    server = getattr(signal.getsignal(signal.SIGTERM), "__self__", None)
+    if server is None or type(server).__module__ != "uvicorn.server" or "shutdown" in vars(server):
+        return
+    shutdown = server.shutdown
+
+    async def shutdown_and_drain(*args: Any, **kwargs: Any) -> None:
+        await shutdown(*args, **kwargs)
+        drain()
+
+    server.shutdown = shutdown_and_drain
