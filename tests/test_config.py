@@ -85,6 +85,7 @@ def test_bad_environment_warns_and_falls_back(
     assert "is ignored: " in caplog.text
     if SETTINGS[name].secret:
         assert value not in caplog.text
+    assert "user:pass" not in caplog.text
 
 
 @pytest.mark.parametrize(
@@ -95,6 +96,11 @@ def test_bad_environment_warns_and_falls_back(
         ({"max_queue": 1.5}, ValueError, "a whole number"),
         ({"exporter": "kafka"}, ValueError, "thrivestack, console, jsonl, none"),
         ({"endpoint": "ftp://x"}, ValueError, "expected a URL such as"),
+        (
+            {"endpoint": "https://u:p@x"},
+            ValueError,
+            r"configure\(endpoint='https://\*\*\*@x'\): credentials in the URL",
+        ),
         ({"flush_intervall": 1}, TypeError, "no setting 'flush_intervall'. Settings: api_key"),
     ],
 )

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import datetime as dt
+import gzip
 import json
+import logging
 import re
 import threading
 import time
@@ -16,7 +18,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.conftest import Answer, ScriptedServer, wait_until
-from ts_autotrack import _faults, configure, flush, group, identify, shutdown, stats, track, track_feature, user_context
+from ts_autotrack import (
+    _faults,
+    clear_user,
+    configure,
+    flush,
+    group,
+    identify,
+    shutdown,
+    stats,
+    track,
+    track_feature,
+    user_context,
+)
 from ts_autotrack._buffer import BATCH_ITEMS
 from ts_autotrack._delivery import Exporter, Response, verdict
 from ts_autotrack._events import MAX_BODY, Clock
@@ -215,6 +229,7 @@ def test_unreadable_retry_after_is_no_harm(server: ScriptedServer, monkeypatch: 
     """A `Retry-After` that holds neither seconds nor a date is ignored."""
     monkeypatch.setattr("ts_autotrack._delivery.BACKOFF_FIRST", 0.01)
     server.script.append(Answer(503, headers={"Retry-After": "soon"}))
+    server.script.append(Answer(503, headers={"Retry-After": "Mon, 01 Jan 2024 00:00:00 +99999999999999"}))
     track("e")
     assert flush(5)
 
@@ -236,7 +251,7 @@ def test_refused_item_is_isolated_and_the_rest_delivered(
     assert good == [f"e{number}" for number in range(200) if number not in (0, 77, 199)]
     assert account_closes() == Stats(200, 197, 0, 3, {})
     assert len(server.requests) < 60
-    assert "item: field user_id" in caplog.text
+    wait_until(lambda: "item: field user_id" in caplog.text, "the report")
 
 
 def test_too_large_for_the_server_is_split_until_it_fits(server: ScriptedServer) -> None:
@@ -297,6 +312,105 @@ def test_what_an_operator_must_mend_keeps_the_events(
 def test_each_answer_has_its_treatment(response: Response, expected: str) -> None:
     """The table of answers."""
     assert verdict(response) == expected
+
+
+def test_any_answer_body_is_no_harm(server: ScriptedServer, caplog: pytest.LogCaptureFixture) -> None:
+    """A body that is cut short, endless, compressed or echoes the key fills neither memory nor log."""
+    configure(api_key="secret-key-1")
+    bomb = gzip.compress(bytes(50_000_000))
+    server.script.extend(
+        [
+            Answer(200, bomb, {"content-encoding": "gzip"}),
+            Answer(200, b"not gzip", {"content-encoding": "gzip"}),
+            Answer(200, b"x" * 5_000_000),
+            Answer(200, b"short", {"content-length": "100", "connection": "close"}),
+            Answer(422, b"the key secret-key-1 is not allowed to send this"),
+        ]
+    )
+    for _ in range(5):
+        track("e")
+        assert flush(10)
+    assert account_closes() == Stats(5, 4, 0, 1, {})
+    assert len(server.requests) == 5
+    assert server.requests[0].headers["accept-encoding"] == "identity"
+    wait_until(lambda: "the key *** is not allowed" in caplog.text, "the report")
+    assert "secret-key-1" not in caplog.text
+
+
+def test_server_that_says_something_new_each_time_fills_no_log(
+    server: ScriptedServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Fifty texts of a server are shown, then one line says so; what else is to be said still is."""
+    server.always = lambda _: Answer(200, json.dumps({"warnings": [f"w{n}" for n in range(200)]}).encode())
+    track("e")
+    assert flush(5)
+    clear_user()
+    track("nobody")
+    wait_until(lambda: "event 'nobody'" in caplog.text, "the report")
+    assert sum("the server" in record.getMessage() for record in caplog.records) == 51
+
+
+def test_log_handler_that_raises_or_flushes_stops_nothing(server: ScriptedServer) -> None:
+    """An application's log handler may raise, track and flush while it handles our own records."""
+
+    class Handler(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            track("from the handler", user_id="u")
+            flush(5)
+            shutdown_later.append(record)
+            raise LookupError
+
+    shutdown_later: list[logging.LogRecord] = []
+    handler = Handler()
+    logging.getLogger("ts_autotrack").addHandler(handler)
+    try:
+        server.script.append(Answer(200, b'{"warnings": ["something"]}'))
+        track("e")
+        wait_until(lambda: shutdown_later, "the record")
+        track("after")
+        assert flush(5)
+    finally:
+        logging.getLogger("ts_autotrack").removeHandler(handler)
+    assert names(server.items) == ["e", "after"]
+    assert account_closes().dropped == {"suppressed": 1}
+
+
+def test_flush_under_load_waits_for_its_own_events_only(server: ScriptedServer) -> None:
+    """New events that keep coming do not keep a flush from returning; one that gave up leaves nothing behind."""
+    slow, stop = threading.Event(), threading.Event()
+    server.always = lambda _: Answer(wait=slow)
+
+    def load() -> None:
+        with user_context("u", group_id="g"):
+            while not stop.wait(0.001):
+                track("e")
+
+    thread = threading.Thread(target=load)
+    thread.start()
+    try:
+        wait_until(lambda: server.requests, "the first request")
+        assert [flush(0.01) for _ in range(20)] == [False] * 20
+        threading.Timer(0.2, slow.set).start()
+        assert flush(5)
+    finally:
+        stop.set()
+        thread.join()
+    assert flush(5)
+    from ts_autotrack._tracker import tracker  # noqa: PLC0415
+
+    assert tracker._worker is not None
+    assert len(tracker._worker._tickets) == 0
+
+
+def test_refusal_of_everything_costs_two_requests_an_item(server: ScriptedServer) -> None:
+    """A server that refuses each item is asked about twice as often as there are items, not more."""
+    server.always = lambda _: Answer(400, b"archived")
+    configure(flush_interval=60)
+    for _ in range(300):
+        track("e")
+    assert flush(20)
+    assert account_closes().rejected == 300
+    assert len(server.requests) < 700
 
 
 def test_server_warnings_are_logged_once_each(server: ScriptedServer, caplog: pytest.LogCaptureFixture) -> None:

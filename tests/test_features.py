@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import copy
+import dataclasses
 import functools
 import gc
 import inspect
 import pickle
 import sys
 import traceback
+import types
 import weakref
 from contextlib import ExitStack, aclosing, contextmanager
 from typing import TYPE_CHECKING, Any
@@ -18,7 +21,7 @@ import pytest
 import wrapt
 
 from tests.conftest import run_python
-from ts_autotrack import _faults, add_properties, flush, stats, suppress, track_feature, user_context
+from ts_autotrack import _faults, add_properties, bind_user, flush, stats, suppress, track_feature, user_context
 from ts_autotrack.typing import FinishedCall
 
 if TYPE_CHECKING:
@@ -759,6 +762,204 @@ def test_kind_is_seen_through_partials_and_marks(inspector: Inspector) -> None:
         ("rows", "success"),
         ("stream", None),
     ]
+
+
+def test_abandoned_generator_is_its_own_users(inspector: Inspector) -> None:
+    """A generator that is collected while somebody else acts counts for whoever began it."""
+
+    @track_feature("rows")
+    def rows() -> Iterator[int]:
+        yield 1
+        yield 2
+
+    def block() -> Iterator[int]:
+        with track_feature("block"):
+            yield 1
+
+    class Holder:
+        """A reference cycle."""
+
+    def begin() -> None:
+        with user_context("alice", group_id="a"):
+            for generator in (rows(), block()):
+                next(generator)
+                holder: Any = Holder()
+                holder.itself, holder.generator = holder, generator
+
+    gc.disable()
+    try:
+        begin()
+        with user_context("bob", group_id="b"):
+            gc.collect()
+    finally:
+        gc.enable()
+    assert flush(10)
+    assert [(item["user_id"], item["properties"]["feature_name"]) for item in inspector.items()] in (
+        [("alice", "rows"), ("alice", "block")],
+        [("alice", "block"), ("alice", "rows")],
+    )
+
+
+def test_shared_block_never_mixes_users(inspector: Inspector) -> None:
+    """A block object that two contexts have open, left in a third, gives neither's event to the other."""
+    shared = track_feature("shared")
+    first, second = contextvars.copy_context(), contextvars.copy_context()
+
+    def enter(user: str) -> None:
+        bind_user(user, group_id="g")
+        shared.__enter__().set(who=user)
+
+    first.run(enter, "a")
+    second.run(enter, "b")
+    contextvars.Context().run(shared.__exit__, None, None, None)
+    first.run(shared.__exit__, None, None, None)
+    second.run(shared.__exit__, None, None, None)
+    shared.__exit__(None, None, None)
+    assert flush(10)
+    assert [(item["user_id"], item["properties"]["who"]) for item in inspector.items()] == [("a", "a"), ("b", "b")]
+    assert stats().dropped == {"invalid": 2}
+
+
+def test_exceptions_that_refuse_attributes_pass_through() -> None:
+    """A frozen dataclass as exception is what the caller gets."""
+
+    @dataclasses.dataclass(frozen=True)
+    class FrozenError(Exception):
+        code: int
+
+    def fail() -> None:
+        raise FrozenError(1)
+
+    for decorate in (track_feature("f"), user_context("u")):
+        with pytest.raises(FrozenError):
+            decorate(fail)()
+
+
+def test_event_loop_closes_abandoned_async_generators_without_complaint() -> None:
+    """What is left suspended when the loop ends is closed once, by the wrapper."""
+    code = """
+import asyncio, gc
+from ts_autotrack import track_feature, user_context
+closed = []
+async def rows():
+    try:
+        yield 1
+        yield 2
+    finally:
+        await asyncio.sleep(0.01)
+        closed.append(1)
+async def main():
+    global kept
+    kept = [track_feature("f")(rows)(), user_context("u")(rows)()]
+    for generator in kept: await anext(generator)
+    dropped = track_feature("f")(rows)(); await anext(dropped)
+    cycle = [dropped]; cycle.append(cycle); del dropped, cycle
+    gc.collect(); await asyncio.sleep(0.05)
+asyncio.run(main(), debug=True)
+print(len(closed))
+"""
+    done = run_python(code, TS_AUTOTRACK_DISABLED="1")
+    assert (done.stdout, done.stderr) == ("3\n", "")
+
+
+def test_generator_based_coroutines_are_awaited(inspector: Inspector) -> None:
+    """A function of `types.coroutine` can still be awaited."""
+
+    @track_feature("old_style")
+    @types.coroutine
+    def old_style() -> Generator[None, None, int]:
+        yield
+        return 3
+
+    async def main() -> int:
+        return await old_style()
+
+    assert asyncio.run(main()) == 3
+    assert len(arrived(inspector)) == 1
+
+
+def test_decorators_by_others_around_static_and_class_methods(inspector: Inspector) -> None:
+    """A proxy of a staticmethod, and a descriptor that does not bind, keep their arguments in place."""
+
+    class Unbinding:
+        def __init__(self, function: Callable[..., Any]) -> None:
+            self.function = function
+            functools.update_wrapper(self, function)
+
+        def __call__(self, *args: Any) -> Any:
+            return self.function(*args)
+
+        def __get__(self, instance: object, owner: object = None) -> Callable[..., Any]:
+            return self.function
+
+    class Service:
+        @track_feature("static", capture=["a", "b"])
+        @by_wrapt
+        @staticmethod
+        def static(a: int, b: int) -> int:
+            return a + b
+
+        @track_feature("unbound", capture=["a", "b"])
+        @Unbinding
+        def unbound(a: int, b: int) -> int:  # noqa: N805
+            return a + b
+
+    calls: Any = Service
+    assert (calls.static(1, 2), calls().static(3, 4), calls.unbound(5, 6)) == (3, 7, 11)
+    assert [(p["a"], p["b"]) for p in arrived(inspector)] == [(1, 2), (3, 4), (5, 6)]
+
+
+@track_feature("cached")
+@functools.lru_cache
+def cached(value: int) -> int:
+    """Return the value."""
+    return value
+
+
+def test_cached_function_is_pickled_by_name() -> None:
+    """What can be found by its name is pickled by it, and is its own copy."""
+    assert pickle.loads(pickle.dumps(cached)) is cached  # noqa: S301
+    assert copy.copy(cached) is cached
+    assert copy.deepcopy(cached) is cached
+
+
+def test_properties_added_while_describing_belong_to_the_call(inspector: Inspector) -> None:
+    """`add_properties` inside a `properties=` callable reaches the event, and nothing is kept afterwards."""
+    alive: list[weakref.ref[Any]] = []
+
+    class Big:
+        """Something that can be watched."""
+
+    def describe(call: FinishedCall) -> dict[str, object]:
+        alive.append(weakref.ref(call.args[0]))
+        add_properties(added=1)
+        return {"described": 1}
+
+    @track_feature("f", properties=describe)
+    def function(big: Big) -> None:
+        """Do nothing."""
+
+    function(Big())
+    assert [(p["described"], p["added"]) for p in arrived(inspector)] == [(1, 1)]
+    assert alive[0]() is None
+
+
+def test_thrown_exceptions_are_not_kept_and_show_no_frame_of_ours() -> None:
+    """What a consumer throws into an async generator passes through clean."""
+
+    @track_feature("f")
+    async def rows() -> AsyncGenerator[int, None]:
+        yield 1
+
+    async def main() -> None:
+        running = rows()
+        await anext(running)
+        await running.athrow(OSError("thrown"))
+
+    with pytest.raises(OSError, match="thrown") as caught:
+        asyncio.run(main())
+    frames = traceback.extract_tb(caught.value.__traceback__)
+    assert [frame.filename for frame in frames if "ts_autotrack/_" in frame.filename] == []
 
 
 def test_finished_block_of_another_context_gets_no_more_properties(inspector: Inspector) -> None:

@@ -77,6 +77,13 @@ def test_either_header_will_do(inspector: Inspector, headers: dict[str, str]) ->
             "field 'timestamp': '2024-10-20T15:51:36Z' is not",
         ),
         ("/track", [{**TRACK, "timestamp": "2024-13-20T15:51:36.514000Z"}], "field 'timestamp'"),
+        (
+            "/track",
+            [{**TRACK, "context": {"group_id": ["g"]}}],
+            "field 'context.group_id': must be a text, not an array",
+        ),
+        ("/track", [{**TRACK, "context": {"event_id": {}}}], "field 'context.event_id': must be a text, not an object"),
+        ("/track", b'[{"a": 1e999}]', "1e999 is beyond the range of a number"),
         ("/track", [{**TRACK, "user_id": "\ud800"}], "item 0: holds a lone surrogate"),
         ("/identify", [{"user_id": "u"}], "item 0: field 'timestamp': is required"),
         ("/identify", [{"user_id": "u", "timestamp": WHEN, "traits": True}], "not a truth value"),
@@ -127,6 +134,7 @@ def test_events_can_be_asked_for(inspector: Inspector) -> None:
     assert len(inspector.items(path="/track", user_id="x", limit=1)) == 1
     first = inspector.get(limit=1)[0]
     assert inspector.get(after=first["id"], limit=1)[0]["item"]["event_name"] == "b"
+    assert inspector.get(after=9 * 10**30) == []
     for query, message in (("user=x", "unknown parameter 'user'"), ("limit=all", "whole numbers")):
         answer = httpx.get(f"{inspector.url}/events?{query}")
         assert answer.status_code == 400

@@ -27,8 +27,8 @@ def test_console_prints_a_line_for_each_event() -> None:
 
 
 def test_json_lines_to_standard_output() -> None:
-    """EXPORTER=jsonl writes to standard output by default."""
-    done = run_python(EVENT, TS_AUTOTRACK_EXPORTER="jsonl")
+    """EXPORTER=jsonl writes to standard output by default, in UTF-8 whatever the stream's encoding is."""
+    done = run_python(EVENT, TS_AUTOTRACK_EXPORTER="jsonl", PYTHONIOENCODING="ascii")
     line = json.loads(done.stdout)
     assert (line["path"], line["item"]["properties"]) == ("/track", {"a": "ü"})
 

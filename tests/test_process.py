@@ -102,6 +102,52 @@ atexit.register(lambda: ts_autotrack.track("late", user_id="u"))
     assert [item["event_name"] for item in inspector.items()] == ["late"]
 
 
+def test_first_event_of_all_in_an_exit_hook(inspector: Inspector) -> None:
+    """An exit hook that tracks the first event of the process needs nothing else for it to arrive."""
+    code = "import atexit, ts_autotrack\natexit.register(lambda: ts_autotrack.track('late', user_id='u', group_id='g'))"
+    done = run_python(code, THRIVESTACK_ENDPOINT=inspector.endpoint)
+    assert done.stderr == ""
+    assert [item["event_name"] for item in inspector.items()] == ["late"]
+
+
+def test_shutdown_and_flush_while_the_first_event_is_being_taken(inspector: Inspector) -> None:
+    """Whatever the moment, shutdown means shutdown, nothing is sent twice, and flush waits for the event."""
+    code = """
+import sys, threading, time
+import ts_autotrack
+sys.setswitchinterval(1e-6)
+how, pause = sys.argv[1], float(sys.argv[2])
+thread = threading.Thread(target=lambda: ts_autotrack.track("e", user_id="u", group_id="g"))
+thread.start()
+time.sleep(pause)
+settled = ts_autotrack.shutdown(5) if how == "shutdown" else ts_autotrack.flush(5)
+thread.join()
+settled = ts_autotrack.flush(5) and settled
+now = ts_autotrack.stats()
+print(settled, now.accepted, now.delivered + sum(now.dropped.values()))
+"""
+    for how in ("shutdown", "flush"):
+        for pause in (0, 0.001, 0.002, 0.004, 0.008, 0.016):
+            setting = f"import sys; sys.argv = ['', {how!r}, '{pause}']\n"
+            done = run_python(setting + code, THRIVESTACK_ENDPOINT=inspector.endpoint)
+            assert done.stdout == "True 1 1\n", (how, pause, done.stdout, done.stderr)
+    ids = [item["context"]["event_id"] for item in inspector.items()]
+    assert len(ids) == len(set(ids)) >= 6
+
+
+def test_configure_after_a_failed_shutdown_takes_over(inspector: Inspector, dead_endpoint: str) -> None:
+    """What a shutdown could not deliver is delivered once the settings are mended."""
+    code = f"""
+import ts_autotrack
+ts_autotrack.track("e", user_id="u", group_id="g")
+print(ts_autotrack.shutdown(0.2))
+ts_autotrack.configure(endpoint={inspector.endpoint!r})
+print(ts_autotrack.flush(5), ts_autotrack.stats().delivered)
+"""
+    done = run_python(code, THRIVESTACK_ENDPOINT=dead_endpoint)
+    assert done.stdout == "False\nTrue 1\n", done.stderr
+
+
 def test_no_thread_can_be_started(inspector: Inspector) -> None:
     """Where no thread can be started events are kept, and the end of the process delivers them."""
     code = """

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import enum
 import functools
 import pickle
 import threading
@@ -59,21 +60,27 @@ def test_blocks_nest_and_inherit(inspector: Inspector) -> None:
 
 
 def test_ids_become_text(inspector: Inspector) -> None:
-    """Database ids of any type are sent as text; what is no id is none."""
+    """Database ids of any type are sent as text; a given id that is none means nobody, not the user around it."""
 
     class Hostile:
         def __str__(self) -> str:
             raise LookupError
 
+    class Id(str, enum.Enum):
+        SERVICE = "svc"
+
     uuid = UUID(int=7)
     with user_context(42, group_id=uuid):
         track("ints")
-        with user_context("  ", group_id=""):
-            track("blank")
-        with user_context(Hostile(), group_id=True):
-            track("hostile")
+        for nobody in ("  ", "", Hostile(), object(), True, b"x"):
+            with user_context(nobody):
+                track("nobody")
+            track("nobody", user_id=nobody)
+        with user_context(group_id=" "):
+            track("no group", user_id=Id.SERVICE)
     expected = ("42", str(uuid))
-    assert who(inspector) == [("ints", *expected), ("blank", *expected), ("hostile", *expected)]
+    assert who(inspector) == [("ints", *expected), ("no group", "svc", None)]
+    assert stats().dropped == {"unattributed": 12}
 
 
 def test_tasks_and_threads_are_isolated(inspector: Inspector) -> None:
@@ -232,6 +239,9 @@ def test_bind_and_clear(inspector: Inspector) -> None:
         bind_user("again")
         track("again")
     track("nobody")
+    bind_user("before", group_id="b", plan="old")
+    bind_user(location="x")
+    track("before")
     bind_user("top", group_id="t")
     track("top")
     with suppress():
@@ -243,9 +253,43 @@ def test_bind_and_clear(inspector: Inspector) -> None:
         ("feature_used", "bound", "g"),
         ("still", "bound", "g"),
         ("again", "again", None),
+        ("before", "before", "b"),
         ("top", "top", "t"),
     ]
+    assert [item["properties"] for item in inspector.items()][-2:] == [{"plan": "old"}, {}]
+    assert "location" not in inspector.items()[-1]["context"]
     assert stats().dropped == {"unattributed": 3, "suppressed": 1}
+
+
+def test_a_destroyed_task_ends_its_own_scope_only(inspector: Inspector) -> None:
+    """One decorator serves many tasks: collecting a pending one takes nobody else's identity, or silence."""
+
+    @user_context("robot", group_id="r")
+    async def work(gate: Any) -> None:
+        await gate
+        track("robot")
+
+    @suppress()
+    async def silent(gate: Any) -> None:
+        await gate
+        track("silent")
+
+    async def main() -> None:
+        with user_context("alice", group_id="a"):
+            gate = asyncio.Event()
+            loop = asyncio.get_running_loop()
+            for function in (work, silent):
+                running = asyncio.create_task(function(gate.wait()))
+                await asyncio.sleep(0)
+                doomed = function(loop.create_future())
+                doomed.send(None)
+                contextvars.Context().run(doomed.close)
+                gate.set()
+                await running
+
+    asyncio.run(main())
+    assert who(inspector) == [("robot", "robot", "r")]
+    assert stats().dropped == {"suppressed": 1}
 
 
 def test_block_may_be_shared_by_concurrent_tasks(inspector: Inspector) -> None:

@@ -22,6 +22,11 @@ def test_call_wins_over_the_context(inspector: Inspector) -> None:
     assert flush(10)
     (item,) = inspector.items()
     assert (item["user_id"], item["properties"]) == ("7", {"plan": "free"})
+    with user_context("u", context={"group_id": 7}):
+        track("in context", context={"group_id": ["h"]})
+        track("around")
+    assert flush(10)
+    assert [i["context"].get("group_id") for i in inspector.items()[1:]] == ["['h']", "7"]
     del item["context"]["event_id"]
     assert item["context"] == {"source": "product", "location": "y", "product_id": "p", "group_id": "h"}
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import datetime as dt
 import enum
+import itertools
 import json
 import math
 import threading
@@ -12,6 +13,7 @@ from collections import OrderedDict, deque
 from decimal import Decimal
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
+from unittest.mock import MagicMock
 from uuid import UUID
 
 import numpy as np
@@ -20,7 +22,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ts_autotrack import _faults, flush, stats, track
+from ts_autotrack import _faults, flush, stats, track, track_feature, user_context
 from ts_autotrack._buffer import Site
 from ts_autotrack._events import Encoder
 from ts_autotrack._scope import Scope
@@ -208,6 +210,57 @@ def test_depth_and_size_are_bounded(inspector: Inspector) -> None:
     assert len(wide["value"]) <= MAX_NODES + 1
     assert wide["map"]["..."] == f"<not JSON: more than {MAX_NODES} values>"
     assert stats().replaced == 3
+
+
+class Money(Decimal):
+    """Prints itself in a way that is no number."""
+
+    def __str__(self) -> str:
+        return "$" + Decimal.__str__(self)
+
+
+class Endless(dict[str, int]):
+    """Has no end, and is not honest about it."""
+
+    def items(self) -> Any:
+        """Never end."""
+        return ((str(n), n) for n in itertools.count())
+
+
+class NamelessMeta(type):
+    """Raises when a class of its is asked where it comes from."""
+
+    @property
+    def __module__(cls) -> str:  # type: ignore[override]
+        raise LookupError
+
+
+class Nameless(metaclass=NamelessMeta):
+    """Has no name."""
+
+
+def test_values_that_lie_about_themselves(inspector: Inspector) -> None:
+    """Classes that pretend, print as they like or never end neither break the JSON nor hold up the caller."""
+    with user_context("u", group_id="g", nameless=Nameless()), track_feature("block") as use:
+        use.set(price=Money("12.00"), mock=MagicMock(spec=bool), nameless=Nameless())
+    track("endless", Endless(), user_id="u")
+    track("wide", {str(n): list(range(1_000)) for n in range(100)}, user_id="u")
+    assert flush(10)
+    block, endless, wide = (item["properties"] for item in inspector.items())
+    assert block["price"] == 12.0
+    assert block["mock"] == "<not JSON: unittest.mock.MagicMock>"
+    assert block["nameless"] == "<not JSON: object of a class without a name: LookupError>"
+    assert len(endless) == MAX_NODES + 1
+    assert sum(map(len, wide.values())) < MAX_NODES + 200
+
+
+def test_a_context_that_is_no_dict_is_ignored(inspector: Inspector, caplog: pytest.LogCaptureFixture) -> None:
+    """A wrong `context=` costs itself, not the request."""
+    with user_context("u", group_id="g", context=7):  # type: ignore[arg-type]
+        track("e")
+    assert flush(10)
+    assert len(inspector.items()) == 1
+    assert "a int is no dict" in caplog.text
 
 
 def test_keys_of_any_type_at_the_top(inspector: Inspector) -> None:

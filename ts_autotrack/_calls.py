@@ -9,7 +9,7 @@ from __future__ import annotations
 from time import time_ns
 
 from ts_autotrack._capture import additions, buffer, call_codes, finish
-from ts_autotrack._functions import drop_frame
+from ts_autotrack._functions import drop_frame, first_step
 from ts_autotrack._scope import current
 
 TYPE_CHECKING = False  # typing costs as much to import as all of this library
@@ -82,23 +82,23 @@ def _generator(rule: Rule, function: Callable[..., Any]) -> Callable[..., Any]:
     def call(*args: Any, **kwargs: Any) -> Generator[Any, Any, Any]:
         extras = rule.capture(args, kwargs) if captures and buffer.room else None
         held = (args, kwargs) if describes else None
+        begun = current()  # who acts: whoever collects an abandoned generator has nothing to do with it
         try:
             generator = function(*args, **kwargs)
             del args, kwargs
             result = yield from generator
         except GeneratorExit as error:  # closed early by its consumer: used
             drop_frame(error)
-            finish(rule, extras, held)
+            finish(rule, extras, held, scope=begun)
             raise
         except BaseException as error:
             drop_frame(error)
-            finish(rule, extras, held, None, error)
+            finish(rule, extras, held, None, error, begun)
             raise
-        scope = current()
-        if plain and scope.ready and len(_records) < buffer.room and not additions:
-            _append((site, scope, time_ns(), extras))
+        if plain and begun.ready and len(_records) < buffer.room and not additions:
+            _append((site, begun, time_ns(), extras))
         else:
-            finish(rule, extras, held, result)
+            finish(rule, extras, held, result, scope=begun)
         return result
 
     return call
@@ -110,31 +110,34 @@ def _async_generator(rule: Rule, function: Callable[..., Any]) -> Callable[..., 
     async def call(*args: Any, **kwargs: Any) -> AsyncGenerator[Any, Any]:
         extras = rule.capture(args, kwargs) if captures and buffer.room else None
         held = (args, kwargs) if describes else None
+        begun = current()
         try:
             generator = function(*args, **kwargs)
             del args, kwargs
-            step, argument = generator.asend, None
+            step: Any = first_step(generator)
             while True:
                 try:
-                    item = await step(argument)
+                    item = await step
                 except StopAsyncIteration:
                     break
+                step = None  # it holds what was sent or thrown
                 try:
-                    step, argument = generator.asend, (yield item)
+                    step = generator.asend((yield item))
                 except GeneratorExit:  # closed early by its consumer
                     await generator.aclose()
                     raise
                 except BaseException as thrown:  # noqa: BLE001 - the generator decides what becomes of it
-                    step, argument = generator.athrow, thrown
+                    drop_frame(thrown)
+                    step = generator.athrow(thrown)
         except GeneratorExit as error:
             drop_frame(error)
-            finish(rule, extras, held)
+            finish(rule, extras, held, scope=begun)
             raise
         except BaseException as error:
             drop_frame(error)
-            finish(rule, extras, held, None, error)
+            finish(rule, extras, held, None, error, begun)
             raise
-        finish(rule, extras, held)
+        finish(rule, extras, held, scope=begun)
 
     return call
 

@@ -79,28 +79,44 @@ class Rule:
         return None
 
 
-def finish(
+def finish(  # noqa: PLR0913 - what there is to know of a call
     rule: Rule,
     extras: Extras,
     call: tuple[tuple[Any, ...], dict[str, Any]] | None,
     result: object = None,
     error: BaseException | None = None,
+    scope: Scope | None = None,
 ) -> None:
-    """Record a finished call that is not plain, or that cannot simply be appended. Never raises."""
+    """Record a finished call that is not plain, or that cannot simply be appended. Never raises.
+
+    Args:
+        rule: What the call is to leave behind.
+        extras: The arguments copied.
+        call: Its arguments, if the rule describes finished calls.
+        result: What it returned.
+        error: What it raised.
+        scope: Who acted when it began, where the end may come in somebody else's context.
+    """
     try:
-        added = _take_additions(sys._getframe(1)) if additions else None  # noqa: SLF001
+        counts = rule.on == "always" or (rule.on == "success") is (error is None)
         if buffer.room == OFF:
-            buffer.skip()
-        elif rule.on == "always" or (rule.on == "success") is (error is None):
+            if counts:
+                buffer.skip()
+        elif counts:
             if rule.on == "always":
                 extras = {**(extras or {}), "outcome": "success" if error is None else "error"}
             if rule.describe is not None and call is not None:
                 extras = {**(extras or {}), **_described(rule, rule.describe, call, result, error)}
-            record(rule.site, {**(extras or {}), **added} if added else extras)
+            if additions and (added := additions.pop(sys._getframe(1), None)):  # noqa: SLF001
+                extras = {**(extras or {}), **added}
+            record(rule.site, extras, scope if scope is not None and scope.user_id else None)
     except RecursionError:  # no room for another call, not even one that reports
         faults.add()
     except Exception as ours:  # noqa: BLE001 # pragma: no cover - the barrier: nothing known raises here
         fault(f"recording a call of {rule.site.where}", ours)
+    finally:
+        if additions:  # of a call that makes no event
+            additions.pop(sys._getframe(1), None)  # noqa: SLF001
 
 
 def _described(
@@ -146,6 +162,12 @@ def record(site: Site, extras: Extras, scope: Scope | None = None, moment: int |
         tracker.admit(event)
 
 
+def count_invalid(why: str) -> None:
+    """Count an event that cannot be made of what was given, and explain it once."""
+    buffer.invalid.add()
+    warn_once(("invalid", why), f"{why}. Counted as 'invalid'.")
+
+
 class Use:
     """A `with track_feature(...)` block that is open.
 
@@ -155,14 +177,15 @@ class Use:
         ...     use.set(rows=3)
     """
 
-    __slots__ = ("_call", "_finished", "_outer", "_properties", "_rule", "owner")
+    __slots__ = ("_begun", "_call", "_finished", "_outer", "_properties", "_rule", "owner")
 
     def __init__(self, rule: Rule, owner: object, call: FrameType | None) -> None:
         self._rule = rule
         self._properties: dict[str, object] = {}
         self._finished = False
         self._call = call
-        self._outer = _open_use.get()
+        self._outer = open_use()
+        self._begun = current()
         self.owner = owner
 
     def set(self, **values: object) -> None:
@@ -182,7 +205,7 @@ class Use:
         _open_use.set(self)
 
     def leave(self, error: BaseException | None) -> None:
-        """End the block and record its event."""
+        """End the block and record its event; a generator that its consumer closed early has been used."""
         self._finished = True
         if _open_use.get() is self:
             outer = self._outer
@@ -190,7 +213,10 @@ class Use:
                 outer = outer._outer  # noqa: SLF001
             _open_use.set(outer)
         self._call = None  # the frame, and all that it holds
-        finish(self._rule, dict(self._properties), ((), {}), None, error)
+        if isinstance(error, GeneratorExit):  # the generator around it was closed, perhaps in somebody else's context
+            finish(self._rule, self._properties, ((), {}), scope=self._begun)
+        else:
+            finish(self._rule, self._properties, ((), {}), None, error)
 
     def holds(self, call: FrameType | None) -> bool:
         """Whether code whose innermost tracked call is `call` is directly inside this block."""
@@ -253,10 +279,6 @@ def add_properties(**values: object) -> None:
             f"{where}: add_properties() outside of every tracked call has no effect. Decorate the function that it "
             "belongs to, or open a `with track_feature(...)` block around it.",
         )
-
-
-def _take_additions(frame: FrameType) -> dict[str, object] | None:
-    return additions.pop(frame, None)
 
 
 def _place(frame: FrameType) -> str:

@@ -120,7 +120,10 @@ def _value(name: str, setting: Setting, arguments: Mapping[str, object], project
 
 
 def _shown(name: str, value: object) -> str:
-    return "'***'" if name in SETTINGS and SETTINGS[name].secret and value else repr(value)
+    if name in SETTINGS and SETTINGS[name].secret and value:
+        return "'***'"
+    before, at, after = str(value).rpartition("@")
+    return repr(f"{before.partition('://')[0]}://***@{after}") if at and "://" in before else repr(value)
 
 
 def _do_not_track() -> bool:

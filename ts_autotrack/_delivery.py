@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol, TypeAlias
 
 from ts_autotrack._buffer import BATCH_ITEMS
 from ts_autotrack._events import MAX_BODY
-from ts_autotrack._faults import logger, warn_once
+from ts_autotrack._faults import say, warn_of_server, warn_once
 
 if TYPE_CHECKING:
     from collections import deque
@@ -91,7 +91,10 @@ class Exporter:
         self.not_before = 0.0
         self._asked_to_wait = False
         self._failures = 0
-        self._suspects = 0  # so many items at the head contain one that the server refuses
+        # Lengths of stretches at the head of the backlog, the last one first, that are tried one by one because the
+        # server has refused them together.
+        self._suspects: list[int] = []
+        self._attempted = 0.0
         self._jitter = jitter
 
     @property
@@ -100,9 +103,9 @@ class Exporter:
         return self.not_before > time.monotonic()
 
     def hurry(self) -> None:
-        """Make the next attempt now, unless the server itself asked to wait."""
+        """Make the next attempt now, unless the server itself asked to wait; at most once a second."""
         if not self._asked_to_wait:
-            self.not_before = 0.0
+            self.not_before = min(self.not_before, self._attempted + 1.0)
 
     def forgive(self) -> None:
         """Forget past failures: something got through, or the settings have changed."""
@@ -112,14 +115,19 @@ class Exporter:
         """Send what is due, until the backlog is empty, an attempt has to wait, or the deadline is there."""
         while self.backlog and not self.waiting and (timeout := self._timeout(request_timeout)) > 0:
             path, bodies = self._batch()
-            self._settle(path, bodies, transport.send(path, bodies, timeout))
+            self._attempted = time.monotonic()
+            try:
+                response = transport.send(path, bodies, timeout)
+            except Exception as error:  # noqa: BLE001 - no answer is no answer, whatever the reason
+                response = Response(0, f"{type(error).__name__}: {error}".encode())
+            self._settle(path, bodies, response)
 
     def _timeout(self, request_timeout: float) -> float:
         return request_timeout if self.deadline is None else min(request_timeout, self.deadline - time.monotonic())
 
     def _batch(self) -> tuple[str, list[bytes]]:
         """Return an endpoint and the longest run of items at the head that go there in one request."""
-        most = max(1, self._suspects // 2) if self._suspects else BATCH_ITEMS
+        most = self._suspects[-1] if self._suspects else BATCH_ITEMS
         first, size = self.backlog[0][0], 1
         bodies: list[bytes] = []
         for path, body, _ in islice(self.backlog, most):
@@ -130,32 +138,34 @@ class Exporter:
         return first, bodies
 
     def _settle(self, path: str, bodies: list[bytes], response: Response) -> None:
-        answer = verdict(response)
-        if answer == "split" and len(bodies) > 1:
-            self._suspects = len(bodies)
+        answer, count = verdict(response), len(bodies)
+        if answer == "split" and count > 1:
+            self._take_suspects(count)
+            self._suspects += [count - count // 2, count // 2]
         elif answer in ("delivered", "split"):
             for _ in bodies:
                 self.backlog.popleft()
-            self._suspects = max(0, self._suspects - len(bodies))
+            self._take_suspects(count)
             self.forgive()
             if answer == "split":
-                self._reject(path, bodies[0], response)
+                self._counts.rejected += 1
+                warn_of_server(
+                    words := _words(response),
+                    f"the server refuses an item for {path} for good ({words}): {_cut(bodies[0])}",
+                )
             else:
-                self._counts.delivered += len(bodies)
-                logger().debug("ts_autotrack: %s: delivered %d", path, len(bodies))
+                self._counts.delivered += count
+                say("debug", "%s: delivered %d", path, count)
                 _surface_warnings(response.body)
         else:
             self._postpone(answer, path, response)
 
-    def _reject(self, path: str, body: bytes, response: Response) -> None:
-        self._counts.rejected += 1
-        self._suspects = 0
-        logger().error(
-            "ts_autotrack: the server refuses one item for %s for good (%s). Item: %s",
-            path,
-            _words(response),
-            _cut(body),
-        )
+    def _take_suspects(self, count: int) -> None:
+        """Take `count` items off the innermost stretch of suspects, if the batch came from one."""
+        if self._suspects:
+            self._suspects[-1] -= count
+            if self._suspects[-1] <= 0:
+                self._suspects.pop()
 
     def _postpone(self, answer: Verdict, path: str, response: Response) -> None:
         self._failures += 1
@@ -165,7 +175,7 @@ class Exporter:
             delay = max(delay, min(response.retry_after, MOST_RETRY_AFTER))
         self._asked_to_wait = response.retry_after is not None
         self.not_before = time.monotonic() + delay
-        logger().debug("ts_autotrack: %s: %s; next attempt in %.1f s", path, _words(response), delay)
+        say("debug", "%s: %s; next attempt in %.1f s", path, _words(response), delay)
         warn_once((answer, response.status), f"{_ADVICE[answer]} Answer to {path}: {_words(response)}")
 
 
@@ -186,7 +196,7 @@ def _surface_warnings(body: bytes) -> None:
     except (ValueError, AttributeError):
         return
     for warning in warnings if isinstance(warnings, list) else [warnings]:
-        warn_once(("server", str(warning)), f"the server warns: {warning}")
+        warn_of_server(text := str(warning)[:500], f"the server warns: {text}")
 
 
 def _words(response: Response) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import time
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -103,6 +104,8 @@ class Known:
         if group_id := site.group_id or scope.group_id:
             context["group_id"] = group_id
         context.pop("event_id", None)
+        if site.user_id and site.group_id:
+            context.pop("identity_source", None)  # neither came from baggage
         self._last, self._base = b"traits", site.properties
         if site.path == "/track":
             fields["event_name"] = site.event_name
@@ -126,6 +129,8 @@ def _dumps(value: dict[str, Any]) -> bytes:
 
 def _decimal(value: object) -> orjson.Fragment:
     """Write a Decimal, the only value of its kind that a snapshot leaves, as a number with its exact digits."""
+    if type(value) is not getattr(sys.modules.get("decimal"), "Decimal", None):
+        raise TypeError
     return orjson.Fragment(str(value))
 
 

@@ -6,7 +6,6 @@ with the default disposition, multiprocessing's children, Celery's workers and u
 
 from __future__ import annotations
 
-import atexit
 import os
 import signal
 import sys
@@ -17,8 +16,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from types import FrameType
 
-_registered = False
-
 
 class _Registry:
     """What multiprocessing holds on to, weakly, for `register_after_fork`."""
@@ -27,17 +24,12 @@ class _Registry:
 _registry = _Registry()
 
 
-def arrange(drain: Callable[[], object], shutdown: Callable[[], object]) -> None:
-    """Have what is left delivered at the end of this process, however it ends.
+def arrange(drain: Callable[[], object]) -> None:
+    """Have what is left delivered at those ends of this process that run no exit hooks.
 
     Args:
         drain: Waits for what is left, within the setting EXIT_TIMEOUT; the process may go on afterwards.
-        shutdown: Does so and ends the library's thread.
     """
-    global _registered  # noqa: PLW0603 - exit hooks are inherited by forked children
-    if not _registered:
-        _registered = True
-        atexit.register(shutdown)
     _on_sigterm(drain)
     _in_child_processes(drain)
     _in_uvicorn(drain)

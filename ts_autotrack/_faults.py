@@ -24,6 +24,8 @@ reraise = False
 _notices: deque[str] = deque(maxlen=256)
 _told: set[Hashable] = set()
 _MOST_TOLD = 2_000
+_heard: set[str] = set()
+_MOST_HEARD = 50
 _faulted: dict[str, float] = {}
 _debug_handler: logging.Handler | None = None
 
@@ -70,10 +72,25 @@ def warn_once(key: Hashable, message: str) -> None:
         _notices.append(message)
 
 
+def warn_of_server(text: str, message: str) -> None:
+    """`warn_once` for what a server says, which may be something else each time: only so much of it is shown."""
+    if text not in _heard and len(_heard) <= _MOST_HEARD:
+        _heard.add(text)
+        _notices.append(message if len(_heard) <= _MOST_HEARD else "the server says more, which is not shown any more")
+
+
 def report() -> None:
-    """Log the notices left since the last report. Runs on the worker, or where no worker will."""
+    """Log the notices left since the last report. Runs on the worker, or where no worker will. Never raises."""
     while _notices:
-        logger().warning("ts_autotrack: %s", _notices.popleft())
+        say("warning", "%s", _notices.popleft())
+
+
+def say(level: str, message: str, *values: object) -> None:
+    """Log a message now; a handler or filter of the application that raises is not our end."""
+    try:
+        getattr(logger(), level)("ts_autotrack: " + message, *values)
+    except Exception:  # noqa: BLE001 - the application's handler
+        faults.add()
 
 
 def warn_now(key: Hashable, message: str) -> None:
@@ -109,6 +126,7 @@ def forget() -> None:
     """Start over in a forked child or a test: nothing reported yet, nothing waiting."""
     _notices.clear()
     _told.clear()
+    _heard.clear()
     _faulted.clear()
 
 

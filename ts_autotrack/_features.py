@@ -6,7 +6,7 @@ import sys
 
 from ts_autotrack import _calls
 from ts_autotrack._buffer import Site
-from ts_autotrack._capture import Rule, Use, innermost_call, open_use
+from ts_autotrack._capture import Rule, Use, count_invalid, innermost_call, open_use
 from ts_autotrack._functions import decorate, name_of
 from ts_autotrack._scope import as_id
 from ts_autotrack._values import snapshot
@@ -71,9 +71,15 @@ class Feature:
     ) -> None:
         use = open_use()
         if use is None or use.owner is not self:  # left in another context, or before an inner block
-            use = self._entered[-1]
-        self._entered.remove(use)
-        use.leave(None if isinstance(exc, GeneratorExit) else exc)
+            if len(self._entered) != 1:  # whose is it? An event must not get another one's user and properties
+                count_invalid(
+                    f"{self._options['name']!r}: a shared block was left where it is not open; give each its own"
+                )
+                return
+            use = self._entered[0]
+        if use in self._entered:
+            self._entered.remove(use)
+        use.leave(exc)
 
     async def __aenter__(self) -> Use:
         return self._enter(sys._getframe(1))  # noqa: SLF001

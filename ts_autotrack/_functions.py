@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from functools import update_wrapper
 from types import FunctionType
 
 TYPE_CHECKING = False  # typing costs as much to import as all of this library
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import AsyncGenerator, Awaitable, Callable
     from typing import Any, Literal, Protocol, TypeAlias
 
     Kind: TypeAlias = Literal["function", "coroutine", "generator", "async generator"]
@@ -27,7 +28,12 @@ if TYPE_CHECKING:
             ...
 
 
-_CO_GENERATOR, _CO_COROUTINE, _CO_ASYNC_GENERATOR = 0x20, 0x80, 0x200  # inspect.CO_*, without importing inspect
+_CO_GENERATOR, _CO_COROUTINE, _CO_ITERABLE_COROUTINE, _CO_ASYNC_GENERATOR = (
+    0x20,
+    0x80,
+    0x100,
+    0x200,
+)  # inspect.CO_*, without importing inspect
 
 
 def decorate(decorator: Decorator, target: Any) -> Any:
@@ -45,7 +51,7 @@ def decorate(decorator: Decorator, target: Any) -> Any:
     """
     if type(target) is FunctionType:
         return update_wrapper(decorator.prepare(target, kind_of(target))(target), target)
-    if isinstance(target, (classmethod, staticmethod)):
+    if issubclass(type(target), (classmethod, staticmethod)):  # not isinstance, which proxies of them answer, too
         return type(target)(decorate(decorator, target.__func__))
     _check(target)
     from ts_autotrack._proxies import Proxy  # noqa: PLC0415 - lazy: wrapt is needed for unusual callables only
@@ -57,7 +63,7 @@ def kind_of(target: Any) -> Kind:  # noqa: PLR0911 - a table of four kinds, twic
     """Return what calling `target` gives: a value, or something to await or iterate."""
     if type(target) is FunctionType and "_is_coroutine_mark" not in target.__dict__:
         flags = target.__code__.co_flags
-        if flags & _CO_COROUTINE:
+        if flags & (_CO_COROUTINE | _CO_ITERABLE_COROUTINE):
             return "coroutine"
         if flags & _CO_GENERATOR:
             return "generator"
@@ -87,7 +93,25 @@ def name_of(target: Any) -> str | None:
 
 def drop_frame(error: BaseException) -> None:
     """Take the frame that is handling `error` out of its traceback: a user's traceback shows no line of ours."""
-    error.__traceback__ = getattr(error.__traceback__, "tb_next", None)
+    # By the base class's method: an exception may be a frozen dataclass, which refuses to have attributes set.
+    BaseException.with_traceback(error, getattr(error.__traceback__, "tb_next", None))
+
+
+def first_step(generator: AsyncGenerator[Any, Any]) -> Awaitable[Any]:
+    """Return the awaitable of an async generator's first step, begun without the event loop's hooks.
+
+    The loop closes every generator that it knows of: it knows of our wrapper, which closes the one inside.
+    """
+    hooks = sys.get_asyncgen_hooks()
+    sys.set_asyncgen_hooks(None, _leave)
+    try:
+        return generator.asend(None)
+    finally:
+        sys.set_asyncgen_hooks(*hooks)
+
+
+def _leave(_: object) -> None:
+    """Finalize nothing: collecting the wrapper has closed it."""
 
 
 def _check(target: object) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ts_autotrack._faults import warn_once
 from ts_autotrack._scope import Scope, ScopeBlock, current, nearest_open, replace
 
 TYPE_CHECKING = False  # typing costs as much to import as all of this library
@@ -56,7 +57,14 @@ class user_context(ScopeBlock):  # noqa: N801 - used like a function, as context
         self._user_id = user_id
         self._group_id = group_id
         self._properties = properties
-        self._context = dict(context) if context else {}
+        self._context: dict[str, object] = {}
+        if context is not None:
+            try:
+                self._context.update(context)
+            except Exception:  # noqa: BLE001 - no dict, or one that cannot be read; the request goes on
+                warn_once("context", f"user_context(context=...): a {type(context).__name__} is no dict; it is ignored")
+        if group_id is None:
+            self._group_id = self._context.pop("group_id", None)  # it is an id, wherever it is given
         for key, value in (
             ("device_type", device_type),
             ("location", location),
@@ -106,8 +114,9 @@ class suppress(ScopeBlock):  # noqa: N801 - used like a function
 def bind_user(user_id: object = None, **values: Any) -> None:
     """Say who is acting for the rest of the current context: a login view, a middleware, a message handler.
 
-    Takes what `user_context` takes. The binding ends with the enclosing `user_context` block if there is one,
-    otherwise with the task or thread.
+    Takes what `user_context` takes. Binding a user forgets what was bound before; binding only a group or properties
+    adds to it. The binding ends with the enclosing `user_context` block if there is one, otherwise with the task or
+    thread: a server that handles request after request on one thread needs a block around each, or `clear_user()`.
 
     Example:
         >>> from ts_autotrack import bind_user, clear_user
@@ -115,7 +124,9 @@ def bind_user(user_id: object = None, **values: Any) -> None:
         >>> clear_user()
     """
     scope = nearest_open(current())
-    replace(scope, user_context(user_id, **values).inner(scope))
+    bound = user_context(user_id, **values).inner(scope if user_id is None else scope.unbound)
+    bound.unbound = scope.unbound
+    replace(scope, bound)
 
 
 def clear_user() -> None:

@@ -64,7 +64,12 @@ def _print(stream: TextIO | None, text: str) -> Response:
     if stream is None:  # pythonw, or a daemon without standard streams
         return Response(0, b"there is no standard stream to print to")
     try:
-        stream.write(text)
+        buffer = getattr(stream, "buffer", None)
+        if buffer is None:
+            stream.write(text)
+        else:  # in UTF-8, whatever the stream's own encoding is: a terminal in ASCII must not stop the queue
+            stream.flush()
+            buffer.write(text.encode("utf-8", "backslashreplace"))
         stream.flush()
     except (OSError, ValueError) as error:  # ValueError: the stream is closed
         return _failed("standard stream", error)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from copy import copy, deepcopy
 from typing import TYPE_CHECKING, Any
 
 import wrapt
@@ -25,7 +27,8 @@ class Proxy(wrapt.FunctionWrapper):  # type: ignore[type-arg]
             try:
                 if wrapped is target:
                     return direct(*args, **kwargs)
-                return wrap(wrapped, bound=True)(*args, **kwargs)
+                bound = getattr(wrapped, "__self__", None) is not None  # not what a staticmethod-like descriptor gives
+                return wrap(wrapped, bound=bound)(*args, **kwargs)
             except BaseException as error:
                 drop_frame(error)
                 raise
@@ -34,15 +37,23 @@ class Proxy(wrapt.FunctionWrapper):  # type: ignore[type-arg]
         self._self_decorator = decorator
 
     def __reduce__(self) -> Any:
+        name = getattr(self, "__qualname__", "")
+        found: Any = sys.modules.get(getattr(self, "__module__", None) or "")
+        for part in name.split("."):
+            found = getattr(found, part, None)
+        if found is self:
+            return name  # like a function, by its name
         return decorate, (self._self_decorator, self.__wrapped__)
 
     def __reduce_ex__(self, _: Any) -> Any:
         return self.__reduce__()
 
     def __copy__(self) -> Any:
+        if copy(self.__wrapped__) is self.__wrapped__:
+            return self
         return decorate(self._self_decorator, self.__wrapped__)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Any:
-        from copy import deepcopy  # noqa: PLC0415 - only a program that copies has need of it
-
+        if deepcopy(self.__wrapped__, memo) is self.__wrapped__:
+            return self
         return decorate(self._self_decorator, deepcopy(self.__wrapped__, memo))

@@ -8,9 +8,10 @@ be shared by tasks, nested in itself, and left in another context than it was en
 from __future__ import annotations
 
 from contextvars import ContextVar
+from functools import partial
 
 from ts_autotrack import _baggage
-from ts_autotrack._functions import decorate, drop_frame
+from ts_autotrack._functions import decorate, drop_frame, first_step
 from ts_autotrack._values import snapshot
 
 TYPE_CHECKING = False  # typing costs as much to import as all of this library
@@ -34,6 +35,7 @@ class Scope:
         ready: Whether a capture may take this scope as it is: user and group known, not suppressed, not closed.
         owner: The block that made it, None outside of every block.
         outer: The scope to go back to when that block ends.
+        unbound: The scope without what `bind_user` bound, if that made this one.
         origin: The scope that the block made, if this one replaced it (`bind_user` inside the block).
         encoded: What the worker keeps of the last site whose events had this scope.
         token: Undoes the entering, in the context that entered.
@@ -53,6 +55,7 @@ class Scope:
         "ready",
         "suppressed",
         "token",
+        "unbound",
         "user_id",
     )
 
@@ -75,6 +78,7 @@ class Scope:
         self.owner: ScopeBlock | None = None
         self.outer: Scope | None = None
         self.origin = self
+        self.unbound = self
         self.filled: tuple[object, Scope] | None = None
         self.token: Token[Scope] | None = None
         self.encoded: Known | None = None
@@ -86,10 +90,13 @@ class Scope:
         context: Mapping[str, object] = _NOTHING,
         properties: Mapping[str, object] = _NOTHING,
     ) -> Scope:
-        """Return a scope with these values over this one's."""
+        """Return a scope with these values over this one's.
+
+        An id that is given but is none, such as an empty text, means nobody: never whoever acts around it.
+        """
         return Scope(
-            as_id(user_id) or self.user_id,
-            as_id(group_id) or self.group_id,
+            self.user_id if user_id is None else as_id(user_id),
+            self.group_id if group_id is None else as_id(group_id),
             {**self.context, **snapshot(context)} if context else self.context,
             {**self.properties, **snapshot(properties)} if properties else self.properties,
             suppressed=self.suppressed,
@@ -97,7 +104,7 @@ class Scope:
 
     def close(self) -> None:
         """End the scope for those who still hold it: they go on with the one around it."""
-        self.closed, self.ready = True, False
+        self.closed, self.ready, self.token = True, False, None
 
     def resolve(self) -> Scope:
         """Return what a capture is to use: the nearest open scope, with the ids that it lacks from baggage."""
@@ -115,13 +122,25 @@ def nearest_open(scope: Scope) -> Scope:
 
 
 def as_id(value: object) -> str | None:
-    """Return an id as the text that the contract asks for; None where there is none. Never raises."""
-    if value is None or isinstance(value, bool):
-        return None
+    """Return an id as the text that the contract asks for; None for what is no id. Never raises.
+
+    Texts, numbers, UUIDs and whatever else says what it is; not what only says where it lies in memory, and no bytes.
+    """
     try:
-        return str(value).strip() or None
+        if isinstance(value, str):
+            text = str.__str__(value)
+        elif isinstance(value, (bool, bytes, bytearray, type(None))) or _is_nameless(type(value)):
+            return None
+        else:
+            text = str(value)
+        return text.strip() or None
     except Exception:  # noqa: BLE001 - a user's __str__
         return None
+
+
+def _is_nameless(kind: type) -> bool:
+    own: Any = object
+    return kind.__str__ is own.__str__ and kind.__repr__ is own.__repr__
 
 
 _current: ContextVar[Scope] = ContextVar("ts_autotrack_scope", default=Scope())  # noqa: B039 - not changed once it is current
@@ -158,24 +177,36 @@ class ScopeBlock:
         """Return the scope that is to be current inside the block."""
         raise NotImplementedError  # pragma: no cover - each block says its own
 
-    def __enter__(self) -> None:
+    def enter(self) -> Scope:
+        """Make the inner scope current and return it."""
         outer = nearest_open(current())
         scope = self.inner(outer)
         scope.owner, scope.outer = self, outer
         self._entered.append(scope)
         scope.token = _current.set(scope)
+        return scope
+
+    def leave(self, origin: Scope) -> None:
+        """End the scope that `enter` gave, wherever this is called."""
+        if origin in self._entered:  # not if it was left in a copy of the context already
+            self._entered.remove(origin)
+        if current().origin is not origin or origin.outer is None:
+            origin.close()  # left in another context, or before a block that was entered later
+            return
+        if not _restore(origin.token):
+            origin.close()  # this is a copy of the context that entered, which goes on with the scope
+        origin.token = None  # it holds the whole context, and a pending event holds the scope
+        _current.set(nearest_open(origin.outer))
+
+    def __enter__(self) -> None:
+        self.enter()
 
     def __exit__(self, *_: object) -> None:
         scope = current()
-        if scope.owner is self and scope.outer is not None:
-            if scope.origin in self._entered:
-                self._entered.remove(scope.origin)
-            if not _restore(scope.origin.token):
-                scope.origin.close()  # this is a copy of the context that entered, which goes on with the scope
-            scope.origin.token = None  # it holds the whole context, and a pending event holds the scope
-            _current.set(nearest_open(scope.outer))
-        elif self._entered:
-            self._entered.pop().close()  # left in another context, or before a block that was entered later
+        if scope.owner is self:
+            self.leave(scope.origin)
+        elif len(self._entered) == 1:  # of several, ending the wrong one would give somebody else's events away
+            self.leave(self._entered[0])
 
     async def __aenter__(self) -> None:
         self.__enter__()
@@ -199,9 +230,24 @@ class ScopeBlock:
         return wrap
 
 
+class _Entry:
+    """One entering of a block that many calls share: it ends its own scope and no other call's."""
+
+    __slots__ = ("_block", "_scope")
+
+    def __init__(self, block: ScopeBlock) -> None:
+        self._block = block
+
+    def __enter__(self) -> None:
+        self._scope = self._block.enter()
+
+    def __exit__(self, *_: object) -> None:
+        self._block.leave(self._scope)
+
+
 def _function(block: ScopeBlock, function: Callable[..., Any]) -> Callable[..., Any]:
     def call(*args: Any, **kwargs: Any) -> Any:
-        with block:
+        with _Entry(block):
             try:
                 return function(*args, **kwargs)
             except BaseException as error:
@@ -213,7 +259,7 @@ def _function(block: ScopeBlock, function: Callable[..., Any]) -> Callable[..., 
 
 def _coroutine(block: ScopeBlock, function: Callable[..., Any]) -> Callable[..., Any]:
     async def call(*args: Any, **kwargs: Any) -> Any:
-        with block:
+        with _Entry(block):
             try:
                 coroutine = function(*args, **kwargs)
                 del args, kwargs
@@ -232,21 +278,23 @@ def _generator(block: ScopeBlock, function: Callable[..., Any]) -> Callable[...,
         try:
             generator = function(*args, **kwargs)
             del args, kwargs
-            step, argument = generator.send, None
+            step: Any = generator.__next__
             while True:
                 try:
-                    with block:
-                        item = step(argument)
+                    with _Entry(block):
+                        item = step()
                 except StopIteration as stop:
                     return stop.value
+                step = None  # it holds what was sent or thrown
                 try:
-                    step, argument = generator.send, (yield item)
+                    step = partial(generator.send, (yield item))
                 except GeneratorExit:
-                    with block:
+                    with _Entry(block):
                         generator.close()
                     raise
                 except BaseException as thrown:  # noqa: BLE001 - the generator decides what becomes of it
-                    step, argument = generator.throw, thrown
+                    drop_frame(thrown)
+                    step = partial(generator.throw, thrown)
         except BaseException as error:
             drop_frame(error)
             raise
@@ -259,21 +307,23 @@ def _async_generator(block: ScopeBlock, function: Callable[..., Any]) -> Callabl
         try:
             generator = function(*args, **kwargs)
             del args, kwargs
-            step, argument = generator.asend, None
+            step: Any = first_step(generator)
             while True:
                 try:
-                    with block:
-                        item = await step(argument)
+                    with _Entry(block):
+                        item = await step
                 except StopAsyncIteration:
                     return
+                step = None  # it holds what was sent or thrown
                 try:
-                    step, argument = generator.asend, (yield item)
+                    step = generator.asend((yield item))
                 except GeneratorExit:
-                    with block:
+                    with _Entry(block):
                         await generator.aclose()
                     raise
                 except BaseException as thrown:  # noqa: BLE001 - the generator decides what becomes of it
-                    step, argument = generator.athrow, thrown
+                    drop_frame(thrown)
+                    step = generator.athrow(thrown)
         except BaseException as error:
             drop_frame(error)
             raise

@@ -5,8 +5,8 @@ from __future__ import annotations
 import sys
 
 from ts_autotrack._buffer import Site
-from ts_autotrack._capture import buffer, record
-from ts_autotrack._faults import fault, warn_once
+from ts_autotrack._capture import count_invalid, record
+from ts_autotrack._faults import fault
 from ts_autotrack._scope import as_id, current, nearest_open
 from ts_autotrack._values import snapshot
 
@@ -110,7 +110,10 @@ _NOTHING: dict[str, object] = {}
 def _scope(user_id: object, group_id: object, context: Mapping[str, object] | None) -> Scope:
     scope = current()
     if user_id is not None or group_id is not None or context:
-        scope = nearest_open(scope).derive(user_id, group_id, context or _NOTHING)
+        values = dict(context or _NOTHING)
+        if group_id is None:
+            group_id = values.pop("group_id", None)  # it is an id, wherever it is given
+        scope = nearest_open(scope).derive(user_id, group_id, values)
     return scope if scope.ready else scope.resolve()
 
 
@@ -124,8 +127,7 @@ def _place(frame: FrameType) -> str:
 
 
 def _invalid(why: str) -> None:
-    buffer.invalid.add()
-    warn_once(("invalid", place := _place(sys._getframe(2))), f"{place}: {why}. Nothing is sent; counted as 'invalid'.")  # noqa: SLF001
+    count_invalid(f"{_place(sys._getframe(2))}: {why}")  # noqa: SLF001
 
 
 def _timestamp(value: datetime | float | str) -> str | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 from _thread import allocate_lock
 from collections import deque
@@ -70,25 +71,40 @@ class Tracker:
         self._arguments = arguments
         self._apply(config)
         if self._worker is not None and self._worker.stopping:
-            self._ended, self._worker = self._worker, None  # after shutdown(): the next event starts another
-        elif self._worker is not None and config.off_reason is None:
+            self._ended, self._worker = self._worker, None  # after shutdown(): another one takes over
+        if self._worker is not None and config.off_reason is None:
             self._worker.config = config
             self._worker.poke()
+        elif self._left() and config.off_reason is None:
+            self._prepare()
+            if self._worker is not None:  # pragma: no branch - unless another thread is preparing it
+                self._worker.poke()
 
     def flush(self, timeout: float) -> bool:
         """See `ts_autotrack.flush`."""
-        if self._worker is None:
-            return not self.buffer.records
         timeout = _bounded(timeout)
-        return self._worker.flush(timeout) or self._tell_left(f"flush({timeout:g})", "they stay queued")
+        worker = self._settled_worker(timeout)
+        if worker is None:
+            return not self._left()
+        return worker.flush(timeout) or self._tell_left(f"flush({timeout:g})", "they stay queued")
 
     def shutdown(self, timeout: float | None = None) -> bool:
         """See `ts_autotrack.shutdown`."""
         self.buffer.close(self.buffer.off_reason or "shutdown")
-        if self._worker is None:
-            return True
-        timeout = _bounded(self._worker.config.exit_timeout if timeout is None else timeout)
-        return self._worker.stop(timeout) or self._tell_left(f"shutdown({timeout:g})", "they are lost with the process")
+        worker = self._settled_worker(_bounded(timeout or 0.0))
+        if worker is None:
+            return not self._left()
+        timeout = _bounded(worker.config.exit_timeout if timeout is None else timeout)
+        return worker.stop(timeout) or self._tell_left(f"shutdown({timeout:g})", "they are lost with the process")
+
+    def _settled_worker(self, timeout: float) -> Worker | None:
+        """Return the worker; if another thread's first event is just preparing it, wait for that."""
+        if self._worker is None and self._loading.acquire(timeout=timeout):
+            self._loading.release()
+        return self._worker
+
+    def _left(self) -> int:
+        return len(self.buffer.records) + len(self._backlog)
 
     def _drain(self) -> None:
         if self._worker is not None:  # pragma: no branch - none in a forked child that has tracked nothing
@@ -128,13 +144,15 @@ class Tracker:
             from ts_autotrack._exits import arrange  # noqa: PLC0415
             from ts_autotrack._worker import Worker  # noqa: PLC0415
 
-            config = self._config or self._apply(load(self._arguments))
+            config = self._config or load(self._arguments)
+            if self.buffer.off_reason is None:  # else shut down while this was loading
+                self._apply(config)
             if self.buffer.off_reason is None and self._worker is None:
                 self._guard_forks()
                 self._worker = Worker(
                     self.buffer, self._backlog, self._counts, config, connect, self._loading, self._ended
                 )
-                arrange(self._drain, self.shutdown)
+                arrange(self._drain)
         except Exception as error:  # noqa: BLE001 - the barrier; the next event tries again
             _faults.fault("starting", error)
         finally:
@@ -178,7 +196,7 @@ class Tracker:
     def _tell_left(self, call: str, fate: str) -> bool:
         left = self.stats().pending
         if left:  # pragma: no branch - else the last one has arrived just now
-            _faults.logger().warning("ts_autotrack: %s: %d events were not delivered in time; %s", call, left, fate)
+            _faults.say("warning", "%s: %d events were not delivered in time; %s", call, left, fate)
         return not left
 
 
@@ -213,5 +231,6 @@ _QUEUE_FULL = (
 )
 
 tracker = Tracker()
+atexit.register(tracker.shutdown)  # now: a hook registered while exit hooks run is not called any more
 if hasattr(os, "register_at_fork"):  # pragma: no branch - not on Windows, which cannot fork
     os.register_at_fork(after_in_child=tracker.reset)

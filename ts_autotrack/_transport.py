@@ -16,6 +16,10 @@ if TYPE_CHECKING:
 
     from ts_autotrack._config import Config
 
+MOST_READ = 65_536
+"""Bytes of an answer that are read at the most; its warnings and reasons are shorter."""
+LEAST_SECRET = 7
+"""Characters of a credential from which on it is masked in what a server says; a shorter one is no secret."""
 CONNECT_TIMEOUT = 5.0
 """Seconds, within the request's own timeout."""
 
@@ -24,7 +28,14 @@ class HttpTransport:
     """Sends batches to ThriveStack's contract. Redirects are not followed: they would carry the key elsewhere."""
 
     def __init__(self, config: Config) -> None:
-        headers = {"content-type": "application/json", "user-agent": f"ts_autotrack/{__version__}"}
+        # No compressed answers: a few bytes of them can fill the memory.
+        headers = {
+            "content-type": "application/json",
+            "accept-encoding": "identity",
+            "user-agent": f"ts_autotrack/{__version__}",
+        }
+        credentials = (config.api_key, config.auth_token)
+        self._secrets = [text.encode() for text in credentials if text and len(text) > LEAST_SECRET]
         if config.api_key:
             headers["x-api-key"] = config.api_key
         if config.auth_token:
@@ -38,20 +49,36 @@ class HttpTransport:
     def send(self, path: str, bodies: Sequence[bytes], timeout: float) -> Response:
         """POST the items as one JSON array; a failure to get an answer is a Response with status 0."""
         self._uninstrument()
+        deadline = time.monotonic() + timeout
         try:
-            answer = self._client.post(
+            with self._client.stream(
+                "POST",
                 self._endpoint + path,
                 content=_array(bodies),
                 timeout=httpx.Timeout(timeout, connect=min(timeout, CONNECT_TIMEOUT)),
-            )
+            ) as answer:
+                return Response(
+                    answer.status_code,
+                    self._body(answer, deadline),
+                    _seconds(answer.headers.get("retry-after")),
+                    answer.headers.get("content-type", ""),
+                )
         except (httpx.HTTPError, OSError) as error:
             return Response(0, f"{type(error).__name__}: {error}".encode())
-        return Response(
-            answer.status_code,
-            answer.content,
-            _seconds(answer.headers.get("retry-after")),
-            answer.headers.get("content-type", ""),
-        )
+
+    def _body(self, answer: httpx.Response, deadline: float) -> bytes:
+        """Return the beginning of the body, credentials masked. The status has decided: one cut short is no fault."""
+        body = b""
+        try:
+            for part in answer.iter_raw():
+                body += part
+                if len(body) >= MOST_READ or time.monotonic() > deadline:
+                    break
+        except httpx.HTTPError:
+            pass
+        for secret in self._secrets:
+            body = body.replace(secret, b"***")
+        return body
 
     def _uninstrument(self) -> None:
         """Keep OpenTelemetry's instrumentation of HTTP clients, if the application uses it, off our own requests."""
@@ -85,5 +112,5 @@ def _seconds(retry_after: str | None) -> float | None:
 
     try:
         return max(0.0, parsedate_to_datetime(retry_after).timestamp() - time.time())
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, OverflowError):
         return None

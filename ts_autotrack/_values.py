@@ -43,17 +43,18 @@ def snapshot(values: Mapping[Any, Any]) -> dict[str, object]:
         A new dict of JSON-ready values. Strings are kept as they are; the worker mends lone surrogates.
     """
     copy: dict[str, object] = {}
-    for key, value in values.items():
+    deep: _Copy | None = None
+    for key, value in islice(values.items(), MAX_NODES):
         if type(key) is not str:
-            whole: dict[str, object] = to_json(values)
-            return whole
+            return _Copy().mapping(values)
         kind = type(value)
-        if kind in _NATIVE:
+        if kind in _NATIVE or (kind is int and _INT_MIN <= value <= _INT_MAX):
             copy[key] = value
-        elif kind is int:
-            copy[key] = value if _INT_MIN <= value <= _INT_MAX else to_json(value)
         else:
-            copy[key] = to_json(value)
+            deep = deep or _Copy()  # one for all values: they share its bounds
+            copy[key] = deep.guarded(value, 1)
+    if len(copy) == MAX_NODES:
+        copy["..."] = placeholder(f"more than {MAX_NODES} values")
     return copy
 
 
@@ -75,7 +76,10 @@ def placeholder(what: str) -> str:
 
 def _name(value: object) -> str:
     kind = type(value)
-    return kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
+    try:
+        return kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
+    except Exception:  # noqa: BLE001 - a metaclass may raise even here
+        return "object of a class without a name"
 
 
 class _Copy:
@@ -111,7 +115,7 @@ class _Copy:
             return self.value(value.tolist(), depth) if value.size <= MAX_NODES else placeholder(_name(value))
         return placeholder(_name(value))
 
-    def mapping(self, value: Mapping[Any, object], depth: int = 0, owner: object = None) -> dict[str, Any]:
+    def mapping(self, value: Any, depth: int = 0, owner: object = None) -> dict[str, Any]:
         copy: dict[str, Any] = {}
         for key, item in self._enter(value.items(), value if owner is None else owner, depth):
             text = _key(key)
@@ -184,7 +188,8 @@ def _decimal(_: _Copy, value: Any, __: int) -> Any:
     if not value.is_finite():
         return placeholder(f"Decimal {value}")
     # A number, because the vendor's `revenue` and `value` are numbers; the encoder writes its exact digits.
-    return value if abs(value.adjusted()) <= 300 else str(value)  # noqa: PLR2004 - the range of a double
+    plain = sys.modules["decimal"].Decimal(value)  # a subclass may print itself as it likes
+    return plain if abs(plain.adjusted()) <= 300 else str(plain)  # noqa: PLR2004 - the range of a double
 
 
 def _key(key: Any) -> str:
@@ -197,7 +202,7 @@ def _key(key: Any) -> str:
 
 
 _FORMS: tuple[tuple[type | tuple[type, ...], Form], ...] = (
-    ((bool, type(None)), lambda _, value, __: value),
+    ((bool, type(None)), lambda _, value, __: value if type(value) in _NATIVE else placeholder(_name(value))),
     (str, _text),
     (int, _integer),
     (float, _float),

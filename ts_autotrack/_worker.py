@@ -55,6 +55,7 @@ class Worker:
         self._wake = _thread.allocate_lock()
         self._wake.acquire()
         self._starting = _thread.allocate_lock()
+        self._claim = _thread.allocate_lock()
         self._born = time.monotonic()
         self._tickets: deque[_Ticket] = deque()
         self._stop_at: float | None = None
@@ -77,9 +78,13 @@ class Worker:
         ticket = _Ticket()
         self._tickets.append(ticket)
         self.poke()
-        if self._ended.wait(0):
+        if self._ended.wait(0) or threading.current_thread() is self._thread:  # a log handler of the app that flushes
             return not self._left()
-        return ticket.done.wait(timeout) and ticket.settled
+        if ticket.done.wait(timeout):
+            return ticket.settled
+        with contextlib.suppress(ValueError):  # it was settled just now
+            self._tickets.remove(ticket)
+        return ticket.settled
 
     def stop(self, timeout: float) -> bool:
         """Export what is left for at most `timeout` seconds, then end the thread; return whether all was settled."""
@@ -87,7 +92,8 @@ class Worker:
         if self._thread.ident is None:
             self._run()  # no thread could be started: the caller does the work
         self.poke()
-        self._ended.wait(timeout)
+        if threading.current_thread() is not self._thread:
+            self._ended.wait(timeout)
         return not self._left()
 
     @property
@@ -111,6 +117,8 @@ class Worker:
         return True
 
     def _run(self) -> None:
+        if not self._claim.acquire(blocking=False):
+            return  # `stop` found the thread about to start, or the other way round: one of them does the work
         if self._after is not None:  # a worker that was told to stop may still hold a batch
             self._after._ended.wait(-1)  # noqa: SLF001
             self._after = None
@@ -148,11 +156,12 @@ class Worker:
     def _work(self, encoder: Encoder, exporter: Exporter) -> None:
         """Encode and export until the buffer is empty, or what is left is neither due nor a full batch."""
         self._wake.acquire(blocking=False)  # this round answers every poke so far
-        transport = self._current_transport(exporter)
-        self._admit_tickets(exporter)
         while True:
+            transport = self._current_transport(exporter)
+            self._admit_tickets(exporter)
             self._backlog.extend(encoder.items(self._buffer.take(MOST_ENCODED - len(self._backlog))))
             exporter.export(transport, self.config.request_timeout)
+            _faults.report()  # so that all has been said when `flush` returns
             self._settle_tickets()
             waiting = len(self._buffer.records)
             if not waiting or exporter.waiting or self._finished():
@@ -175,6 +184,9 @@ class Worker:
         interval = self.config.flush_interval
         if now - self._born < EAGER_SECONDS:
             interval = min(interval, EAGER_INTERVAL)
+        if self._tickets or self._stop_at is not None:
+            exporter.hurry()
+            interval = 0.0
         if exporter.waiting:
             interval = exporter.not_before - now
         if self._stop_at is not None:
@@ -192,20 +204,19 @@ class Worker:
 
     def _admit_tickets(self, exporter: Exporter) -> None:
         exporter.deadline = self._stop_at
-        if self._stop_at is not None:
-            exporter.hurry()
         for ticket in list(self._tickets):
             if ticket.last is None:
                 ticket.last = self._counts.taken + len(self._buffer.records)
-                exporter.hurry()
 
     def _settle_tickets(self) -> None:
         """Tell every flush whose events are all settled."""
         settled = self._backlog[0][2] - 1 if self._backlog else self._counts.taken
-        while self._tickets and (last := self._tickets[0].last) is not None and last <= settled:
-            ticket = self._tickets.popleft()
-            ticket.settled = True
-            ticket.done.open()
+        for ticket in list(self._tickets):
+            if ticket.last is not None and ticket.last <= settled:
+                ticket.settled = True
+                ticket.done.open()
+                with contextlib.suppress(ValueError):  # its flush has just given up
+                    self._tickets.remove(ticket)
 
     def _end(self) -> None:
         self._ended.open()

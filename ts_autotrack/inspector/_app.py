@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
     from starlette.requests import Request
 
+MOST_ID = 2**63 - 1
+"""The largest id that SQLite gives."""
 MOST_EVENTS = 10_000
 """Events in one answer to GET /events, unless `limit` asks for fewer."""
 
@@ -83,7 +85,7 @@ class _Inspector:
             after, limit = int(query.get("after", 0)), int(query.get("limit", MOST_EVENTS))
         except ValueError:
             return _bad_query("after and limit are whole numbers")
-        found = self._store.find(dict(query), after, max(0, min(limit, MOST_EVENTS)))
+        found = self._store.find(dict(query), min(after, MOST_ID), max(0, min(limit, MOST_EVENTS)))
         return JSONResponse({"events": found})
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
@@ -72,7 +73,7 @@ def parse(path: str, content_type: str, body: bytes) -> list[dict[str, Any]]:
     if len(body) > MAX_BODY:
         raise ContractError(BAD_REQUEST, f"the body has {len(body)} bytes; at most {MAX_BODY} are allowed")
     try:
-        items = json.loads(body.decode(), parse_constant=_no_constant)
+        items = json.loads(body.decode(), parse_constant=_no_constant, parse_float=_finite)
     except (ValueError, RecursionError) as error:
         raise ContractError(BAD_REQUEST, f"the body is not JSON: {error}") from None
     if not isinstance(items, list):
@@ -108,13 +109,27 @@ def _check_item(path: str, index: int, item: Any) -> None:
     for field in endpoint.objects:
         if not isinstance(item.get(field, {}), dict):
             raise ContractError(BAD_REQUEST, f"must be an object, not {_kind(item[field])}", index, field)
+    _check_context(index, item.get("context", {}))
     _check_timestamp(index, item["timestamp"])
     if path == "/group":
         _check_group(index, item)
+    _check_text(index, item)
+
+
+def _check_text(index: int, item: dict[str, Any]) -> None:
     try:
         json.dumps(item, ensure_ascii=False).encode()
     except UnicodeEncodeError:
         raise ContractError(BAD_REQUEST, "holds a lone surrogate, which is no text", index) from None
+    except RecursionError:
+        raise ContractError(BAD_REQUEST, "is nested too deeply", index) from None
+
+
+def _check_context(index: int, context: dict[str, Any]) -> None:
+    for field in ("group_id", "event_id"):
+        if not isinstance(context.get(field, ""), str):
+            message = f"must be a text, not {_kind(context[field])}"
+            raise ContractError(BAD_REQUEST, message, index, f"context.{field}")
 
 
 def _check_group(index: int, item: dict[str, Any]) -> None:
@@ -137,6 +152,14 @@ def _check_timestamp(index: int, text: str) -> None:
 def _no_constant(name: str) -> NoReturn:
     message = f"{name} is no JSON value"
     raise ValueError(message)
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        message = f"{text} is beyond the range of a number"
+        raise ValueError(message)
+    return number
 
 
 def _kind(value: object) -> str:

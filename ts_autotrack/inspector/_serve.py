@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
+import sys
 
 import uvicorn
 
@@ -32,7 +34,12 @@ def serve(port: int, database: str, *, quiet: bool) -> None:
 
 
 def _show(text: str) -> None:
-    print(text, flush=True)
+    """Print a line; where that is not possible any more, what arrives is kept all the same."""
+    with contextlib.suppress(OSError, ValueError):
+        print(
+            text.encode(sys.stdout.encoding or "utf-8", "backslashreplace").decode(sys.stdout.encoding or "utf-8"),
+            flush=True,
+        )
 
 
 def _ignore(_: str) -> None:
