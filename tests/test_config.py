@@ -178,6 +178,19 @@ def test_configure_turns_on_and_off(inspector: Inspector) -> None:
     assert stats().dropped == {"disabled": 1}
 
 
+def test_calls_that_fail_while_off_are_no_events() -> None:
+    """A call that would have made no event is not counted as one that was skipped."""
+    configure(disabled=True)
+
+    @track_feature("f")
+    def fail() -> None:
+        raise LookupError
+
+    with pytest.raises(LookupError):
+        fail()
+    assert stats().accepted == 0
+
+
 def test_do_not_track_yields_to_configure(monkeypatch: pytest.MonkeyPatch) -> None:
     """DO_NOT_TRACK=1 disables, unless the application itself says otherwise."""
     monkeypatch.setenv("DO_NOT_TRACK", "1")

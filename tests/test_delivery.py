@@ -375,6 +375,27 @@ def test_log_handler_that_raises_or_flushes_stops_nothing(server: ScriptedServer
     assert account_closes().dropped == {"suppressed": 1}
 
 
+def test_log_handler_that_shuts_down(server: ScriptedServer) -> None:
+    """Even `shutdown` from a log handler, which runs on the library's own thread, returns and takes effect."""
+
+    class Handler(logging.Handler):
+        def emit(self, _: logging.LogRecord) -> None:
+            done.append(shutdown(5))
+
+    done: list[bool] = []
+    handler = Handler()
+    logging.getLogger("ts_autotrack").addHandler(handler)
+    try:
+        server.script.append(Answer(200, b'{"warnings": ["something"]}'))
+        track("e")
+        wait_until(lambda: done, "the record")
+    finally:
+        logging.getLogger("ts_autotrack").removeHandler(handler)
+    track("late")
+    assert done == [True]
+    assert account_closes() == Stats(2, 1, 0, 0, {"shutdown": 1})
+
+
 def test_flush_under_load_waits_for_its_own_events_only(server: ScriptedServer) -> None:
     """New events that keep coming do not keep a flush from returning; one that gave up leaves nothing behind."""
     slow, stop = threading.Event(), threading.Event()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import sys
 from typing import TYPE_CHECKING
@@ -83,6 +84,27 @@ def test_half_a_line_is_ended_before_the_next(tmp_path: Path, monkeypatch: pytes
     torn, whole = path.read_text().splitlines()
     assert torn == '{"path":"/'
     assert json.loads(whole)["item"]["event_name"] == "e"
+
+
+def test_console_into_a_stream_of_text_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where standard error has been replaced by something that takes text only, it gets text."""
+    stream = io.StringIO()
+    monkeypatch.setattr(sys, "stderr", stream)
+    configure(exporter="console")
+    track("e", {"a": "ü"}, user_id="u", timestamp=0)
+    assert flush(5)
+    assert (
+        stream.getvalue().splitlines()[0] == '[ts_autotrack] 1970-01-01T00:00:00.000000Z e user=u group=None {"a": "ü"}'
+    )
+
+
+def test_path_that_the_system_cannot_take(caplog: pytest.LogCaptureFixture) -> None:
+    """A path that no file can have keeps the events, and the log says why."""
+    configure(exporter="jsonl", jsonl_path="a\0b")
+    track("e", user_id="u")
+    assert not flush(0.3)
+    assert stats().pending == 1
+    assert "null byte" in caplog.text
 
 
 @pytest.mark.parametrize("close", ["sys.stdout.close()", "sys.stdout = None"])

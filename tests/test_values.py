@@ -222,6 +222,9 @@ class Money(Decimal):
 class Endless(dict[str, int]):
     """Has no end, and is not honest about it."""
 
+    def __len__(self) -> int:
+        return 1
+
     def items(self) -> Any:
         """Never end."""
         return ((str(n), n) for n in itertools.count())
@@ -273,6 +276,11 @@ def test_keys_of_any_type_at_the_top(inspector: Inspector) -> None:
 def test_a_record_that_cannot_be_encoded_costs_itself_only(monkeypatch: pytest.MonkeyPatch) -> None:
     """Should building an item fail all the same, it is dropped as a fault, and the next one is built."""
     monkeypatch.setattr(_faults, "reraise", False)
+    raw = Scope("u", "g", properties={"raw": object()})
+    assert (
+        b'"raw":"<not JSON: object>"'
+        in Encoder(Counts()).items([(Site("/track", "e", {}, "here"), raw, 1, None)])[0][1]
+    )
     counts, site, scope = Counts(), Site("/track", "e", {}, "here"), Scope("u", "g")
     broken: Any = (site, scope, None, None)
     items = Encoder(counts).items([broken, (site, scope, 1, None)])

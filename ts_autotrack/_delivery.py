@@ -139,13 +139,13 @@ class Exporter:
 
     def _settle(self, path: str, bodies: list[bytes], response: Response) -> None:
         answer, count = verdict(response), len(bodies)
+        if answer in ("delivered", "split"):
+            del self._suspects[-1:]  # the batch was the innermost stretch, if there are any
         if answer == "split" and count > 1:
-            self._take_suspects(count)
             self._suspects += [count - count // 2, count // 2]
         elif answer in ("delivered", "split"):
             for _ in bodies:
                 self.backlog.popleft()
-            self._take_suspects(count)
             self.forgive()
             if answer == "split":
                 self._counts.rejected += 1
@@ -159,13 +159,6 @@ class Exporter:
                 _surface_warnings(response.body)
         else:
             self._postpone(answer, path, response)
-
-    def _take_suspects(self, count: int) -> None:
-        """Take `count` items off the innermost stretch of suspects, if the batch came from one."""
-        if self._suspects:
-            self._suspects[-1] -= count
-            if self._suspects[-1] <= 0:
-                self._suspects.pop()
 
     def _postpone(self, answer: Verdict, path: str, response: Response) -> None:
         self._failures += 1

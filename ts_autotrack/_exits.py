@@ -40,7 +40,7 @@ def _on_sigterm(drain: Callable[[], object]) -> None:
     if threading.current_thread() is not threading.main_thread() or signal.getsignal(signal.SIGTERM) != signal.SIG_DFL:
         return
 
-    def on_sigterm(number: int, _: FrameType | None) -> None:
+    def on_sigterm(number: int, _: FrameType | None) -> None:  # pragma: no cover - it ends the process that measures
         signal.signal(number, signal.SIG_DFL)  # a second SIGTERM does not wait
         drain()
         os.kill(os.getpid(), number)  # so that the exit status is that of the signal
@@ -76,10 +76,10 @@ def _in_uvicorn(drain: Callable[[], object]) -> None:
     server = getattr(signal.getsignal(signal.SIGTERM), "__self__", None)
     if server is None or type(server).__module__ != "uvicorn.server" or "shutdown" in vars(server):
         return
-    shutdown = server.shutdown
+    shutdown = server.shutdown  # pragma: no cover - a signal ends the process that measures
 
-    async def shutdown_and_drain(*args: Any, **kwargs: Any) -> None:
+    async def shutdown_and_drain(*args: Any, **kwargs: Any) -> None:  # pragma: no cover
         await shutdown(*args, **kwargs)
         drain()
 
-    server.shutdown = shutdown_and_drain
+    server.shutdown = shutdown_and_drain  # pragma: no cover

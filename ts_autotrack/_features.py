@@ -77,8 +77,7 @@ class Feature:
                 )
                 return
             use = self._entered[0]
-        if use in self._entered:
-            self._entered.remove(use)
+        self._entered.remove(use)
         use.leave(exc)
 
     async def __aenter__(self) -> Use:

@@ -163,7 +163,7 @@ class Tracker:
 
         Hooks run last registered first, and that of `logging` takes a lock which imports need: so ours comes after it.
         """
-        if not self._forks_guarded and hasattr(os, "register_at_fork"):
+        if not self._forks_guarded and hasattr(os, "register_at_fork"):  # pragma: no branch - once, and not on Windows
             self._forks_guarded = True
             _faults.logger()
             os.register_at_fork(before=self._before_fork, after_in_parent=self._after_fork)
