@@ -147,6 +147,7 @@ def test_tracking_adds_less_than_a_wrapt_decorator_that_does_nothing(benchmark: 
     """A tracked call costs less than an empty wrapt decorator."""
     cost = benchmark.pedantic(added, args=(kind,), rounds=1)
     benchmark.extra_info.update({name: round(value) for name, value in cost.items()})
+    print(f"\nadded to a {kind}, ns: " + ", ".join(f"{name} {value:.0f}" for name, value in cost.items()))
     assert cost["tracked"] < cost["wrapt"], cost
 
 
@@ -207,5 +208,6 @@ def test_delivery_costs_little_more_than_encoding_and_sending(benchmark: Any, si
     """Capture, build, encode, send and account cost at most 2.5 times what encoding and sending alone do."""
     ours, floor = benchmark.pedantic(delivery, args=(sink,), rounds=1)
     benchmark.extra_info.update(ours=round(ours, 2), floor=round(floor, 2), ratio=round(ours / floor, 2))
+    print(f"\nCPU of a delivered event, us: {ours:.2f}; floor {floor:.2f}; ratio {ours / floor:.2f}")
     assert not stats().dropped
     assert ours < 2.5 * floor
