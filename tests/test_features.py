@@ -862,6 +862,40 @@ print(len(closed))
     assert (done.stdout, done.stderr) == ("3\n", "")
 
 
+def test_coroutine_functions_that_others_made_plain(inspector: Inspector) -> None:
+    """A plain wrapper around a coroutine function: the event belongs to the awaited end, and a failure is none."""
+
+    def by_others(function: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(function)
+        def call(fail: str = "") -> Any:
+            if fail == "at once":
+                raise LookupError
+            return function(fail) if fail != "no coroutine" else fail
+
+        return call
+
+    @track_feature("wrapped", capture=["fail"])
+    @by_others
+    async def work(fail: str) -> str:
+        await asyncio.sleep(0)
+        add_properties(ran=True)
+        if fail == "later":
+            raise LookupError
+        return "done"
+
+    waiting = work()
+    assert flush(5)
+    assert stats().accepted == 0
+    assert asyncio.run(waiting) == "done"
+    assert work("no coroutine") == "no coroutine"
+    for moment in ("at once", "later"):
+        with pytest.raises(LookupError) as caught:
+            asyncio.run(work(moment))
+        frames = traceback.extract_tb(caught.value.__traceback__)
+        assert [frame.filename for frame in frames if "ts_autotrack/_" in frame.filename] == []
+    assert [(p.get("fail"), p.get("ran")) for p in arrived(inspector)] == [(None, True), ("no coroutine", None)]
+
+
 def test_generator_based_coroutines_are_awaited(inspector: Inspector) -> None:
     """A function of `types.coroutine` can still be awaited."""
 

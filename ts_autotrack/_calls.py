@@ -7,9 +7,10 @@ traceback and lets go of the arguments before it suspends, so that decorating ch
 from __future__ import annotations
 
 from time import time_ns
+from types import CoroutineType
 
 from ts_autotrack._capture import additions, buffer, call_codes, finish
-from ts_autotrack._functions import drop_frame, first_step
+from ts_autotrack._functions import drop_frame, first_step, kind_of
 from ts_autotrack._scope import current
 
 TYPE_CHECKING = False  # typing costs as much to import as all of this library
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Generator
     from typing import Any
 
-    from ts_autotrack._capture import Rule
+    from ts_autotrack._capture import Extras, Rule
     from ts_autotrack._functions import Kind
 
 _records = buffer.records
@@ -26,7 +27,8 @@ _append = buffer.records.append
 
 def wrap(rule: Rule, function: Callable[..., Any], kind: Kind) -> Callable[..., Any]:
     """Return a closure of the given kind around `function` that leaves an event as `rule` says."""
-    call = _WRAPPERS[kind](rule, function)
+    wrapper = _function_giving_coroutines if kind == "function" and _wraps_coroutine(function) else _WRAPPERS[kind]
+    call = wrapper(rule, function)
     call_codes.add(call.__code__)
     return call
 
@@ -49,6 +51,46 @@ def _function(rule: Rule, function: Callable[..., Any]) -> Callable[..., Any]:
             finish(rule, extras, (args, kwargs) if describes else None, result)
         return result
 
+    return call
+
+
+def _wraps_coroutine(function: Any) -> bool:
+    """Whether another decorator made a plain function of a coroutine function, so that calling it only begins it."""
+    seen: set[int] = set()
+    while id(function) not in seen and (inner := getattr(function, "__wrapped__", None)) is not None:
+        seen.add(id(function))
+        function = inner
+    return kind_of(function) == "coroutine"
+
+
+def _function_giving_coroutines(rule: Rule, function: Callable[..., Any]) -> Callable[..., Any]:
+    captures, describes = bool(rule.arguments), rule.describe is not None
+
+    async def finished(coroutine: Any, extras: Extras, held: Any) -> Any:
+        try:
+            result = await coroutine
+        except BaseException as error:
+            drop_frame(error)
+            finish(rule, extras, held, None, error)
+            raise
+        finish(rule, extras, held, result)
+        return result
+
+    def call(*args: Any, **kwargs: Any) -> Any:
+        extras = rule.capture(args, kwargs) if captures and buffer.room else None
+        held = (args, kwargs) if describes else None
+        try:
+            result = function(*args, **kwargs)
+        except BaseException as error:
+            drop_frame(error)
+            finish(rule, extras, held, None, error)
+            raise
+        if type(result) is CoroutineType:
+            return finished(result, extras, held)
+        finish(rule, extras, held, result)
+        return result
+
+    call_codes.add(finished.__code__)
     return call
 
 
