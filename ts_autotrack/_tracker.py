@@ -172,7 +172,7 @@ class Tracker:
         self._fork_holds = self._loading.acquire(timeout=LOADING_TIMEOUT)
 
     def _after_fork(self) -> None:
-        if self._fork_holds:
+        if self._fork_holds:  # pragma: no branch - else an import has hung
             self._fork_holds = False
             self._loading.release()
 
