@@ -17,7 +17,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.conftest import Answer, ScriptedServer, wait_until
+from tests.conftest import DEADLINE, Answer, ScriptedServer, wait_until
 from ts_autotrack import (
     _faults,
     clear_user,
@@ -35,6 +35,7 @@ from ts_autotrack._buffer import BATCH_ITEMS
 from ts_autotrack._delivery import Exporter, Response, verdict
 from ts_autotrack._events import MAX_BODY, Clock
 from ts_autotrack._stats import Counts
+from ts_autotrack._tracker import tracker
 from ts_autotrack.typing import Stats
 
 if TYPE_CHECKING:
@@ -147,8 +148,6 @@ def test_both_credentials_and_the_content_type(server: ScriptedServer) -> None:
 def test_token_alone(server: ScriptedServer) -> None:
     """A token without a key is enough."""
     shutdown(5)
-    from ts_autotrack._tracker import tracker  # noqa: PLC0415
-
     tracker._arguments = {}
     configure(endpoint=server.endpoint.replace("127.0.0.1", "127.0.0.2"), auth_token="the-token")
     assert tracker._config is not None
@@ -417,8 +416,6 @@ def test_flush_under_load_waits_for_its_own_events_only(server: ScriptedServer) 
         stop.set()
         thread.join()
     assert flush(5)
-    from ts_autotrack._tracker import tracker  # noqa: PLC0415
-
     assert tracker._worker is not None
     assert len(tracker._worker._tickets) == 0
 
@@ -548,6 +545,19 @@ def test_shutdown_keeps_its_timeout(server: ScriptedServer, caplog: pytest.LogCa
     gate.set()
     assert flush(10)
     assert account_closes().delivered == 2
+
+
+def test_shutdown_ends_a_flush_that_waits(dead_endpoint: str) -> None:
+    """A flush in another thread does not wait for a worker that has ended."""
+    configure(endpoint=dead_endpoint, api_key="k")
+    track("e")
+    returned: list[bool] = []
+    thread = threading.Thread(target=lambda: returned.append(flush(30)))
+    thread.start()
+    wait_until(lambda: tracker._worker is not None and tracker._worker._tickets, "the flush to wait")
+    assert not shutdown(0.2)
+    thread.join(DEADLINE)
+    assert returned == [False]
 
 
 def test_full_queue_refuses_the_newest_and_counts(server: ScriptedServer, caplog: pytest.LogCaptureFixture) -> None:
@@ -734,8 +744,6 @@ def test_key_appears_in_no_log_and_no_error(caplog: pytest.LogCaptureFixture, de
     configure(endpoint=dead_endpoint, api_key=secret, auth_token=secret, debug=True)
     track("e")
     assert not flush(0.3)
-    from ts_autotrack._tracker import tracker  # noqa: PLC0415
-
     assert secret not in repr(tracker._config)
     assert secret not in caplog.text
     with pytest.raises(ValueError, match="api_key") as error:
