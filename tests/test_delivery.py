@@ -11,6 +11,7 @@ import threading
 import time
 from collections import deque
 from email.utils import format_datetime
+from statistics import median
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -457,11 +458,13 @@ def test_first_events_go_out_at_once(server: ScriptedServer) -> None:
     configure(flush_interval=1.0)
     track("warm")  # the first request loads the HTTP client, which takes about as long again
     wait_until(lambda: server.requests, "the first request")
-    for number in (1, 2, 3):
+    delays = []
+    for number in range(1, 8):
         sent = time.monotonic()
         track(f"e{number}")
         wait_until(lambda n=number: len(server.items) > n, "the event")  # type: ignore[misc]
-        assert server.requests[-1].at - sent < 0.1
+        delays.append(server.requests[-1].at - sent)
+    assert median(delays) < 0.1
 
 
 def test_later_events_are_batched_by_the_interval(server: ScriptedServer, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -476,13 +479,13 @@ def test_later_events_are_batched_by_the_interval(server: ScriptedServer, monkey
     gate.set()
     for _ in range(19):
         track("e")
-        threading.Event().wait(0.005)
     wait_until(lambda: len(server.items) == 21, "the rest")
     assert server.requests[1].at - server.requests[0].at > 0.3
     assert [len(request.items) for request in server.requests] == [1, 20]
+    configure(flush_interval=60)
     for _ in range(1_500):
         track("e")
-    wait_until(lambda: len(server.items) > 1_000, "a full batch", 0.35)
+    wait_until(lambda: len(server.items) > 1_000, "a full batch")
     assert flush(5)
 
 
