@@ -154,12 +154,16 @@ def test_no_thread_can_be_started(inspector: Inspector) -> None:
 import threading
 def refuse(self): raise RuntimeError("can't start new thread")
 threading.Thread.start = refuse
+import ts_autotrack
 from ts_autotrack import track, flush, stats, shutdown
 for n in range(3): track("e", user_id="u")
 print(flush(0.1), stats().pending, shutdown(5), stats().delivered)
+ts_autotrack.configure(api_key="again")
+track("e", user_id="u")
+print(shutdown(5), stats().delivered, stats().dropped)
 """
     done = run_python(code, THRIVESTACK_ENDPOINT=inspector.endpoint)
-    assert done.stdout == "False 3 True 3\n", done.stderr
+    assert done.stdout == "False 3 True 3\nTrue 4 {}\n", done.stderr
     assert done.stderr.count("no thread can be started") == 1
 
 

@@ -91,7 +91,8 @@ class Worker:
         self._stop_at = time.monotonic() + timeout
         if self._thread.ident is None:
             self._run()  # no thread could be started: the caller does the work
-        self.poke()
+        else:
+            self.poke()
         if threading.current_thread() is not self._thread:
             self._ended.wait(timeout)
         return not self._left()
@@ -122,7 +123,10 @@ class Worker:
         if self._after is not None:  # a worker that was told to stop may still hold a batch
             self._after._ended.wait(-1)  # noqa: SLF001
             self._after = None
-        suppress().__enter__()  # should our own HTTP client or log handlers be tracked, that ends here
+        with suppress():  # should our own HTTP client or log handlers be tracked, that ends here
+            self._deliver()
+
+    def _deliver(self) -> None:
         try:
             encoder, exporter = self._load()
             while not self._finished():
