@@ -14,9 +14,14 @@ from email.utils import format_datetime
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
+import httpx
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from opentelemetry.instrumentation.httpx import HTTPXClientInstrumentor
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from tests.conftest import DEADLINE, Answer, ScriptedServer, wait_until
 from ts_autotrack import (
@@ -144,6 +149,31 @@ def test_both_credentials_and_the_content_type(server: ScriptedServer) -> None:
     assert headers["content-type"] == "application/json"
     assert "content-encoding" not in headers
     assert re.fullmatch(r"ts_autotrack/\d+\.\d+\.\d+", headers["user-agent"])
+
+
+def test_own_requests_are_neither_logged_nor_instrumented(
+    server: ScriptedServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    """An application that logs httpx's requests and traces them sees its own ones, not ours."""
+    caplog.set_level("INFO")
+    spans = InMemorySpanExporter()
+    provider = TracerProvider()
+    provider.add_span_processor(SimpleSpanProcessor(spans))
+    instrumentor = HTTPXClientInstrumentor()
+    instrumentor.instrument(tracer_provider=provider)
+    try:
+        track("e")
+        assert flush(5)
+        httpx.post(f"{server.endpoint}/own", json=[])
+    finally:
+        instrumentor.uninstrument()
+    assert [request.path for request in server.requests] == ["/track", "/own"]
+    assert [record.getMessage() for record in caplog.records if record.name == "httpx"] == [
+        f'HTTP Request: POST {server.endpoint}/own "HTTP/1.1 200 OK"'
+    ]
+    assert [(span.attributes or {}).get("http.url") for span in spans.get_finished_spans()] == [
+        f"{server.endpoint}/own"
+    ]
 
 
 def test_token_alone(server: ScriptedServer) -> None:

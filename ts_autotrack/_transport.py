@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import sys
+import threading
 import time
 from typing import TYPE_CHECKING
 
@@ -40,6 +42,8 @@ class HttpTransport:
             headers["x-api-key"] = config.api_key
         if config.auth_token:
             headers["authorization"] = f"Bearer {config.auth_token}"
+        self._thread = threading.get_ident()
+        logging.getLogger("httpx").addFilter(self._is_not_ours)
         "".encode("idna")  # the first look-up of a host imports it, and all imports are to be over before a fork
         self._endpoint = config.endpoint
         self._uninstrumented = False
@@ -91,6 +95,11 @@ class HttpTransport:
     def close(self) -> None:
         """Close the connections."""
         self._client.close()
+        logging.getLogger("httpx").removeFilter(self._is_not_ours)
+
+    def _is_not_ours(self, record: logging.LogRecord) -> bool:
+        """Keep httpx's line about each request out of the application's log, if the request is our own."""
+        return record.thread != self._thread
 
 
 def _array(bodies: Sequence[bytes]) -> bytes:
