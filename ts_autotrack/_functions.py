@@ -92,7 +92,10 @@ def name_of(target: Any) -> str | None:
 
 
 def drop_frame(error: BaseException) -> None:
-    """Take the frame that is handling `error` out of its traceback: a user's traceback shows no line of ours."""
+    """Take the frame that is handling `error` out of its traceback: a user's traceback shows no line of ours.
+
+    Python 3.10 re-raises the traceback that it saved when the handler began, so there the line stays.
+    """
     # By the base class's method: an exception may be a frozen dataclass, which refuses to have attributes set.
     BaseException.with_traceback(error, getattr(error.__traceback__, "tb_next", None))
 

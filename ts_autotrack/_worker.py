@@ -110,8 +110,11 @@ class Worker:
             return True  # another caller is at it, and the record of this one is in the buffer already
         try:
             self._thread.start()
-        except RuntimeError as error:  # at interpreter shutdown, or a limit of the system
-            _faults.warn_once("thread", f"no thread can be started ({error}); events are sent when the process ends")
+        except RuntimeError as error:
+            if "shutdown" not in str(error):  # a limit of the system; at interpreter shutdown the end is near anyhow
+                _faults.warn_once(
+                    "thread", f"no thread can be started ({error}); events are sent when the process ends"
+                )
             return False
         finally:
             self._starting.release()
