@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -194,6 +195,7 @@ def clean_library(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.Temp
     ts_autotrack.shutdown(1)
     tracker._arguments = {}
     _faults.debug(False)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
     tracker.reset()
 
 

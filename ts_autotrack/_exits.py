@@ -30,22 +30,25 @@ def arrange(drain: Callable[[], object]) -> None:
     Args:
         drain: Waits for what is left, within the setting EXIT_TIMEOUT; the process may go on afterwards.
     """
-    _on_sigterm(drain)
+    on_sigterm(drain)
     _in_child_processes(drain)
     _in_uvicorn(drain)
 
 
-def _on_sigterm(drain: Callable[[], object]) -> None:
-    """Drain before the default disposition of SIGTERM ends the process; an application's own handler is left alone."""
+def on_sigterm(drain: Callable[[], object]) -> None:
+    """Drain before the default disposition of SIGTERM ends the process; an application's own handler is left alone.
+
+    Python lets only the main thread set a handler: on another this does nothing.
+    """
     if threading.current_thread() is not threading.main_thread() or signal.getsignal(signal.SIGTERM) != signal.SIG_DFL:
         return
 
-    def on_sigterm(number: int, _: FrameType | None) -> None:  # pragma: no cover - it ends the process that measures
+    def handler(number: int, _: FrameType | None) -> None:  # pragma: no cover - it ends the process that measures
         signal.signal(number, signal.SIG_DFL)  # a second SIGTERM does not wait
         drain()
         os.kill(os.getpid(), number)  # so that the exit status is that of the signal
 
-    signal.signal(signal.SIGTERM, on_sigterm)
+    signal.signal(signal.SIGTERM, handler)
 
 
 def _in_child_processes(drain: Callable[[], object]) -> None:

@@ -70,6 +70,10 @@ class Tracker:
         config = load(arguments)
         self._arguments = arguments
         self._apply(config)
+        if config.off_reason is None:
+            from ts_autotrack._exits import on_sigterm  # noqa: PLC0415 - as above
+
+            on_sigterm(self._drain)  # an application whose threads track first has `configure` called by its main one
         if self._worker is not None and self._worker.stopping:
             self._ended, self._worker = self._worker, None  # after shutdown(): another one takes over
         if self._worker is not None and config.off_reason is None:

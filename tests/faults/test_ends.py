@@ -87,6 +87,21 @@ print(calls, signal.getsignal(signal.SIGTERM) is mine)
     assert len(inspector.items()) == 1
 
 
+def test_sigterm_where_only_threads_track(inspector: Inspector) -> None:
+    """`configure` on the main thread is enough for SIGTERM to deliver what other threads have tracked."""
+    code = """
+import os, signal, threading, time
+import ts_autotrack
+ts_autotrack.configure(flush_interval=30)
+thread = threading.Thread(target=lambda: [ts_autotrack.track("e", user_id="u", group_id="g") for _ in range(10)])
+thread.start(); thread.join()
+os.kill(os.getpid(), signal.SIGTERM); time.sleep(30)
+"""
+    done = run_python(code, THRIVESTACK_ENDPOINT=inspector.endpoint)
+    assert done.returncode == -signal.SIGTERM
+    assert len(inspector.items()) == 10
+
+
 def test_sigterm_with_a_dead_server_is_over_in_time(dead_endpoint: str) -> None:
     """EXIT_TIMEOUT bounds SIGTERM, too, and a second SIGTERM ends the process at once."""
     code = APP + "ten(); os.kill(os.getpid(), signal.SIGTERM)"
