@@ -111,7 +111,8 @@ class Worker:
         try:
             self._thread.start()
         except RuntimeError as error:
-            if "shutdown" not in str(error):  # a limit of the system; at interpreter shutdown the end is near anyhow
+            # A limit of the system; or interpreter shutdown, from Python 3.12, when the end is near anyhow.
+            if "shutdown" not in str(error):  # pragma: no branch
                 _faults.warn_once(
                     "thread", f"no thread can be started ({error}); events are sent when the process ends"
                 )
