@@ -92,3 +92,5 @@ def test_hostile_arguments_never_raise(inspector: Inspector, monkeypatch: pytest
     assert flush(5)
     assert inspector.items() == []
     assert _faults.faults.read() - before == 3
+    assert stats().dropped == {"fault": 3}
+    assert stats().accepted == 3

@@ -67,9 +67,10 @@ class Buffer:
         skipped: Counts events that came while the library was off.
         suppressed: Counts events inside a `suppress` block.
         invalid: Counts events that named nothing to send.
+        lost: Counts events that a fault of ours kept from getting here.
     """
 
-    __slots__ = ("invalid", "limit", "off_reason", "records", "refused", "room", "skipped", "suppressed")
+    __slots__ = ("invalid", "limit", "lost", "off_reason", "records", "refused", "room", "skipped", "suppressed")
 
     def __init__(self) -> None:
         self.records: deque[Record] = deque()
@@ -85,6 +86,7 @@ class Buffer:
         self.skipped: dict[str, Tally] = {}
         self.suppressed = Tally()
         self.invalid = Tally()
+        self.lost = Tally()
 
     def close(self, reason: str) -> None:
         """Take nothing more; from here on events are counted as dropped for `reason`."""

@@ -112,7 +112,9 @@ def finish(  # noqa: PLR0913 - what there is to know of a call
             record(rule.site, extras, scope if scope is not None and scope.user_id else None)
     except RecursionError:  # no room for another call, not even one that reports
         faults.add()
+        buffer.lost.add()
     except Exception as ours:  # noqa: BLE001 # pragma: no cover - the barrier: nothing known raises here
+        buffer.lost.add()
         fault(f"recording a call of {rule.site.where}", ours)
     finally:
         if additions:  # of a call that makes no event

@@ -168,7 +168,8 @@ def track_feature(  # noqa: F811, PLR0913 - the contract's known properties
         interface: "api", "cli" or "agent", when the surface is not a browser.
         properties: Further properties: a dict, or a callable that is given the `FinishedCall` and returns one. The
             callable runs on the caller's thread, and the call's arguments live until it has run.
-        capture: Names of arguments to copy into the properties, as they are before the call. Nothing else is copied.
+        capture: Names of arguments to copy into the properties, as they are before the call (of a generator: before its
+            first step). Nothing else is copied.
         on: "success" (the vendor counts engagement, not errors), "error", or "always", which adds
             `properties.outcome`: "success" or "error".
         user_id: Overrides the acting user, for a service account or a job.

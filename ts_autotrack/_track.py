@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 
 from ts_autotrack._buffer import Site
-from ts_autotrack._capture import count_invalid, record
+from ts_autotrack._capture import buffer, count_invalid, record
 from ts_autotrack._faults import fault
 from ts_autotrack._scope import as_id, current, nearest_open
 from ts_autotrack._values import snapshot
@@ -57,6 +57,7 @@ def track(  # noqa: PLR0913 - the fields of the contract
         site = Site("/track", event_name.strip(), _NOTHING, _where(scope))
         record(site, snapshot(properties) if properties else None, scope, moment)
     except Exception as error:  # noqa: BLE001 - the barrier
+        buffer.lost.add()
         fault("track()", error)
 
 
@@ -77,6 +78,7 @@ def identify(traits: Mapping[str, object], *, user_id: object = None) -> None:
         scope = _scope(user_id, None, None)
         record(Site("/identify", "", _NOTHING, _where(scope)), snapshot(traits), scope)
     except Exception as error:  # noqa: BLE001 - the barrier
+        buffer.lost.add()
         fault("identify()", error)
 
 
@@ -101,6 +103,7 @@ def group(group_id: object, traits: Mapping[str, object] | None = None, *, group
         site = Site("/group", "", _NOTHING, _where(scope), group_id=wanted)
         record(site, {**snapshot(traits or _NOTHING), "group_type": group_type}, scope)
     except Exception as error:  # noqa: BLE001 - the barrier
+        buffer.lost.add()
         fault("group()", error)
 
 

@@ -125,6 +125,7 @@ class Tracker:
             "queue_full": buffer.refused.read(),
             "suppressed": buffer.suppressed.read(),
             "invalid": buffer.invalid.read(),
+            "fault": buffer.lost.read(),
         }
         accepted = counts.taken + waiting + sum(dropped.values())
         for reason, events in counts.dropped.copy().items():
