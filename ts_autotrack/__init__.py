@@ -3,7 +3,7 @@
 from ts_autotrack._capture import add_properties
 from ts_autotrack._features import track_feature
 from ts_autotrack._identity import bind_user, clear_user, suppress, user_context
-from ts_autotrack._lifecycle import configure, flush, shutdown, stats
+from ts_autotrack._lifecycle import configure, flush, rejected, shutdown, stats
 from ts_autotrack._track import group, identify, track
 
 __all__ = [
@@ -14,6 +14,7 @@ __all__ = [
     "flush",
     "group",
     "identify",
+    "rejected",
     "shutdown",
     "stats",
     "suppress",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from itertools import islice
 
 from ts_autotrack._faults import Tally
 
@@ -14,10 +15,15 @@ if TYPE_CHECKING:
 
     # A tuple, because it is built per call: site, scope, nanoseconds since 1970 (or a timestamp given by the
     # application, as text), and the event's own properties or traits.
-    Record: TypeAlias = tuple["Site", Scope, int | str, dict[str, Any] | None]
+    # A tuple of values belongs to the site's `captured` names.
+    Extras: TypeAlias = dict[str, Any] | tuple[Any, ...] | None
+    Record: TypeAlias = tuple["Site", Scope, int | str, Extras]
 
 BATCH_ITEMS = 1_000
 """Items per request at the most: the vendor's limit. So many waiting records wake the worker before its time."""
+
+DEFAULT_LIMIT, DEFAULT_BYTES = 100_000, 32_000_000
+"""What may wait until the settings have been read, which takes the first event some milliseconds."""
 
 OFF, IDLE = 0, -1
 
@@ -29,12 +35,14 @@ class Site:
         path: The endpoint, such as "/track".
         event_name: The event's name; empty for the other endpoints.
         properties: Properties that every event carries.
+        captured: Names of the arguments whose values an event may carry as a tuple: a dict takes four times the memory,
+            and making one takes longer.
         where: The place in the application, as "module:line", for messages.
         user_id: Overrides the scope's user.
         group_id: Overrides the scope's group.
     """
 
-    __slots__ = ("event_name", "group_id", "path", "properties", "user_id", "where")
+    __slots__ = ("captured", "event_name", "group_id", "path", "properties", "user_id", "where")
 
     def __init__(  # noqa: PLR0913 - a value object
         self,
@@ -44,6 +52,7 @@ class Site:
         where: str,
         user_id: str | None = None,
         group_id: str | None = None,
+        captured: tuple[str, ...] = (),
     ) -> None:
         self.path = path
         self.event_name = event_name
@@ -51,6 +60,38 @@ class Site:
         self.where = where
         self.user_id = user_id
         self.group_id = group_id
+        self.captured = captured
+
+    def named(self, extras: Extras) -> dict[str, Any]:
+        """Return an event's own properties by their names."""
+        if isinstance(extras, tuple):
+            return dict(zip(self.captured, extras, strict=True))
+        return extras or {}
+
+
+class Heavy(dict[str, "Any"]):
+    """Long properties of one event: they count against the buffer's bytes for as long as they exist.
+
+    So whatever becomes of the event, they are counted once, and no longer than they take up memory.
+
+    Attributes:
+        size: Their bytes, roughly.
+    """
+
+    __slots__ = ("_buffer", "_era", "size")
+
+    def __init__(self, values: dict[str, Any], size: int, buffer: Buffer) -> None:
+        super().__init__(values)
+        self.size = size
+        self._buffer = buffer
+        self._era = buffer.era
+        buffer.held += size
+        if buffer.held > buffer.most_bytes and buffer.room > 0:
+            buffer.room = IDLE  # the next record has to ask
+
+    def __del__(self) -> None:
+        if self._era == self._buffer.era:
+            self._buffer.held -= self.size
 
 
 class Buffer:
@@ -63,6 +104,9 @@ class Buffer:
         room: OFF: take nothing. IDLE: the next record must wake the worker. Else the length at which to ask.
         off_reason: Why nothing is taken, as a reason in `stats().dropped`; None if records are taken.
         limit: The most records that may wait.
+        most_bytes: The most bytes that the long properties of waiting records may have.
+        held: Bytes that they have now.
+        era: Counts the resets: a forked child does not count what its parent's threads, frozen in it, hold for ever.
         refused: Counts events refused because the buffer was full.
         skipped: Counts events that came while the library was off.
         suppressed: Counts events inside a `suppress` block.
@@ -70,17 +114,34 @@ class Buffer:
         lost: Counts events that a fault of ours kept from getting here.
     """
 
-    __slots__ = ("invalid", "limit", "lost", "off_reason", "records", "refused", "room", "skipped", "suppressed")
+    __slots__ = (
+        "era",
+        "held",
+        "invalid",
+        "limit",
+        "lost",
+        "most_bytes",
+        "off_reason",
+        "records",
+        "refused",
+        "room",
+        "skipped",
+        "suppressed",
+    )
 
     def __init__(self) -> None:
         self.records: deque[Record] = deque()
+        self.era = 0
         self.reset()
 
     def reset(self) -> None:
         """Forget all records and counts: a forked child starts with none of its parent's."""
         self.records.clear()
+        self.era += 1
+        self.held = 0
         self.room = IDLE
-        self.limit = 1
+        self.limit = DEFAULT_LIMIT
+        self.most_bytes = DEFAULT_BYTES
         self.off_reason: str | None = None
         self.refused = Tally()
         self.skipped: dict[str, Tally] = {}
@@ -97,6 +158,11 @@ class Buffer:
         """Count an event that came while nothing is taken."""
         self.skipped.setdefault(self.off_reason or "disabled", Tally()).add()
 
+    @property
+    def full(self) -> bool:
+        """Whether no record may be added: by number, or by bytes."""
+        return len(self.records) >= self.limit or self.held > self.most_bytes
+
     def idle(self) -> None:
         """Have the next record wake the worker."""
         self.room = IDLE if self.off_reason is None else OFF
@@ -105,9 +171,23 @@ class Buffer:
         """Let captures append without asking, until enough wait to wake the worker, or the limit is reached."""
         enough = min(BATCH_ITEMS, (self.limit + 1) // 2)
         room = enough if len(self.records) < enough else self.limit
+        if self.held > self.most_bytes:
+            room = IDLE
         self.room = room if self.off_reason is None else OFF
 
-    def take(self, most: int) -> list[Record]:
-        """Remove and return up to `most` of the oldest records."""
-        popleft = self.records.popleft
-        return [popleft() for _ in range(min(most, len(self.records)))]
+    def oldest(self, most: int) -> list[Record]:
+        """Return up to `most` of the oldest records; `remove` takes them out once they are kept elsewhere."""
+        try:
+            return list(islice(self.records, most))
+        except RuntimeError:  # a finalizer has appended meanwhile
+            return [self.records[index] for index in range(min(most, len(self.records), 100))]
+
+    def remove(self, records: list[Record]) -> None:
+        """Remove these records from the front, as far as they are still there."""
+        for record in records:
+            if self.records and self.records[0] is record:
+                self.records.popleft()
+
+
+buffer = Buffer()
+"""The buffer of this process; captures append to it."""

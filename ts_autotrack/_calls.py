@@ -9,7 +9,8 @@ from __future__ import annotations
 from time import time_ns
 from types import CoroutineType
 
-from ts_autotrack._capture import additions, buffer, call_codes, finish
+from ts_autotrack._buffer import buffer
+from ts_autotrack._capture import additions, call_codes, finish
 from ts_autotrack._functions import drop_frame, first_step, kind_of
 from ts_autotrack._scope import current
 

@@ -6,11 +6,11 @@ import sys
 from contextvars import ContextVar
 from time import time_ns
 
-from ts_autotrack._buffer import OFF
+from ts_autotrack._buffer import OFF, Heavy, buffer
 from ts_autotrack._faults import fault, faults, warn_once
 from ts_autotrack._scope import current
 from ts_autotrack._tracker import tracker
-from ts_autotrack._values import snapshot
+from ts_autotrack._values import light, snapshot
 
 TYPE_CHECKING = False  # typing costs as much to import as all of this library
 if TYPE_CHECKING:
@@ -22,10 +22,8 @@ if TYPE_CHECKING:
     from ts_autotrack._scope import Scope
     from ts_autotrack.typing import FinishedCall
 
-    Extras: TypeAlias = dict[str, Any] | None
+    Extras: TypeAlias = dict[str, Any] | tuple[Any, ...] | None
     Argument: TypeAlias = tuple[str, int, tuple[object, ...]]
-
-buffer = tracker.buffer
 
 
 class Rule:
@@ -62,21 +60,34 @@ class Rule:
 
     def capture(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Extras:
         """Return a snapshot of the arguments to copy, as they are before the call. Never raises."""
-        values: dict[str, object] = {}
         try:
+            values: list[object] = []
             for name, position, default in self.arguments:
-                if name in kwargs:
-                    values[name] = kwargs[name]
-                elif 0 <= position < len(args):
-                    values[name] = args[position]
+                if 0 <= position < len(args):
+                    values.append(args[position])
+                elif name in kwargs:
+                    values.append(kwargs[name])
                 elif default:
-                    values[name] = default[0]
-            return snapshot(values)
+                    values.append(default[0])
+                else:  # left out of a `**kwargs`, or the call is about to fail
+                    return self._capture_some(args, kwargs)
+            return light(values) or self._capture_some(args, kwargs)
         except RecursionError:  # no room for another call, not even one that reports
             faults.add()
         except Exception as error:  # noqa: BLE001 # pragma: no cover - the barrier: nothing known raises here
             fault(f"capturing arguments of {self.site.where}", error)
         return None
+
+    def _capture_some(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
+        values: dict[str, object] = {}
+        for name, position, default in self.arguments:
+            if 0 <= position < len(args):
+                values[name] = args[position]
+            elif name in kwargs:
+                values[name] = kwargs[name]
+            elif default:
+                values[name] = default[0]
+        return snapshot(values)
 
 
 def finish(  # noqa: PLR0913 - what there is to know of a call
@@ -103,12 +114,10 @@ def finish(  # noqa: PLR0913 - what there is to know of a call
             if counts:
                 buffer.skip()
         elif counts:
-            if rule.on == "always":
-                extras = {**(extras or {}), "outcome": "success" if error is None else "error"}
-            if rule.describe is not None and call is not None:
-                extras = {**(extras or {}), **_described(rule, rule.describe, call, result, error)}
+            if not rule.plain:
+                extras = _completed(rule, extras, call, result, error)
             if additions and (added := additions.pop(sys._getframe(1), None)):  # noqa: SLF001
-                extras = {**(extras or {}), **added}
+                extras = joined(rule.site.named(extras), added)
             record(rule.site, extras, scope if scope is not None and scope.user_id else None)
     except RecursionError:  # no room for another call, not even one that reports
         faults.add()
@@ -119,6 +128,30 @@ def finish(  # noqa: PLR0913 - what there is to know of a call
     finally:
         if additions:  # of a call that makes no event
             additions.pop(sys._getframe(1), None)  # noqa: SLF001
+
+
+def _completed(
+    rule: Rule,
+    extras: Extras,
+    call: tuple[tuple[Any, ...], dict[str, Any]] | None,
+    result: object,
+    error: BaseException | None,
+) -> dict[str, Any]:
+    """Return the arguments copied, by their names, with the outcome and the description that the rule asks for."""
+    properties = rule.site.named(extras)
+    if rule.on == "always":
+        properties = joined(properties, {"outcome": "success" if error is None else "error"})
+    if rule.describe is not None and call is not None:
+        properties = joined(properties, _described(rule, rule.describe, call, result, error))
+    return properties
+
+
+def joined(first: dict[str, Any] | None, second: dict[str, Any]) -> dict[str, Any]:
+    """Return the properties of both; the second's win. What is long stays counted."""
+    if not first:
+        return second
+    size = sum(part.size for part in (first, second) if isinstance(part, Heavy))
+    return Heavy({**first, **second}, size, buffer) if size else {**first, **second}
 
 
 def _described(
@@ -183,7 +216,7 @@ class Use:
 
     def __init__(self, rule: Rule, owner: object, call: FrameType | None) -> None:
         self._rule = rule
-        self._properties: dict[str, object] = {}
+        self._properties: dict[str, Any] = {}
         self._finished = False
         self._call = call
         self._outer = open_use()
@@ -200,7 +233,7 @@ class Use:
             where = _place(sys._getframe(1))  # noqa: SLF001
             warn_once(("late", where), f"{where}: use.set() after the block ended has no effect; call it inside")
             return
-        self._properties.update(snapshot(values))
+        self._properties = joined(self._properties, snapshot(values))
 
     def enter(self) -> None:
         """Make this the innermost open block of the context."""
@@ -225,7 +258,7 @@ class Use:
         return not self._finished and (call is None or call is self._call)
 
 
-additions: dict[FrameType, dict[str, object]] = {}
+additions: dict[FrameType, dict[str, Any]] = {}
 """What `add_properties` attached to decorated calls in flight, by the frame of their wrapper.
 
 A contextvar set and reset around each call would cost twice as much as all the rest of the wrapper (200 ns against
@@ -273,7 +306,7 @@ def add_properties(**values: object) -> None:
     if use is not None and use.holds(call):
         use.set(**values)
     elif call is not None:
-        additions.setdefault(call, {}).update(snapshot(values))
+        additions[call] = joined(additions.get(call), snapshot(values))
     else:
         where = _place(caller)
         warn_once(

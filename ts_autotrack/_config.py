@@ -10,13 +10,16 @@ import os
 import sys
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from ts_autotrack._buffer import DEFAULT_BYTES, DEFAULT_LIMIT
 from ts_autotrack._faults import warn_now
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
 DEFAULT_ENDPOINT = "https://api.app.thrivestack.ai/api"
+DURABILITIES = ("batch", "event")
 EXPORTERS = ("thrivestack", "console", "jsonl", "none")
+MOST = 1_000_000_000_000
 LOCAL_KEY = "local"
 """Sent to an endpoint on this machine when no key is set: the inspector asks for a key, but not for a real one."""
 
@@ -35,6 +38,10 @@ class Config(NamedTuple):
     request_timeout: float
     exit_timeout: float
     max_queue: int
+    max_queue_bytes: int
+    outbox: str | None
+    outbox_bytes: int
+    durability: str
     baggage: bool
     disabled: bool
     debug: bool
@@ -85,6 +92,8 @@ def load(arguments: Mapping[str, object], start: str | None = None) -> Config:
 
 def _completed(config: Config) -> Config:
     """Choose the exporter that the credentials imply, and the key for an endpoint on this machine."""
+    if config.durability == "event" and not config.outbox:
+        warn_now(("setting", "durability"), "durability=event has no effect without an outbox: set TS_AUTOTRACK_OUTBOX")
     if config.exporter not in (None, "thrivestack"):
         return config
     if not (config.api_key or config.auth_token) and is_local(config.endpoint):
@@ -192,16 +201,24 @@ def _endpoint(value: object) -> str:
     return text
 
 
-def _exporter(value: object) -> str:
-    text = str(value).strip().lower()
-    if text not in EXPORTERS:
-        message = f"expected one of {', '.join(EXPORTERS)}"
-        raise ValueError(message)
-    return text
+def _one_of(*words: str) -> Callable[[object], str]:
+    def parse(value: object) -> str:
+        text = str(value).strip().lower()
+        if text not in words:
+            message = f"expected one of {', '.join(words)}"
+            raise ValueError(message)
+        return text
+
+    return parse
 
 
 def _path(value: object) -> str:
     return os.fspath(value) if isinstance(value, os.PathLike) else str(value)
+
+
+def _directory(value: object) -> str:
+    # Absolute: a daemon changes its working directory after it has read its settings.
+    return os.path.join(_working_directory(), os.path.expanduser(_path(value)))  # noqa: PTH111, PTH118
 
 
 def _seconds(value: Any) -> float:
@@ -217,8 +234,8 @@ def _seconds(value: Any) -> float:
 
 def _count(value: object) -> int:
     text = str(value).strip().replace("_", "")
-    if not (text.isascii() and text.isdigit() and 0 < int(text) <= 100_000_000):  # noqa: PLR2004
-        message = "expected a whole number from 1 to 100000000"
+    if not (text.isascii() and text.isdigit() and 0 < int(text) <= MOST):
+        message = f"expected a whole number from 1 to {MOST}"
         raise ValueError(message)
     return int(text)
 
@@ -237,12 +254,16 @@ SETTINGS: dict[str, Setting] = {
     "api_key": Setting("THRIVESTACK_API_KEY", _credential, None, secret=True),
     "auth_token": Setting("THRIVESTACK_AUTH_TOKEN", _credential, None, secret=True),
     "endpoint": Setting("THRIVESTACK_ENDPOINT", _endpoint, DEFAULT_ENDPOINT),
-    "exporter": Setting("TS_AUTOTRACK_EXPORTER", _exporter, None),
+    "exporter": Setting("TS_AUTOTRACK_EXPORTER", _one_of(*EXPORTERS), None),
     "jsonl_path": Setting("TS_AUTOTRACK_JSONL_PATH", _path, "-"),
     "flush_interval": Setting("TS_AUTOTRACK_FLUSH_INTERVAL", _seconds, 1.0),
     "request_timeout": Setting("TS_AUTOTRACK_REQUEST_TIMEOUT", _seconds, 10.0),
     "exit_timeout": Setting("TS_AUTOTRACK_EXIT_TIMEOUT", _seconds, 2.0),
-    "max_queue": Setting("TS_AUTOTRACK_MAX_QUEUE", _count, 100_000),
+    "max_queue": Setting("TS_AUTOTRACK_MAX_QUEUE", _count, DEFAULT_LIMIT),
+    "max_queue_bytes": Setting("TS_AUTOTRACK_MAX_QUEUE_BYTES", _count, DEFAULT_BYTES),
+    "outbox": Setting("TS_AUTOTRACK_OUTBOX", _directory, None),
+    "outbox_bytes": Setting("TS_AUTOTRACK_OUTBOX_BYTES", _count, 256_000_000),
+    "durability": Setting("TS_AUTOTRACK_DURABILITY", _one_of(*DURABILITIES), "batch"),
     "baggage": Setting("TS_AUTOTRACK_BAGGAGE", _flag, default=True),
     "disabled": Setting("TS_AUTOTRACK_DISABLED", _flag, default=False),
     "debug": Setting("TS_AUTOTRACK_DEBUG", _flag, default=False),

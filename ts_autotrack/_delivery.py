@@ -5,18 +5,18 @@ from __future__ import annotations
 import json
 import random
 import time
-from itertools import islice
+from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol, TypeAlias
 
 from ts_autotrack._buffer import BATCH_ITEMS
 from ts_autotrack._events import MAX_BODY
 from ts_autotrack._faults import say, warn_of_server, warn_once
+from ts_autotrack.typing import RejectedItem
 
 if TYPE_CHECKING:
-    from collections import deque
     from collections.abc import Callable, Sequence
 
-    from ts_autotrack._events import Item
+    from ts_autotrack._backlog import Backlog
     from ts_autotrack._stats import Counts
 
 BACKOFF_FIRST, BACKOFF_MOST = 0.5, 60.0
@@ -75,17 +75,20 @@ def verdict(response: Response) -> Verdict:
     return "misconfigured"
 
 
+def _nothing() -> None:
+    pass
+
+
 class Exporter:
     """Delivers a backlog of items in order: batches them, retries, isolates what the server refuses, keeps account.
 
     Attributes:
-        backlog: Items not yet settled, oldest first.
         deadline: Monotonic time after which nothing more is sent; None while there is no hurry.
         not_before: Monotonic time of the next attempt; 0 if there is nothing to wait for.
     """
 
-    def __init__(self, backlog: deque[Item], counts: Counts, jitter: Callable[[], float] = random.random) -> None:
-        self.backlog = backlog
+    def __init__(self, backlog: Backlog, counts: Counts, jitter: Callable[[], float] = random.random) -> None:
+        self._backlog = backlog
         self.deadline: float | None = None
         self._counts = counts
         self.not_before = 0.0
@@ -111,16 +114,25 @@ class Exporter:
         """Forget past failures: something got through, or the settings have changed."""
         self._failures, self.not_before, self._asked_to_wait = 0, 0.0, False
 
-    def export(self, transport: Transport, request_timeout: float) -> None:
-        """Send what is due, until the backlog is empty, an attempt has to wait, or the deadline is there."""
-        while self.backlog and not self.waiting and (timeout := self._timeout(request_timeout)) > 0:
+    def export(self, transport: Transport, request_timeout: float, after_each: Callable[[], None] = _nothing) -> None:
+        """Send what is due, until the backlog is empty, an attempt has to wait, or the deadline is there.
+
+        Args:
+            transport: Where to.
+            request_timeout: Seconds for one request.
+            after_each: Called after each request.
+        """
+        while not self.waiting and (timeout := self._timeout(request_timeout)) > 0:
             path, bodies = self._batch()
+            if not bodies:
+                return
             self._attempted = time.monotonic()
             try:
                 response = transport.send(path, bodies, timeout)
             except Exception as error:  # noqa: BLE001 - no answer is no answer, whatever the reason
                 response = Response(0, f"{type(error).__name__}: {error}".encode())
             self._settle(path, bodies, response)
+            after_each()
 
     def _timeout(self, request_timeout: float) -> float:
         return request_timeout if self.deadline is None else min(request_timeout, self.deadline - time.monotonic())
@@ -128,9 +140,10 @@ class Exporter:
     def _batch(self) -> tuple[str, list[bytes]]:
         """Return an endpoint and the longest run of items at the head that go there in one request."""
         most = self._suspects[-1] if self._suspects else BATCH_ITEMS
-        first, size = self.backlog[0][0], 1
+        first, size = "", 1
         bodies: list[bytes] = []
-        for path, body, _ in islice(self.backlog, most):
+        for path, body, _ in self._backlog.head(most):
+            first = first or path
             size += len(body) + 1  # and the comma before it, or the closing bracket
             if path != first or (bodies and size > MAX_BODY):
                 break
@@ -144,21 +157,24 @@ class Exporter:
         if answer == "split" and count > 1:
             self._suspects += [count - count // 2, count // 2]
         elif answer in ("delivered", "split"):
-            for _ in bodies:
-                self.backlog.popleft()
             self.forgive()
             if answer == "split":
-                self._counts.rejected += 1
-                warn_of_server(
-                    words := _words(response),
-                    f"the server refuses an item for {path} for good ({words}): {_cut(bodies[0])}",
-                )
+                self._reject(path, bodies[0], _words(response))
             else:
+                self._backlog.settle(count)
                 self._counts.delivered += count
                 say("debug", "%s: delivered %d", path, count)
                 _surface_warnings(response.body)
         else:
             self._postpone(answer, path, response)
+
+    def _reject(self, path: str, body: bytes, words: str) -> None:
+        item = RejectedItem(
+            path, body.decode(errors="replace"), words, f"{datetime.now(timezone.utc):%Y-%m-%dT%H:%M:%S.%f}Z"
+        )
+        self._backlog.reject(item)
+        self._counts.reject(item)
+        warn_of_server(words, f"the server refuses an item for {path} for good ({words}): {_cut(body)}")
 
     def _postpone(self, answer: Verdict, path: str, response: Response) -> None:
         self._failures += 1

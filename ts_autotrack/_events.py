@@ -42,10 +42,15 @@ class Encoder:
         self.ids = os.urandom(8).hex().encode()
         self._clock = Clock()
 
-    def items(self, records: list[Record]) -> list[Item]:
-        """Return the items for `records`; those that cannot become one are dropped, which is counted and explained."""
+    def items(self, records: list[Record], sequence: int) -> list[Item]:
+        """Return the items for `records`; those that cannot become one are dropped, which is counted and explained.
+
+        Args:
+            records: In their order.
+            sequence: How many this process had before; the ids go on from there.
+        """
         items: list[Item] = []
-        clock, sequence = self._clock, self._counts.taken
+        clock = self._clock
         for site, scope, moment, extras in records:
             sequence += 1
             try:
@@ -70,7 +75,6 @@ class Encoder:
                 self._drop("too_large", site, f"has {len(body)} bytes, and a request may have {MAX_BODY}")
             else:
                 items.append((site.path, body, sequence))
-        self._counts.taken = sequence
         return items
 
     def _known(self, site: Site, scope: Scope) -> Known:
@@ -115,9 +119,9 @@ class Known:
         self.head = b'%b,"context":%b,"event_id":"%b-' % (_dumps(fields)[:-1], _dumps(context)[:-1], encoder.ids)
         self.tail = self.tail_with({})
 
-    def tail_with(self, extras: dict[str, Any]) -> bytes:
+    def tail_with(self, extras: dict[str, Any] | tuple[Any, ...]) -> bytes:
         """Return the tail of an event that has properties or traits of its own."""
-        return b'"%b":%b}' % (self._last, _dumps({**self._base, **extras}))
+        return b'"%b":%b}' % (self._last, _dumps({**self._base, **self.site.named(extras)}))
 
 
 def _dumps(value: dict[str, Any]) -> bytes:

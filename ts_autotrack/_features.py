@@ -113,7 +113,8 @@ class Feature:
             describe = given
         elif given:
             properties |= snapshot(given)
-        site = Site("/track", options["event_name"], properties, where, options["user_id"], options["group_id"])
+        names = tuple(name for name, _, _ in arguments)
+        site = Site("/track", options["event_name"], properties, where, options["user_id"], options["group_id"], names)
         return Rule(site, arguments, options["on"], describe)
 
     def __reduce__(self) -> Any:

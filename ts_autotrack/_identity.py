@@ -124,8 +124,8 @@ def bind_user(user_id: object = None, **values: Any) -> None:
         >>> clear_user()
     """
     scope = nearest_open(current())
-    bound = user_context(user_id, **values).inner(scope if user_id is None else scope.unbound)
-    bound.unbound = scope.unbound
+    bound = user_context(user_id, **values).inner(scope if user_id is None else scope.unbound or scope)
+    bound.unbound = scope.unbound or scope
     replace(scope, bound)
 
 

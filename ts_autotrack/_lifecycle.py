@@ -8,7 +8,7 @@ TYPE_CHECKING = False  # typing costs as much to import as all of this library
 if TYPE_CHECKING:
     import os
 
-    from ts_autotrack.typing import Stats
+    from ts_autotrack.typing import RejectedItem, Stats
 
 
 def configure(  # noqa: PLR0913 - the settings
@@ -22,6 +22,10 @@ def configure(  # noqa: PLR0913 - the settings
     request_timeout: float | None = None,
     exit_timeout: float | None = None,
     max_queue: int | None = None,
+    max_queue_bytes: int | None = None,
+    outbox: str | os.PathLike[str] | None = None,
+    outbox_bytes: int | None = None,
+    durability: str | None = None,
     baggage: bool | None = None,
     disabled: bool | None = None,
     debug: bool | None = None,
@@ -37,7 +41,14 @@ def configure(  # noqa: PLR0913 - the settings
         flush_interval: Seconds between two batches, unless 1,000 events wait before that.
         request_timeout: Seconds that one request may take.
         exit_timeout: Seconds that the end of the process may be held up to deliver what is left.
-        max_queue: Events that may wait; more are refused and counted as "queue_full".
+        max_queue: Events that may wait in memory; more are refused and counted as "queue_full".
+        max_queue_bytes: Bytes of their own properties that these may have, counted where an event has more than 512.
+        outbox: A directory in which events are kept until they are delivered, so that a crash, `os._exit` or a long
+            outage loses none. Any number of processes of one application may share it. Chosen when the process tracks
+            its first event; from then on a change waits for `shutdown`.
+        outbox_bytes: Bytes that the outbox may hold; past it new events are refused and counted as "outbox_full".
+        durability: "batch": an event is in the outbox within 50 ms, at no cost to the call; "event": before the call
+            returns.
         baggage: Whether ids are read from OpenTelemetry baggage when no `user_context` gives them.
         disabled: Whether to do nothing at all.
         debug: Whether to log every delivery to standard error.
@@ -79,6 +90,19 @@ def shutdown(timeout: float | None = None) -> bool:
         True if nothing is left; False if time ran out, and a warning says how many events are left.
     """
     return tracker.shutdown(timeout)
+
+
+def rejected() -> list[RejectedItem]:
+    """Return the last items of this process that the server refused for good, oldest first: 1,000 or 8 MB.
+
+    With an outbox all of them are in its quarantine: see `ts-autotrack outbox list`.
+
+    Example:
+        >>> from ts_autotrack import rejected
+        >>> [item.reason for item in rejected()]
+        []
+    """
+    return tracker.rejected()
 
 
 def stats() -> Stats:

@@ -35,8 +35,9 @@ class Scope:
         ready: Whether a capture may take this scope as it is: user and group known, not suppressed, not closed.
         owner: The block that made it, None outside of every block.
         outer: The scope to go back to when that block ends.
-        unbound: The scope without what `bind_user` bound, if that made this one.
-        origin: The scope that the block made, if this one replaced it (`bind_user` inside the block).
+        unbound: The scope without what `bind_user` bound, if that made this one; else None.
+        origin: The scope that the block made, if this one replaced it (`bind_user` inside the block); else None.
+            Not the scope itself: that would keep each of them, and what it holds, until a garbage collection.
         encoded: What the worker keeps of the last site whose events had this scope.
         token: Undoes the entering, in the context that entered.
         filled: The last OpenTelemetry context and the scope that its baggage made of this one.
@@ -77,8 +78,8 @@ class Scope:
         self.closed = False
         self.owner: ScopeBlock | None = None
         self.outer: Scope | None = None
-        self.origin = self
-        self.unbound = self
+        self.origin: Scope | None = None
+        self.unbound: Scope | None = None
         self.filled: tuple[object, Scope] | None = None
         self.token: Token[Scope] | None = None
         self.encoded: Known | None = None
@@ -116,7 +117,7 @@ class Scope:
 
 def nearest_open(scope: Scope) -> Scope:
     """Return `scope`, or the nearest one around it whose block has not ended."""
-    while scope.origin.closed and scope.outer is not None:
+    while (scope.origin or scope).closed and scope.outer is not None:
         scope = scope.outer
     return scope
 
@@ -151,7 +152,7 @@ def replace(scope: Scope, bound: Scope) -> None:
     """Make `bound` current in the place of `scope`, for as long as that would have been."""
     bound.owner, bound.outer = scope.owner, scope.outer
     if scope.owner is not None:
-        bound.origin = scope.origin
+        bound.origin = scope.origin or scope
     _current.set(bound)
 
 
@@ -190,11 +191,13 @@ class ScopeBlock:
         """End the scope that `enter` gave, wherever this is called."""
         if origin in self._entered:  # not if it was left in a copy of the context already
             self._entered.remove(origin)
-        if current().origin is not origin or origin.outer is None:
+        now = current()
+        if (now.origin or now) is not origin or origin.outer is None:
             origin.close()  # left in another context, or before a block that was entered later
             return
         if not _restore(origin.token):
             origin.close()  # this is a copy of the context that entered, which goes on with the scope
+        origin.owner = None  # a pending event holds the scope, and should not hold the block
         origin.token = None  # it holds the whole context, and a pending event holds the scope
         _current.set(nearest_open(origin.outer))
 
@@ -204,7 +207,7 @@ class ScopeBlock:
     def __exit__(self, *_: object) -> None:
         scope = current()
         if scope.owner is self:
-            self.leave(scope.origin)
+            self.leave(scope.origin or scope)
         elif len(self._entered) == 1:  # of several, ending the wrong one would give somebody else's events away
             self.leave(self._entered[0])
 

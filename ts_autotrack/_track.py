@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import sys
 
-from ts_autotrack._buffer import Site
-from ts_autotrack._capture import buffer, count_invalid, record
+from ts_autotrack._buffer import Site, buffer
+from ts_autotrack._capture import count_invalid, joined, record
 from ts_autotrack._faults import fault
 from ts_autotrack._scope import as_id, current, nearest_open
-from ts_autotrack._values import snapshot
+from ts_autotrack._values import light, snapshot
 
 TYPE_CHECKING = False  # typing costs as much to import as all of this library
 if TYPE_CHECKING:
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from datetime import datetime
     from types import FrameType
 
+    from ts_autotrack._buffer import Extras
     from ts_autotrack._scope import Scope
 
 
@@ -54,8 +55,8 @@ def track(  # noqa: PLR0913 - the fields of the contract
             return _invalid(f"track({event_name!r}, timestamp=...): not a point in time that can be read")
         if properties is not None and not hasattr(properties, "items"):
             return _invalid(f"track({event_name!r}): properties must be a dict, not {type(properties).__name__}")
-        site = Site("/track", event_name.strip(), _NOTHING, _where(scope))
-        record(site, snapshot(properties) if properties else None, scope, moment)
+        names, extras = _parted(properties) if properties else ((), None)
+        record(_site(event_name.strip(), names, _where(scope)), extras, scope, moment)
     except Exception as error:  # noqa: BLE001 - the barrier
         buffer.lost.add()
         fault("track()", error)
@@ -101,13 +102,37 @@ def group(group_id: object, traits: Mapping[str, object] | None = None, *, group
             return _invalid("group(): it needs the account's id, and traits that are a dict")
         scope = _scope(None, wanted, None)
         site = Site("/group", "", _NOTHING, _where(scope), group_id=wanted)
-        record(site, {**snapshot(traits or _NOTHING), "group_type": group_type}, scope)
+        record(site, joined(snapshot(traits or _NOTHING), {"group_type": group_type}), scope)
     except Exception as error:  # noqa: BLE001 - the barrier
         buffer.lost.add()
         fault("group()", error)
 
 
 _NOTHING: dict[str, object] = {}
+_MOST_SITES = 1_000
+_MOST_NAMES = 50
+_sites: dict[tuple[str, tuple[str, ...]], Site] = {}
+
+
+def _parted(properties: Mapping[str, object]) -> tuple[tuple[str, ...], Extras]:
+    """Return names for the site and their values for the event; no names and a snapshot if that is not so simple."""
+    if type(properties) is dict and len(properties) <= _MOST_NAMES:
+        names = tuple(properties)
+        if all(type(name) is str for name in names):
+            values = light(properties.values())
+            if values is not None and len(values) == len(names):  # else another thread is changing it
+                return names, values
+    return (), snapshot(properties)
+
+
+def _site(event_name: str, names: tuple[str, ...], where: str) -> Site:
+    """Return the site of an event's name and its properties' names: the same one, while there are not too many."""
+    site = _sites.get((event_name, names))
+    if site is None or where:
+        site = Site("/track", event_name, _NOTHING, where, captured=names)
+        if len(_sites) < _MOST_SITES and not where:
+            _sites[event_name, names] = site
+    return site
 
 
 def _scope(user_id: object, group_id: object, context: Mapping[str, object] | None) -> Scope:

@@ -4,63 +4,60 @@ from __future__ import annotations
 
 import atexit
 import os
-from _thread import allocate_lock
-from collections import deque
+from _thread import RLock
 
 from ts_autotrack import _baggage, _faults, _values
-from ts_autotrack._buffer import Buffer
+from ts_autotrack._buffer import buffer
 from ts_autotrack._stats import Counts
 
 TYPE_CHECKING = False  # typing costs as much to import as all of this library
 if TYPE_CHECKING:
+    from ts_autotrack._backlog import Backlog
     from ts_autotrack._buffer import Record
     from ts_autotrack._config import Config
     from ts_autotrack._delivery import Transport
-    from ts_autotrack._events import Item
     from ts_autotrack._worker import Worker
-    from ts_autotrack.typing import Stats
+    from ts_autotrack.typing import RejectedItem, Stats
 
 
 LOADING_TIMEOUT = 5.0
-"""Seconds that a fork waits for a thread of ours that is importing."""
+"""Seconds that a fork waits for a thread of ours that is importing or writing to the outbox."""
 
 
 class Tracker:
     """The library's state in one process: nothing until the first event, then a buffer, a worker and an account."""
 
     def __init__(self) -> None:
-        self.buffer = Buffer()
         self._arguments: dict[str, object] = {}
         self._forks_guarded = False
         self.reset()
 
     def reset(self) -> None:
         """Start over with no events and no thread, as in a forked child: what is pending is its parent's to send."""
-        self.buffer.reset()
-        self._loading = allocate_lock()
-        self._fork_holds = False
+        buffer.reset()
+        self._loading = RLock()
+        self._turn = RLock()
+        self._fork_holds: list[RLock] = []
         self._config: Config | None = None
         self._worker: Worker | None = None
         self._ended: Worker | None = None
-        self._backlog: deque[Item] = deque()
         self._counts = Counts()
         _faults.forget()
         _values.placeholders.reset()
 
     def admit(self, record: Record) -> None:
         """Take a record when a capture may not append by itself: the first one, a full buffer, an idle worker."""
-        if self._worker is None and self.buffer.off_reason is None:
+        if self._worker is None and buffer.off_reason is None:
             self._prepare()
-        buffer = self.buffer
         if buffer.off_reason is not None:
             buffer.skip()
-        elif len(buffer.records) >= buffer.limit:
+        elif buffer.full:
             buffer.refused.add()
-            _faults.warn_once("queue_full", _QUEUE_FULL.format(buffer.limit))
+            _faults.warn_once("queue_full", _QUEUE_FULL.format(buffer.limit, buffer.most_bytes))
         else:
             buffer.records.append(record)
-            if self._worker is not None and self._worker.poke():
-                buffer.open()
+            if self._worker is not None:
+                self._worker.notify()
 
     def configure(self, **settings: object) -> None:
         """See `ts_autotrack.configure`."""
@@ -77,6 +74,8 @@ class Tracker:
         if self._worker is not None and self._worker.stopping:
             self._ended, self._worker = self._worker, None  # after shutdown(): another one takes over
         if self._worker is not None and config.off_reason is None:
+            if _outbox_of(config) != _outbox_of(self._worker.config):
+                _faults.warn_now(("setting", "outbox"), _OUTBOX_SET_LATE)
             self._worker.config = config
             self._worker.poke()
         elif self._left() and config.off_reason is None:
@@ -94,7 +93,7 @@ class Tracker:
 
     def shutdown(self, timeout: float | None = None) -> bool:
         """See `ts_autotrack.shutdown`."""
-        self.buffer.close(self.buffer.off_reason or "shutdown")
+        buffer.close(buffer.off_reason or "shutdown")
         worker = self._settled_worker(_bounded(timeout or 0.0))
         if worker is None:
             return not self._left()
@@ -108,7 +107,8 @@ class Tracker:
         return self._worker
 
     def _left(self) -> int:
-        return len(self.buffer.records) + len(self._backlog)
+        worker = self._worker or self._ended
+        return len(buffer.records) if worker is None else worker.pending
 
     def _drain(self) -> None:
         if self._worker is not None:  # pragma: no branch - none in a forked child that has tracked nothing
@@ -118,8 +118,7 @@ class Tracker:
         """See `ts_autotrack.stats`."""
         from ts_autotrack.typing import Stats  # noqa: PLC0415 - typing costs as much to import as all of us
 
-        buffer, counts = self.buffer, self._counts
-        waiting, encoded = len(buffer.records), len(self._backlog)
+        counts = self._counts
         dropped = {reason: tally.read() for reason, tally in buffer.skipped.items()}
         dropped |= {
             "queue_full": buffer.refused.read(),
@@ -127,21 +126,26 @@ class Tracker:
             "invalid": buffer.invalid.read(),
             "fault": buffer.lost.read(),
         }
-        accepted = counts.taken + waiting + sum(dropped.values())
+        accepted = counts.taken + counts.adopted + len(buffer.records) + sum(dropped.values())
         for reason, events in counts.dropped.copy().items():
             dropped[reason] = dropped.get(reason, 0) + events
         return Stats(
             accepted=accepted,
             delivered=counts.delivered,
-            pending=waiting + encoded,
+            pending=self._left(),
             rejected=counts.rejected,
             dropped={reason: events for reason, events in dropped.items() if events},
             replaced=_values.placeholders.read(),
+            adopted=counts.adopted,
         )
+
+    def rejected(self) -> list[RejectedItem]:
+        """See `ts_autotrack.rejected`."""
+        return list(self._counts.rejects)
 
     def _prepare(self) -> None:
         """Read the settings and make the worker. One caller does it; the others leave their record and go on."""
-        if not self._loading.acquire(blocking=False):
+        if self._loading._is_owned() or not self._loading.acquire(blocking=False):  # type: ignore[attr-defined]  # noqa: SLF001
             return
         try:
             # Loaded with the first event: a program that imports us but tracks nothing does not pay for it.
@@ -150,12 +154,12 @@ class Tracker:
             from ts_autotrack._worker import Worker  # noqa: PLC0415
 
             config = self._config or load(self._arguments)
-            if self.buffer.off_reason is None:  # else shut down while this was loading
+            if buffer.off_reason is None:  # else shut down while this was loading
                 self._apply(config)
-            if self.buffer.off_reason is None and self._worker is None:
+            if buffer.off_reason is None and self._worker is None:
                 self._guard_forks()
                 self._worker = Worker(
-                    self.buffer, self._backlog, self._counts, config, connect, self._loading, self._ended
+                    buffer, self._counts, config, connect, open_backlog, self._loading, self._turn, self._ended
                 )
                 arrange(self._drain)
         except Exception as error:  # noqa: BLE001 - the barrier; the next event tries again
@@ -164,45 +168,55 @@ class Tracker:
             self._loading.release()
 
     def _guard_forks(self) -> None:
-        """Have forks wait while a thread of ours is importing: the child would be left with half a module, for good.
+        """Have forks wait while a thread of ours is importing or uses SQLite.
 
-        Hooks run last registered first, and that of `logging` takes a lock which imports need: so ours comes after it.
+        The child would be left with half a module, or with a lock of SQLite's that nobody releases, for good.
+        Hooks run last registered first, and that of `logging` takes a lock which imports need: so ours, which is there
+        from the start, has to be there once more after it.
         """
         if not self._forks_guarded and hasattr(os, "register_at_fork"):  # pragma: no branch - once, and not on Windows
             self._forks_guarded = True
             _faults.logger()
-            os.register_at_fork(before=self._before_fork, after_in_parent=self._after_fork)
+            os.register_at_fork(before=self.before_fork, after_in_parent=self.after_fork)
 
-    def _before_fork(self) -> None:
-        self._fork_holds = self._loading.acquire(timeout=LOADING_TIMEOUT)
+    def before_fork(self) -> None:
+        """Wait for all of our threads to be where a fork does no harm, and hold them there."""
+        self._fork_holds += [lock for lock in (self._turn, self._loading) if lock.acquire(timeout=LOADING_TIMEOUT)]
 
-    def _after_fork(self) -> None:
-        if self._fork_holds:  # pragma: no branch - else an import has hung
-            self._fork_holds = False
-            self._loading.release()
+    def after_fork(self) -> None:
+        """Let them go on."""
+        while self._fork_holds:
+            self._fork_holds.pop().release()
 
     def _apply(self, config: Config) -> Config:
         self._config = config
-        self.buffer.limit = config.max_queue
+        buffer.limit = config.max_queue
+        buffer.most_bytes = config.max_queue_bytes
         _baggage.enabled = config.baggage
         _faults.debug(config.debug)
         if config.off_reason is None:
-            self.buffer.off_reason = None
-            self.buffer.idle()
+            buffer.off_reason = None
+            buffer.idle()
             return config
-        self.buffer.close(config.off_reason)
-        while self._worker is None and self.buffer.records:  # left by other threads while this one read the settings
-            self.buffer.records.popleft()
-            self.buffer.skip()
+        buffer.close(config.off_reason)
+        while self._worker is None and buffer.records:  # left by other threads while this one read the settings
+            buffer.records.popleft()
+            buffer.skip()
         if config.off_reason == "no_api_key":
             _faults.warn_now("no_api_key", _NO_KEY)
         return config
 
     def _tell_left(self, call: str, fate: str) -> bool:
-        left = self.stats().pending
-        if left:  # pragma: no branch - else the last one has arrived just now
-            _faults.say("warning", "%s: %d events were not delivered in time; %s", call, left, fate)
+        left, durable = self._left(), self._worker.durable if self._worker is not None else 0
+        if durable:
+            _faults.say("info", "%s: %d events were not delivered in time; the outbox keeps them", call, durable)
+        if left > durable:
+            _faults.say("warning", "%s: %d events were not delivered in time; %s", call, left - durable, fate)
         return not left
+
+
+def _outbox_of(config: Config) -> tuple[object, ...]:
+    return config.outbox, config.outbox_bytes, config.durability
 
 
 def _bounded(timeout: float) -> float:
@@ -225,17 +239,33 @@ def connect(config: Config) -> Transport:
     return HttpTransport(config)
 
 
+def open_backlog(config: Config, counts: Counts, turn: RLock) -> Backlog:
+    """Make what `config` has events wait in: memory, or an outbox."""
+    if config.outbox:
+        from ts_autotrack._outbox import Outbox  # noqa: PLC0415 - SQLite is loaded only if it is used
+
+        each = config.durability == "event"
+        return Outbox(config.outbox, config.outbox_bytes, each=each, counts=counts, turn=turn)
+    from ts_autotrack._backlog import MemoryBacklog  # noqa: PLC0415 - as above
+
+    return MemoryBacklog()
+
+
 _NO_KEY = (
     "no events are sent: there is no key. Set THRIVESTACK_API_KEY, or THRIVESTACK_ENDPOINT to a running "
     "`ts-autotrack inspect`, or TS_AUTOTRACK_EXPORTER=console to see events here, or TS_AUTOTRACK_DISABLED=1 to "
     "silence this."
 )
+_OUTBOX_SET_LATE = (
+    "configure(): the outbox was chosen with the first event. Set it before that, or call shutdown() first; until then "
+    "events go where they did."
+)
 _QUEUE_FULL = (
-    "{0} events wait and the queue is full (TS_AUTOTRACK_MAX_QUEUE): new events are refused and counted as "
-    "'queue_full' until the server takes some."
+    "the queue is full (TS_AUTOTRACK_MAX_QUEUE={} events, TS_AUTOTRACK_MAX_QUEUE_BYTES={}): new events are refused and "
+    "counted as 'queue_full' until the server takes some."
 )
 
 tracker = Tracker()
 atexit.register(tracker.shutdown)  # now: a hook registered while exit hooks run is not called any more
 if hasattr(os, "register_at_fork"):  # pragma: no branch - not on Windows, which cannot fork
-    os.register_at_fork(after_in_child=tracker.reset)
+    os.register_at_fork(before=tracker.before_fork, after_in_parent=tracker.after_fork, after_in_child=tracker.reset)

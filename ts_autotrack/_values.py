@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from itertools import islice
 from math import isfinite
 
+from ts_autotrack._buffer import Heavy, buffer
 from ts_autotrack._faults import Tally, warn_once
 
 TYPE_CHECKING = False  # typing costs as much to import as all of this library
@@ -27,8 +28,12 @@ MAX_NODES = 10_000
 MAX_BYTES = 1_000_000
 """Bounds on what one value may cost the caller: levels, values, bytes of a binary."""
 
-_INT_MIN, _INT_MAX = -(2**63), 2**64 - 1
+LIGHT = 512
+"""Characters of an event's own properties that are not worth counting against the buffer's bytes."""
+
+INT_MIN, INT_MAX = -(2**63), 2**64 - 1
 _NATIVE = frozenset({str, bool, type(None)})
+VALUE_BYTES = 64
 
 placeholders = Tally()
 
@@ -44,18 +49,39 @@ def snapshot(values: Mapping[Any, Any]) -> dict[str, object]:
     """
     copy: dict[str, object] = {}
     deep: _Copy | None = None
+    length = 0
     for key, value in islice(values.items(), MAX_NODES):
         if type(key) is not str:
-            return _Copy().mapping(values)
+            deep = _Copy()
+            copy = deep.mapping(values)
+            break
         kind = type(value)
-        if kind in _NATIVE or (kind is int and _INT_MIN <= value <= _INT_MAX):
+        if kind is str:
+            copy[key] = value
+            length += len(value)
+        elif kind in _NATIVE or (kind is int and INT_MIN <= value <= INT_MAX):
             copy[key] = value
         else:
             deep = deep or _Copy()  # one for all values: they share its bounds
             copy[key] = deep.guarded(value, 1)
     if len(copy) == MAX_NODES:
         copy["..."] = placeholder(f"more than {MAX_NODES} values")
-    return copy
+    if deep is not None:
+        length += deep.length
+    return copy if length <= LIGHT else Heavy(copy, length, buffer)
+
+
+def light(values: Iterable[object]) -> tuple[object, ...] | None:
+    """Return values that need no copying and no counting as a tuple; None if there are others among them."""
+    length = 0
+    plain = tuple(values)
+    for value in plain:
+        kind = type(value)
+        if kind is str:
+            length += len(value)  # type: ignore[arg-type]
+        elif not (kind is bool or value is None or (kind is int and INT_MIN <= value <= INT_MAX)):  # type: ignore[operator]
+            return None
+    return plain if length <= LIGHT else None
 
 
 def to_json(value: object) -> Any:
@@ -85,14 +111,16 @@ def _name(value: object) -> str:
 class _Copy:
     """One deep copy: knows how much it has copied and which containers it is inside of."""
 
-    __slots__ = ("inside", "nodes")
+    __slots__ = ("inside", "length", "nodes")
 
     def __init__(self) -> None:
         self.nodes = 0
+        self.length = 0  # characters, and for each value what a container takes for it
         self.inside: set[int] = set()
 
     def value(self, value: Any, depth: int) -> Any:
         self.nodes += 1
+        self.length += VALUE_BYTES
         for kind, form in _FORMS:
             if isinstance(value, kind):
                 return form(self, value, depth)
@@ -156,8 +184,9 @@ class _UnsendableError(Exception):
     """Why a container cannot be entered."""
 
 
-def _text(_: _Copy, value: str, __: int) -> str:
+def _text(copy: _Copy, value: str, _: int) -> str:
     plain = str.__str__(value)
+    copy.length += len(plain)
     try:
         plain.encode()
     except UnicodeEncodeError:
@@ -168,7 +197,7 @@ def _text(_: _Copy, value: str, __: int) -> str:
 
 def _integer(_: _Copy, value: int, __: int) -> int | str:
     plain = int(value)
-    if _INT_MIN <= plain <= _INT_MAX:
+    if INT_MIN <= plain <= INT_MAX:
         return plain
     # Beyond 64 bit most JSON parsers lose digits or refuse the whole request; text keeps them.
     return str(plain) if plain.bit_length() <= 4096 else placeholder("int of more than 4096 bits")  # noqa: PLR2004
@@ -178,7 +207,8 @@ def _float(_: _Copy, value: float, __: int) -> float | str:
     return float(value) if isfinite(value) else placeholder(f"float {float(value)}")
 
 
-def _binary(_: _Copy, value: bytes | bytearray, __: int) -> str:
+def _binary(copy: _Copy, value: bytes | bytearray, _: int) -> str:
+    copy.length += len(value)
     if len(value) > MAX_BYTES:
         return placeholder(f"binary of more than {MAX_BYTES} bytes")
     return b2a_base64(value, newline=False).decode("ascii")

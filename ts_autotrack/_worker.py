@@ -1,85 +1,103 @@
-"""The thread: takes records from the buffer, has them encoded and exported, and ends in time."""
+"""The threads: one has events delivered; with an outbox another one has them on disk while that waits for answers."""
 
 from __future__ import annotations
 
 import _thread
 import contextlib
-import threading
+import sys
 import time
 from collections import deque
+from functools import partial
 from typing import TYPE_CHECKING
 
 from ts_autotrack import _faults
 from ts_autotrack._buffer import BATCH_ITEMS
 from ts_autotrack._identity import suppress
+from ts_autotrack._runner import Latch, Runner
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from ts_autotrack._backlog import Backlog
     from ts_autotrack._buffer import Buffer
     from ts_autotrack._config import Config
     from ts_autotrack._delivery import Exporter, Transport
-    from ts_autotrack._events import Encoder, Item
+    from ts_autotrack._events import Item
+    from ts_autotrack._intake import Intake
     from ts_autotrack._stats import Counts
 
 EAGER_SECONDS, EAGER_INTERVAL = 2.0, 0.05
 """A process's first two seconds flush every 50 ms: a developer who is watching sees the first events at once."""
+KEEP_INTERVAL = 0.02
+"""Seconds between two commits to the outbox, so that an event is on disk 50 ms after the call at the latest."""
 IDLE_POLL = 1.0
-"""Seconds. An idle worker is woken by the next event; it looks by itself for one whose capture was preempted between
-reading `room` and appending."""
-MOST_ENCODED = 2 * BATCH_ITEMS
-"""Items that wait encoded; while the server is away the rest waits as records, which are smaller."""
+"""Seconds. An idle thread is woken by the next event; it looks by itself for one whose capture was preempted between
+reading `room` and appending, and for what the outbox has to do now and then."""
+NEVER = sys.maxsize
 
 
 class Worker:
-    """One per process. `poke`, `flush` and `stop` are called from outside; all else runs on its own thread."""
+    """One per process. `notify`, `poke`, `flush` and `stop` are called from outside; the rest runs on its threads.
+
+    Attributes:
+        config: The settings in force; the next round goes by those that are set here.
+        turn: The process's. Held by whoever encodes or uses the outbox. Never waited for by a caller, unless every
+            event is to be on disk before the call returns.
+        left: What `stop` could not settle and no outbox holds; for the worker after this one.
+    """
 
     def __init__(  # noqa: PLR0913 - what it works on and with
         self,
         buffer: Buffer,
-        backlog: deque[Item],
         counts: Counts,
         config: Config,
         connect: Callable[[Config], Transport],
-        loading: _thread.LockType,
+        open_backlog: Callable[[Config, Counts, _thread.RLock], Backlog],
+        loading: _thread.RLock,
+        turn: _thread.RLock,
         after: Worker | None,
     ) -> None:
         self.config = config
+        self.turn = turn
+        self.left: list[Item] = []
+        self._each = bool(config.outbox) and config.durability == "event"
         self._loading = loading
         self._after = after
         self._buffer = buffer
-        self._backlog = backlog
         self._counts = counts
         self._connect = connect
+        self._open_backlog = open_backlog
+        self._intake: Intake | None = None
         self._transport: tuple[Config, Transport] | None = None
-        self._wake = _thread.allocate_lock()
-        self._wake.acquire()
-        self._starting = _thread.allocate_lock()
         self._claim = _thread.allocate_lock()
         self._born = time.monotonic()
         self._tickets: deque[_Ticket] = deque()
         self._stop_at: float | None = None
-        self._ended = _Latch()
-        self._thread = threading.Thread(target=self._run, name="ts_autotrack", daemon=True)
+        self._ended = Latch()
+        self._wake_at = 1  # the backlog's length from which on whoever fills it wakes the sender
+        self._sender = Runner(self._run, "ts_autotrack")
+        self._keeper = Runner(self._keep, "ts_autotrack outbox") if config.outbox and not self._each else None
+
+    def notify(self) -> None:
+        """Take notice of a record that was appended to a buffer which did not let captures append by themselves."""
+        if self._each:
+            self._persist()
+        elif (self._keeper or self._sender).poke():
+            self._buffer.open()
 
     def poke(self) -> bool:
-        """Have the worker look now; start its thread with the first poke. Waits for no lock.
-
-        Returns:
-            Whether there is a thread.
-        """
-        if self._thread.ident is None:
-            return self._start()
-        _release(self._wake)
-        return True
+        """Have the sender look now; return whether there is a thread."""
+        return self._sender.poke()
 
     def flush(self, timeout: float) -> bool:
         """Wait until all that was accepted before is settled; return False if `timeout` seconds were too short."""
+        if self.turn._is_owned():  # type: ignore[attr-defined]  # noqa: SLF001
+            timeout = 0.0  # a signal handler inside of our own turn: nothing can go on while it waits
         ticket = _Ticket()
         self._tickets.append(ticket)
         self.poke()
-        if self._ended.wait(0) or threading.current_thread() is self._thread:  # a log handler of the app that flushes
-            return not self._left()
+        if self._ended.wait(0) or self._sender.current:  # a log handler of the application that flushes
+            return not self.pending
         if ticket.done.wait(timeout):
             return ticket.settled
         with contextlib.suppress(ValueError):  # it was settled just now
@@ -87,90 +105,152 @@ class Worker:
         return ticket.settled
 
     def stop(self, timeout: float) -> bool:
-        """Export what is left for at most `timeout` seconds, then end the thread; return whether all was settled."""
+        """Export what is left for at most `timeout` seconds, then end; return whether all was settled."""
+        if self.turn._is_owned():  # type: ignore[attr-defined]  # noqa: SLF001
+            timeout = 0.0  # as in `flush`
         self._stop_at = time.monotonic() + timeout
-        if self._thread.ident is None:
+        if self._each or self._keeper is not None:
+            self._persist()  # whatever the sender is waiting for
+        if self._keeper is not None and self._keeper.started:
+            self._keeper.poke()
+        if not self._sender.started:
             self._run()  # no thread could be started: the caller does the work
         else:
             self.poke()
-        if threading.current_thread() is not self._thread:
+        if not self._sender.current:
             self._ended.wait(timeout)
-        return not self._left()
+        return not self.pending
 
     @property
     def stopping(self) -> bool:
         """Whether `stop` was called."""
         return self._stop_at is not None
 
-    def _left(self) -> int:
-        return len(self._buffer.records) + len(self._backlog)
+    @property
+    def pending(self) -> int:
+        """Events that are not settled, as far as is known: those of ended processes included."""
+        after = self._after
+        return len(self._buffer.records) + self._unsettled + (after._unsettled if after is not None else 0)  # noqa: SLF001
 
-    def _start(self) -> bool:
-        if not self._starting.acquire(blocking=False):
-            return True  # another caller is at it, and the record of this one is in the buffer already
+    @property
+    def _unsettled(self) -> int:
+        return (self._intake.backlog.pending if self._intake else 0) + len(self.left)
+
+    @property
+    def durable(self) -> int:
+        """How many of them survive the process."""
+        after = self._after.durable if self._after is not None else 0
+        return after + (self._intake.backlog.durable if self._intake else 0)
+
+    # On any thread that has the turn.
+
+    def _persist(self) -> None:
+        """Have the outbox take what the buffer holds."""
+        if self.turn._is_owned():  # type: ignore[attr-defined]  # noqa: SLF001
+            return  # a finalizer or signal handler inside of our turn: its record is taken later
         try:
-            self._thread.start()
-        except RuntimeError as error:
-            # A limit of the system; or interpreter shutdown, from Python 3.12, when the end is near anyhow.
-            if "shutdown" not in str(error):  # pragma: no branch
-                _faults.warn_once(
-                    "thread", f"no thread can be started ({error}); events are sent when the process ends"
-                )
-            return False
-        finally:
-            self._starting.release()
-        return True
+            # `with` takes and gives the lock back even if a signal handler raises; `try` and `finally` do not.
+            with self.turn:
+                intake = self._intake or self._load_intake()
+                intake.run()
+        except Exception as error:  # noqa: BLE001 - the barrier
+            _faults.fault("keeping events", error)
+            return
+        self._nudge(intake)
+
+    def _nudge(self, intake: Intake) -> None:
+        if intake.backlog.pending >= self._wake_at or (self._each and self._buffer.records):
+            self._wake_at = NEVER
+            self._sender.poke()
+
+    def _load_intake(self) -> Intake:
+        """Import what keeping needs. The turn comes before the lock on imports, everywhere."""
+        with self.turn, self._loading:
+            if self._intake is None:
+                from ts_autotrack._events import Encoder  # noqa: PLC0415
+                from ts_autotrack._intake import Intake  # noqa: PLC0415
+
+                backlog = self._open_backlog(self.config, self._counts, self.turn)
+                self._intake = Intake(self._buffer, Encoder(self._counts), backlog, self._counts, self.turn)
+            return self._intake
+
+    # On the keeper.
+
+    def _keep(self) -> None:
+        with suppress():
+            while self._stop_at is None:
+                self._persist()
+                self._buffer.open()
+                takes = self._intake is not None and self._intake.backlog.room > 0
+                self._keeper_sleep(KEEP_INTERVAL if takes else IDLE_POLL)
+                if not self._buffer.records and self._stop_at is None:
+                    self._buffer.idle()
+                    if not self._buffer.records:  # pragma: no branch - an event may just have come
+                        self._keeper_sleep(IDLE_POLL)
+
+    def _keeper_sleep(self, seconds: float) -> None:
+        if self._keeper is not None:  # pragma: no branch - this is its thread
+            self._keeper.sleep(seconds)
+
+    # On the sender.
 
     def _run(self) -> None:
         if not self._claim.acquire(blocking=False):  # pragma: no cover - a race
             return  # `stop` found the thread about to start, or the other way round: one of them does the work
-        if self._after is not None:  # a worker that was told to stop may still hold a batch
-            self._after._ended.wait(-1)  # noqa: SLF001
-            self._after = None
         with suppress():  # should our own HTTP client or log handlers be tracked, that ends here
-            self._deliver()
+            try:
+                if self._after is not None:  # a worker that was told to stop may still hold a batch
+                    self._after._ended.wait(-1)  # noqa: SLF001
+                self._deliver()
+            finally:
+                self._end()
 
     def _deliver(self) -> None:
-        try:
-            encoder, exporter = self._load()
-            while not self._finished():
-                try:
-                    self._work(encoder, exporter)
-                except Exception as error:  # noqa: BLE001 - the thread outlives every fault but its own end
-                    exporter.not_before = time.monotonic() + IDLE_POLL
-                    _faults.fault("delivering events", error)
-                _faults.report()
-                if not self._finished():
-                    self._rest(exporter)
-        finally:
-            self._end()
+        intake, exporter = self._load()
+        while not self._finished():
+            try:
+                self._work(intake, exporter)
+            except Exception as error:  # noqa: BLE001 - the thread outlives every fault but its own end
+                exporter.not_before = time.monotonic() + IDLE_POLL
+                _faults.fault("delivering events", error)
+            _faults.report()
+            if not self._finished():
+                self._rest(intake, exporter)
 
-    def _load(self) -> tuple[Encoder, Exporter]:
+    def _load(self) -> tuple[Intake, Exporter]:
         """Import what delivery needs, off the caller's path, and all at once: a fork waits while this is going on."""
+        intake = self._load_intake()
         with self._loading:
             from ts_autotrack._delivery import Exporter  # noqa: PLC0415
-            from ts_autotrack._events import Encoder  # noqa: PLC0415
 
-            exporter = Exporter(self._backlog, self._counts)
+            exporter = Exporter(intake.backlog, self._counts)
             try:
                 self._current_transport(exporter)
             except Exception as error:  # noqa: BLE001 - such as a proxy setting that makes no sense; tried again
                 _faults.fault("opening the exporter", error)
-            return Encoder(self._counts), exporter
+        if self._after is not None:
+            with self.turn:
+                left, self._after.left = self._after.left, []
+                intake.backlog.put(left)
+                self._counts.adopted -= self._after.durable  # up for adoption, by this process or another one
+            self._after = None
+        return intake, exporter
 
     def _finished(self) -> bool:
-        return self._stop_at is not None and (not self._left() or time.monotonic() >= self._stop_at)
+        return self._stop_at is not None and (not self.pending or time.monotonic() >= self._stop_at)
 
-    def _work(self, encoder: Encoder, exporter: Exporter) -> None:
+    def _work(self, intake: Intake, exporter: Exporter) -> None:
         """Encode and export until the buffer is empty, or what is left is neither due nor a full batch."""
-        self._wake.acquire(blocking=False)  # this round answers every poke so far
+        self._wake_at = NEVER
+        self._sender.answer()  # this round answers every poke so far
         while True:
             transport = self._current_transport(exporter)
-            self._admit_tickets(exporter)
-            self._backlog.extend(encoder.items(self._buffer.take(MOST_ENCODED - len(self._backlog))))
-            exporter.export(transport, self.config.request_timeout)
-            _faults.report()  # so that all has been said when `flush` returns
-            self._settle_tickets()
+            exporter.deadline = self._stop_at
+            self._admit_tickets()
+            intake.run()
+            intake.backlog.tend()
+            exporter.export(transport, self.config.request_timeout, partial(self._settle_tickets, intake))
+            self._settle_tickets(intake)
             waiting = len(self._buffer.records)
             if not waiting or exporter.waiting or self._finished():
                 return
@@ -186,8 +266,27 @@ class Worker:
             exporter.forgive()
         return self._transport[1]
 
-    def _rest(self, exporter: Exporter) -> None:
+    def _rest(self, intake: Intake, exporter: Exporter) -> None:
         """Sleep until a flush interval is over or the next attempt is due; with nothing to do, until the next event."""
+        interval = self._interval(exporter)
+        if exporter.waiting:
+            interval = min(interval, IDLE_POLL)  # the outbox wants to be tended meanwhile
+        shared = self._keeper is None and not self._each  # captures append by themselves, and wake this thread
+        if shared:
+            self._buffer.open()
+        self._wake_at = NEVER if exporter.waiting else BATCH_ITEMS
+        self._sender.sleep(interval)
+        while not (self.pending or self._tickets or self._stop_at is not None):
+            if shared:
+                self._buffer.idle()
+            self._wake_at = 1
+            if not self.pending:  # pragma: no branch - an event may just have come
+                self._sender.sleep(IDLE_POLL)
+            intake.backlog.tend()
+        if shared:
+            self._buffer.open()
+
+    def _interval(self, exporter: Exporter) -> float:
         now = time.monotonic()
         interval = self.config.flush_interval
         if now - self._born < EAGER_SECONDS:
@@ -199,26 +298,22 @@ class Worker:
             interval = exporter.not_before - now
         if self._stop_at is not None:
             interval = min(interval, self._stop_at - now)
-        self._buffer.open()
-        self._sleep(interval)
-        while not (self._left() or self._tickets or self._stop_at is not None):
-            self._buffer.idle()
-            if not self._left():  # pragma: no branch - an event may just have come
-                self._sleep(IDLE_POLL)
-        self._buffer.open()
+        return interval
 
-    def _sleep(self, seconds: float) -> None:
-        self._wake.acquire(timeout=max(0.0, seconds))
+    def _admit_tickets(self) -> None:
+        with self.turn:
+            for ticket in list(self._tickets):
+                if ticket.last is None:
+                    ticket.last = self._counts.taken + len(self._buffer.records)
 
-    def _admit_tickets(self, exporter: Exporter) -> None:
-        exporter.deadline = self._stop_at
-        for ticket in list(self._tickets):
-            if ticket.last is None:
-                ticket.last = self._counts.taken + len(self._buffer.records)
-
-    def _settle_tickets(self) -> None:
+    def _settle_tickets(self, intake: Intake) -> None:
         """Tell every flush whose events are all settled."""
-        settled = self._backlog[0][2] - 1 if self._backlog else self._counts.taken
+        if not self._tickets:
+            return
+        _faults.report()  # so that all has been said when `flush` returns
+        with self.turn:
+            oldest = intake.backlog.oldest()
+            settled = self._counts.taken if oldest is None else oldest - 1
         for ticket in list(self._tickets):
             if ticket.last is not None and ticket.last <= settled:
                 ticket.settled = True
@@ -227,38 +322,14 @@ class Worker:
                     self._tickets.remove(ticket)
 
     def _end(self) -> None:
+        if self._intake is not None:
+            self.left = self._intake.backlog.close()
         self._ended.open()
         while self._tickets:
             self._tickets.popleft().done.open()
         if self._transport is not None:  # pragma: no branch - stopped before its first round
             self._transport[1].close()
         _faults.report()
-
-
-def _release(lock: _thread.LockType) -> None:
-    with contextlib.suppress(RuntimeError):  # somebody else has just released it
-        lock.release()
-
-
-class _Latch:
-    """Opens once. Unlike an Event it holds no lock that a signal handler in the same thread could wait for."""
-
-    __slots__ = ("_closed",)
-
-    def __init__(self) -> None:
-        self._closed = _thread.allocate_lock()
-        self._closed.acquire()
-
-    def open(self) -> None:
-        """Let everybody through, now and later."""
-        _release(self._closed)
-
-    def wait(self, timeout: float) -> bool:
-        """Wait until it is open, for `timeout` seconds at most, or without end if it is -1; return whether it is."""
-        if not self._closed.acquire(timeout=timeout):
-            return False
-        self.open()
-        return True
 
 
 class _Ticket:
@@ -274,4 +345,4 @@ class _Ticket:
     def __init__(self) -> None:
         self.last: int | None = None
         self.settled = False
-        self.done = _Latch()
+        self.done = Latch()

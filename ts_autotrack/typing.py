@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, Literal, NamedTuple, TypeAlias
 
-__all__ = ["FeatureType", "FinishedCall", "Interface", "Outcome", "Properties", "Stats"]
+__all__ = ["FeatureType", "FinishedCall", "Interface", "Outcome", "Properties", "RejectedItem", "Stats"]
 
 FeatureType: TypeAlias = Literal["core", "sticky", "support", "secondary", "add-on"]
 """The vendor's kinds of feature; the last two are from its older reference."""
@@ -21,13 +21,15 @@ class Stats(NamedTuple):
     Whenever nothing is in motion, `accepted == delivered + pending + rejected + sum(dropped.values())`.
 
     Attributes:
-        accepted: Events that the application handed over, whatever became of them.
+        accepted: Events that the application handed over, whatever became of them, and those that were adopted.
         delivered: Events that the server (or the local exporter) accepted.
         pending: Events that wait to be delivered.
         rejected: Events that the server refused for good.
         dropped: Events that were never sent, by reason: "unattributed" (no user was known), "suppressed",
-            "queue_full", "too_large", "invalid", "disabled", "no_api_key", "shutdown", "fault".
+            "queue_full", "outbox_full", "outbox_corrupt", "too_large", "invalid", "disabled", "no_api_key",
+            "shutdown", "fault".
         replaced: Values, not events, that have no JSON form and were replaced by a marked placeholder.
+        adopted: Events that another process had left in the outbox when it ended, and that this one took over.
 
     Example:
         >>> from ts_autotrack import stats
@@ -41,6 +43,7 @@ class Stats(NamedTuple):
     rejected: int
     dropped: dict[str, int]
     replaced: int = 0
+    adopted: int = 0
 
 
 class FinishedCall(NamedTuple):
@@ -57,6 +60,22 @@ class FinishedCall(NamedTuple):
     kwargs: dict[str, Any]
     result: Any
     error: BaseException | None
+
+
+class RejectedItem(NamedTuple):
+    """An item that the server has refused for good.
+
+    Attributes:
+        path: The endpoint, such as "/track".
+        item: The item as it was sent, as JSON.
+        reason: The status and the server's own words.
+        rejected_at: When, in UTC, as the contract writes timestamps.
+    """
+
+    path: str
+    item: str
+    reason: str
+    rejected_at: str
 
 
 Properties: TypeAlias = Mapping[str, object] | Callable[[FinishedCall], Mapping[str, object]]

@@ -1,0 +1,68 @@
+"""From the buffer to the backlog: records become items, in their order, on whichever thread has the turn."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from _thread import RLock
+
+    from ts_autotrack._backlog import Backlog
+    from ts_autotrack._buffer import Buffer, Record
+    from ts_autotrack._events import Encoder
+    from ts_autotrack._stats import Counts
+
+
+class Intake:
+    """Has records encoded and kept. One thread at a time: the one that holds the turn.
+
+    Attributes:
+        backlog: Where the items go.
+    """
+
+    def __init__(self, buffer: Buffer, encoder: Encoder, backlog: Backlog, counts: Counts, turn: RLock) -> None:
+        self.backlog = backlog
+        self._buffer = buffer
+        self._encoder = encoder
+        self._counts = counts
+        self._turn = turn
+        # The records that are being taken, how many had been before, and what had been dropped.
+        self._taking: tuple[list[Record], int, dict[str, int]] | None = None
+
+    def run(self) -> int:
+        """Take what the buffer holds, as far as the backlog has room; return how many records were taken.
+
+        What comes meanwhile is left: it might be without end, if what we call here is itself tracked.
+        """
+        with self._turn:
+            if self._taking is not None:
+                self._recover(*self._taking)
+            waiting = left = len(self._buffer.records)
+            while left > 0 and (room := self.backlog.room) > 0:
+                self._take(min(room, left))
+                left -= room
+        return waiting - max(0, left)
+
+    def _take(self, most: int) -> None:
+        counts = self._counts
+        records, taken = self._buffer.oldest(most), counts.taken
+        self._taking = records, taken, counts.dropped.copy()
+        try:
+            self.backlog.put(self._encoder.items(records, taken))
+        except Exception:
+            counts.drop("fault", len(records))
+            self._remove(records, taken)
+            raise
+        self._remove(records, taken)
+
+    def _remove(self, records: list[Record], taken: int) -> None:
+        self._counts.taken = taken + len(records)
+        self._buffer.remove(records)
+        self._taking = None
+
+    def _recover(self, records: list[Record], taken: int, dropped: dict[str, int]) -> None:
+        """Find out what a Ctrl-C, or a signal handler that raises, in the middle of `_take` has left undone."""
+        if self.backlog.recover(taken, taken + len(records)):
+            self._remove(records, taken)
+        else:  # they are still in the buffer, and get the same ids again
+            self._counts.taken, self._counts.dropped, self._taking = taken, dropped, None
