@@ -7,9 +7,12 @@ import sys
 from typing import TYPE_CHECKING
 
 from ts_autotrack._version import __version__
+from ts_autotrack.cli._outbox import add_outbox
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from ts_autotrack.inspector._fault import Fault
 
 DEFAULT_PORT = 8787
 MAX_PORT = 65_535
@@ -39,7 +42,17 @@ def _parser() -> argparse.ArgumentParser:
     inspect.add_argument("--port", type=_port, default=DEFAULT_PORT, help="default: %(default)s; 0 takes a free one")
     inspect.add_argument("--db", default=":memory:", metavar="PATH", help="SQLite file to keep events in")
     inspect.add_argument("--quiet", action="store_true", help="do not print each event")
+    inspect.add_argument(
+        "--fault",
+        action="append",
+        default=[],
+        type=_fault,
+        metavar="KIND[:PROBABILITY][=TEXT]",
+        help="rehearse an outage: answer with an HTTP status, or reset, lose the answer (lost), hang, be slow, or "
+        "show a login page (html); 503, reset:0.3, 400=poison. PUT /faults?fault=... changes it on the way",
+    )
     inspect.set_defaults(run=_inspect)
+    add_outbox(commands)
     return parser
 
 
@@ -50,6 +63,15 @@ def _port(text: str) -> int:
     return int(text)
 
 
+def _fault(text: str) -> Fault:
+    from ts_autotrack.inspector._fault import parse  # noqa: PLC0415 - only this option needs it
+
+    try:
+        return parse(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
 def _inspect(options: argparse.Namespace) -> int:
     try:
         from ts_autotrack.inspector._serve import serve  # noqa: PLC0415 - needs the extra
@@ -58,7 +80,7 @@ def _inspect(options: argparse.Namespace) -> int:
     import sqlite3  # noqa: PLC0415 - only this command needs it
 
     try:
-        serve(options.port, options.db, quiet=options.quiet)
+        serve(options.port, options.db, quiet=options.quiet, faults=options.fault)
     except OSError as error:
         return _complain(f"cannot listen on port {options.port}: {error.strerror}")
     except sqlite3.Error as error:

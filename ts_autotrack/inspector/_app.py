@@ -19,12 +19,16 @@ from ts_autotrack.inspector._contract import (
     parse,
     warnings,
 )
+from ts_autotrack.inspector._fault import Faults
+from ts_autotrack.inspector._fault import parse as parse_fault
 from ts_autotrack.inspector._store import FILTERS, Store
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator, Callable, Sequence
 
     from starlette.requests import Request
+
+    from ts_autotrack.inspector._fault import Fault
 
 MOST_ID = 2**63 - 1
 """The largest id that SQLite gives."""
@@ -32,24 +36,28 @@ MOST_EVENTS = 10_000
 """Events in one answer to GET /events, unless `limit` asks for fewer."""
 
 
-def application(database: str, show: Callable[[str], None]) -> Starlette:
+def application(database: str, show: Callable[[str], None], faults: Sequence[Fault] = ()) -> Faults:
     """Return the application.
 
     Args:
         database: Path of the SQLite file, or ":memory:".
         show: Called with a line for each event that arrives.
+        faults: What goes wrong from the start.
     """
-    inspector = _Inspector(database, show)
+    inspector = _Inspector(database, show, faults)
     routes = [Route(path, inspector.ingest, methods=["POST"]) for path in ENDPOINTS]
     routes.append(Route("/events", inspector.events))
+    routes.append(Route("/faults", inspector.switch_faults, methods=["GET", "PUT"]))
     # ThriveStack's base URL ends in /api; without it works, too.
-    return Starlette(routes=[Mount("/api", routes=routes), *routes], lifespan=inspector.lifespan)
+    app = Starlette(routes=[Mount("/api", routes=routes), *routes], lifespan=inspector.lifespan)
+    return Faults(app, show, inspector.faults)
 
 
 class _Inspector:
-    def __init__(self, database: str, show: Callable[[str], None]) -> None:
+    def __init__(self, database: str, show: Callable[[str], None], faults: Sequence[Fault]) -> None:
         self._store = Store(database)
         self._show = show
+        self.faults = list(faults)
 
     @asynccontextmanager
     async def lifespan(self, _: Starlette) -> AsyncIterator[None]:
@@ -87,6 +95,15 @@ class _Inspector:
             return _bad_query("after and limit are whole numbers")
         found = self._store.find(dict(query), min(after, MOST_ID), max(0, min(limit, MOST_EVENTS)))
         return JSONResponse({"events": found})
+
+    async def switch_faults(self, request: Request) -> JSONResponse:
+        """PUT ?fault=503&fault=reset:0.3 replaces what goes wrong; without any, nothing does."""
+        if request.method == "PUT":
+            try:
+                self.faults[:] = [parse_fault(text) for text in request.query_params.getlist("fault")]
+            except ValueError as error:
+                return _bad_query(str(error))
+        return JSONResponse({"faults": [fault._asdict() for fault in self.faults]})
 
 
 def _bad_query(message: str) -> JSONResponse:

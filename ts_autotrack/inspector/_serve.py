@@ -5,21 +5,28 @@ from __future__ import annotations
 import contextlib
 import socket
 import sys
+from typing import TYPE_CHECKING
 
 import uvicorn
 
 from ts_autotrack.inspector._app import application
 
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from ts_autotrack.inspector._fault import Fault
+
 HOST = "127.0.0.1"
 
 
-def serve(port: int, database: str, *, quiet: bool) -> None:
+def serve(port: int, database: str, *, quiet: bool, faults: Sequence[Fault] = ()) -> None:
     """Serve until interrupted.
 
     Args:
         port: TCP port; 0 takes a free one.
         database: Path of the SQLite file to keep events in, or ":memory:".
         quiet: Whether to print only the first lines, not each event.
+        faults: What goes wrong from the start.
 
     Raises:
         OSError: If the port is taken.
@@ -28,7 +35,7 @@ def serve(port: int, database: str, *, quiet: bool) -> None:
         url = f"http://{HOST}:{listener.getsockname()[1]}"
         print(f"ts-autotrack inspector on {url} (events: {url}/events, database: {database})")
         print(f"export THRIVESTACK_ENDPOINT={url}/api", flush=True)
-        app = application(database, _ignore if quiet else _show)
+        app = application(database, _ignore if quiet else _show, faults)
         config = uvicorn.Config(app, log_level="warning", access_log=False, timeout_graceful_shutdown=2)
         uvicorn.Server(config).run(sockets=[listener])
 

@@ -1,0 +1,182 @@
+"""`ts-autotrack outbox`: what waits in an outbox, and what the server has refused; works while processes use it."""
+
+from __future__ import annotations
+
+import json
+import os
+import sqlite3
+import sys
+import tempfile
+from contextlib import closing, contextmanager
+from pathlib import Path
+from shutil import copyfile
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from ts_autotrack._config import load
+from ts_autotrack._outbox_file import EVENT_PAGE, SEPARATOR, NewerSchemaError, OutboxFile, contents, files, size_of
+from ts_autotrack._quarantine import Quarantine
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Callable, Iterator
+
+    from ts_autotrack.typing import RejectedItem
+
+
+class _Found(NamedTuple):
+    """One process's file."""
+
+    path: str
+    in_use: bool
+    events: int
+    problem: str = ""
+
+
+def add_outbox(commands: Any) -> None:
+    """Add the command and its parts to the parser's commands."""
+    outbox = commands.add_parser(
+        "outbox",
+        help="look at an outbox, and at what the server has refused",
+        description="Works on the outbox of running processes, too. The directory is that of TS_AUTOTRACK_OUTBOX or "
+        "[tool.ts_autotrack] in pyproject.toml, unless --directory names one.",
+    )
+    parts = outbox.add_subparsers(required=True, metavar="COMMAND")
+    for name, run, text in (
+        ("status", _status, "how many events wait, in whose files, and how many the server has refused"),
+        ("list", _list, "the refused items, with the server's words"),
+        ("retry", _retry, "have refused items sent again, by the next process that uses the outbox"),
+        ("export", _export, "print refused items as JSON lines"),
+        ("purge", _purge, "delete refused items for good"),
+    ):
+        part = parts.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
+        part.add_argument("--directory", metavar="PATH", help="default: the setting OUTBOX")
+        if name in ("retry", "export", "purge"):
+            part.add_argument("ids", nargs="*", type=int, metavar="ID", help="as `list` shows them; default: all")
+        if name == "purge":
+            part.add_argument("--all", action="store_true", help="delete all of them")
+        if name == "export":
+            part.add_argument("--pending", action="store_true", help="the events that wait instead")
+        part.set_defaults(run=_guarded(name, run))
+
+
+def _guarded(name: str, run: Callable[[str, argparse.Namespace], int]) -> Callable[[argparse.Namespace], int]:
+    def command(options: argparse.Namespace) -> int:
+        directory = options.directory or load({}).outbox
+        if not directory or not Path(directory).is_dir():
+            why = f"there is no directory {directory}" if directory else "set TS_AUTOTRACK_OUTBOX or give --directory"
+            print(f"ts-autotrack outbox {name}: {why}", file=sys.stderr)
+            return 1
+        try:
+            return run(str(directory), options)
+        except BrokenPipeError:  # `| head`
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return 0
+        except (OSError, sqlite3.Error) as error:
+            print(f"ts-autotrack outbox {name}: {error}", file=sys.stderr)
+            return 1
+
+    return command
+
+
+def _status(directory: str, _: argparse.Namespace) -> int:
+    found = [_look(path) for path in files(directory)]
+    rejected = sum(1 for _ in Quarantine(directory).items())
+    print(f"{directory}: waiting {sum(file.events for file in found)}, refused {rejected}")
+    for file in found:
+        owner = "in use" if file.in_use else "its process has ended"
+        size = size_of(file.path) + size_of(f"{file.path}-wal")
+        print(f"  {Path(file.path).name}  {file.problem or f'waiting {file.events}'}  {size} bytes  {owner}")
+    for path in sorted(Path(directory).glob("*.corrupt")):
+        print(f"  {path.name}  set aside: cannot be read")
+    return 0
+
+
+def _list(directory: str, _: argparse.Namespace) -> int:
+    for number, rejected in list(Quarantine(directory).items()):  # not while it is open: a pager may hold us up
+        item = json.loads(rejected.item)
+        what = item.get("event_name") or rejected.path.removeprefix("/")
+        print(f"{number}  {rejected.rejected_at}  {what}  user={item.get('user_id')}  {rejected.reason}")
+    return 0
+
+
+def _export(directory: str, options: argparse.Namespace) -> int:
+    if options.pending:
+        for path in files(directory):
+            with _readable(path) as database:
+                for kind, body in database.execute("SELECT path, body FROM chunks ORDER BY id"):
+                    for item in body.decode().split(SEPARATOR.decode()):
+                        _print_json({"path": kind}, item)
+        return 0
+    for number, rejected in _chosen(directory, options.ids):
+        about = {"id": number, **rejected._asdict()}
+        del about["item"]
+        _print_json(about, rejected.item)
+    return 0
+
+
+def _print_json(about: dict[str, object], item: str) -> None:
+    """Print a line with the item as it was sent, to the last digit."""
+    print(f'{json.dumps(about)[:-1]}, "item": {item}}}')
+
+
+def _retry(directory: str, options: argparse.Namespace) -> int:
+    chosen = _chosen(directory, options.ids)
+    if chosen:
+        file = OutboxFile.create(directory, page=EVENT_PAGE)
+        try:
+            file.append([(rejected.path, rejected.item.encode(), 0) for _, rejected in chosen])
+            Quarantine(directory).remove([number for number, _ in chosen])
+        finally:
+            file.close()  # only now can a process adopt it
+    print(f"{len(chosen)} items wait for the next process that uses this outbox")
+    return 0
+
+
+def _purge(directory: str, options: argparse.Namespace) -> int:
+    if bool(options.ids) is options.all:
+        print("ts-autotrack outbox purge: name the ids, or say --all", file=sys.stderr)
+        return 2
+    chosen = _chosen(directory, options.ids)
+    if chosen:
+        Quarantine(directory).remove([number for number, _ in chosen])
+    print(f"{len(chosen)} items deleted")
+    return 0
+
+
+def _chosen(directory: str, ids: list[int]) -> list[tuple[int, RejectedItem]]:
+    chosen = list(Quarantine(directory).items(ids))
+    if unknown := set(ids) - {number for number, _ in chosen}:
+        message = f"there is no refused item {min(unknown)}"
+        raise OSError(message)
+    return chosen
+
+
+def _look(path: str) -> _Found:
+    try:
+        with _readable(path) as database:
+            return _Found(path, _in_use(path), contents(database)[0])
+    except NewerSchemaError:
+        return _Found(path, _in_use(path), 0, "of a later version")
+    except (OSError, sqlite3.Error) as error:
+        return _Found(path, in_use=False, events=0, problem=str(error))
+
+
+def _in_use(path: str) -> bool:
+    with closing(sqlite3.connect(f"{Path(path).absolute().as_uri()}?mode=rw", timeout=0, uri=True)) as database:
+        try:
+            database.execute("PRAGMA user_version").fetchone()
+        except sqlite3.OperationalError as error:
+            return "locked" in str(error)
+    return False
+
+
+@contextmanager
+def _readable(path: str) -> Iterator[sqlite3.Connection]:
+    """Open a copy: the file itself belongs to a process. The log first: what a checkpoint moves then is in both."""
+    with tempfile.TemporaryDirectory() as scratch:
+        copy = Path(scratch) / "copy"
+        for suffix in ("-wal", ""):
+            if Path(path + suffix).exists():
+                copyfile(path + suffix, f"{copy}{suffix}")
+        with closing(sqlite3.connect(copy)) as database:
+            yield database

@@ -1,0 +1,132 @@
+"""Faults on request: rehearse an outage of ThriveStack against your own application."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+KINDS = {
+    "reset": "the connection is closed without an answer",
+    "lost": "the events are taken, then the connection is closed without an answer",
+    "hang": "there is no answer until the client gives up",
+    "slow": "the answer comes after a second",
+    "html": "a login page, as of a proxy, with status 200",
+}
+SLOW = 1.0
+"""Seconds."""
+_LEAST_STATUS, _MOST_STATUS, _WITH_RETRY_AFTER = 300, 599, (429, 503)
+
+
+class Fault(NamedTuple):
+    """What goes wrong, how often, and with which requests.
+
+    Attributes:
+        kind: A key of KINDS, or an HTTP status.
+        probability: From 0 to 1.
+        text: Only requests whose body has it.
+    """
+
+    kind: str
+    probability: float = 1.0
+    text: str = ""
+
+
+def parse(text: str) -> Fault:
+    """Read `KIND[:PROBABILITY][=TEXT]`, such as "503", "reset:0.3" or "400=poison".
+
+    Raises:
+        ValueError: If that is not what it is.
+    """
+    head, _, wanted = text.partition("=")
+    kind, _, share = head.partition(":")
+    known = kind in KINDS or (kind.isdecimal() and _LEAST_STATUS <= int(kind) <= _MOST_STATUS)
+    try:
+        probability = float(share or 1)
+    except ValueError:
+        probability = -1.0
+    if not known or not 0 <= probability <= 1:
+        message = (
+            f"{text!r} is no fault; expected KIND[:PROBABILITY][=TEXT], where KIND is an HTTP status from "
+            f"{_LEAST_STATUS} to {_MOST_STATUS} or one of {', '.join(KINDS)}"
+        )
+        raise ValueError(message)
+    return Fault(kind, probability, wanted)
+
+
+class Faults:
+    """An ASGI application in front of the inspector's that lets requests go wrong.
+
+    Attributes:
+        active: What goes wrong at the moment; the first that applies does.
+    """
+
+    def __init__(self, application: ASGIApp, show: Callable[[str], None], active: list[Fault]) -> None:
+        self.active = active
+        self._application = application
+        self._show = show
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request, unless a fault hits it."""
+        if scope["type"] != "http" or scope["method"] != "POST" or not self.active:
+            await self._application(scope, receive, send)
+            return
+        messages = await _body(receive)
+        fault = self._draw(b"".join(message.get("body", b"") for message in messages))
+
+        async def replay() -> Message:
+            return messages.pop(0) if messages else await receive()
+
+        if fault is None:
+            await self._application(scope, replay, send)
+            return
+        self._show(f"{scope['path']} hit by fault {fault.kind}")
+        await self._serve(fault.kind, scope, replay, receive, send)
+
+    def _draw(self, body: bytes) -> Fault | None:
+        for fault in self.active:
+            if fault.text.encode() in body and random.random() < fault.probability:  # noqa: S311 - no secret
+                return fault
+        return None
+
+    async def _serve(self, kind: str, scope: Scope, replay: Receive, receive: Receive, send: Send) -> None:
+        if kind == "lost":
+            await self._application(scope, replay, _nowhere)
+        if kind in ("lost", "reset"):
+            receive.__self__.transport.abort()  # type: ignore[attr-defined]  # uvicorn's; ASGI has no word for it
+        if kind in ("lost", "reset", "hang"):
+            while (await receive())["type"] != "http.disconnect":
+                pass
+        elif kind == "slow":
+            await asyncio.sleep(SLOW)
+            await self._application(scope, replay, send)
+        elif kind == "html":
+            await _answer(send, 200, "text/html", b"<html><title>Please log in</title></html>")
+        else:
+            body = json.dumps({"success": False, "message": f"fault {kind} on request"}).encode()
+            await _answer(send, int(kind), "application/json", body)
+
+
+async def _body(receive: Receive) -> list[Message]:
+    messages = [await receive()]
+    while messages[-1].get("more_body"):
+        messages.append(await receive())
+    return messages
+
+
+async def _answer(send: Send, status: int, kind: str, body: bytes) -> None:
+    headers = [(b"content-type", kind.encode()), (b"content-length", str(len(body)).encode())]
+    if status in _WITH_RETRY_AFTER:
+        headers.append((b"retry-after", b"1"))
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
+
+
+async def _nowhere(_: Message) -> None:
+    pass
