@@ -9,7 +9,6 @@ import logging
 import re
 import threading
 import time
-from collections import deque
 from email.utils import format_datetime
 from statistics import median
 from typing import TYPE_CHECKING, Any
@@ -37,6 +36,7 @@ from ts_autotrack import (
     track_feature,
     user_context,
 )
+from ts_autotrack._backlog import MemoryBacklog
 from ts_autotrack._buffer import BATCH_ITEMS
 from ts_autotrack._delivery import Exporter, Response, verdict
 from ts_autotrack._events import MAX_BODY, Clock
@@ -88,14 +88,14 @@ def test_batches_keep_both_limits(server: ScriptedServer) -> None:
     server.script.append(Answer(wait=gate))
     track("first")
     wait_until(lambda: server.requests, "the first request")
-    for size in [400_000] * 12 + [10] * 1_500 + [1_999_000, 1_999_000]:
+    for size in [400_000] * 12 + [10] * 3_500 + [1_999_000, 1_999_000]:
         track("e", {"text": "x" * size})
     gate.set()
     assert flush(20)
     assert max(len(request.items) for request in server.requests) == BATCH_ITEMS
     assert max(request.size for request in server.requests) <= MAX_BODY
     assert max(request.size for request in server.requests) > MAX_BODY - 5_000
-    assert account_closes().delivered == 1_515
+    assert account_closes().delivered == 3_515
 
 
 def test_an_item_beyond_the_limit_is_dropped_with_a_reason(
@@ -684,12 +684,13 @@ def test_any_history_keeps_limits_order_and_account(kinds: list[tuple[str, int, 
         (path, (b"poison" if poison else b"") + str(n).encode() + b"x" * (size - 10), n)
         for n, (path, size, poison) in enumerate(kinds)
     ]
-    backlog, counts, transport = deque(items), Counts(), FakeTransport(statuses)
+    backlog, counts, transport = MemoryBacklog(), Counts(), FakeTransport(statuses)
+    backlog.put(items)
     exporter = Exporter(backlog, counts, jitter=lambda: 0.0)
     for _ in range(200):
         exporter.export(transport, 1.0)
         exporter.not_before = 0.0
-        if not backlog:
+        if not backlog.pending:
             break
     clean = [body for _, body, _ in items if b"poison" not in body]
     assert transport.accepted == clean

@@ -81,9 +81,9 @@ assert flush(5)
 print(status, stats())
 """
     done = run_python(code, THRIVESTACK_ENDPOINT=inspector.endpoint)
-    assert done.stdout == "0 Stats(accepted=9, delivered=9, pending=0, rejected=0, dropped={}, replaced=0)\n", (
-        done.stderr
-    )
+    assert (
+        done.stdout == "0 Stats(accepted=9, delivered=9, pending=0, rejected=0, dropped={}, replaced=0, adopted=0)\n"
+    ), done.stderr
     items = inspector.items()
     assert sorted(item["event_name"] for item in items) == ["before"] * 5 + ["child"] * 3 + ["first"] + ["parent"] * 3
     assert len({item["context"]["event_id"] for item in items}) == 12

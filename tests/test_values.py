@@ -279,11 +279,11 @@ def test_a_record_that_cannot_be_encoded_costs_itself_only(monkeypatch: pytest.M
     raw = Scope("u", "g", properties={"raw": object()})
     assert (
         b'"raw":"<not JSON: object>"'
-        in Encoder(Counts()).items([(Site("/track", "e", {}, "here"), raw, 1, None)])[0][1]
+        in Encoder(Counts()).items([(Site("/track", "e", {}, "here"), raw, 1, None)], 0)[0][1]
     )
     counts, site, scope = Counts(), Site("/track", "e", {}, "here"), Scope("u", "g")
     broken: Any = (site, scope, None, None)
-    items = Encoder(counts).items([broken, (site, scope, 1, None)])
+    items = Encoder(counts).items([broken, (site, scope, 1, None)], 0)
     assert [sequence for _, _, sequence in items] == [2]
     assert counts.dropped == {"fault": 1}
 
@@ -335,7 +335,7 @@ def test_any_properties_become_json(properties: dict[str, Any]) -> None:
     """Whatever the properties, the item is JSON that a strict parser reads, and the input is left as it was."""
     before = placeholders.read()
     record = (Site("/track", "e", {}, "here"), Scope("u", "g"), 1, snapshot(properties))
-    ((_, body, _),) = Encoder(Counts()).items([record])
+    ((_, body, _),) = Encoder(Counts()).items([record], 0)
 
     def no_constant(name: str) -> None:
         raise AssertionError(name)

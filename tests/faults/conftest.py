@@ -1,0 +1,87 @@
+"""What the fault tests have in common: where events wait, the accounts of processes that end, and the ledger.
+
+Every row of README's table of guarantees is what these tests have seen: see `python -m tests.faults`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+LEDGER = "TS_AUTOTRACK_TEST_LEDGER"
+"""The environment variable that names the file to write the ledger to."""
+
+_rows: dict[tuple[str, str], Counter[str]] = {}
+_twice: set[tuple[str, str]] = set()
+"""Faults after which events may arrive twice, with the same ids: how many do is a matter of the moment."""
+
+
+_uncounted: set[tuple[str, str]] = set()
+"""Faults of which only the moment says how many events there are; the test says whether all of them have arrived."""
+
+
+@pytest.fixture(params=["memory", "outbox"])
+def kept(request: pytest.FixtureRequest) -> str:
+    """Where events wait: each test that asks for this runs with both."""
+    return str(request.param)
+
+
+@pytest.fixture
+def accounts(tmp_path: Path) -> Iterator[Path]:
+    """A directory for the accounts that processes leave when they end; each has to close."""
+    directory = tmp_path / "accounts"
+    directory.mkdir()
+    yield directory
+    for path in directory.iterdir():
+        account = json.loads(path.read_text())
+        left = account["pending"] + account["rejected"] + sum(account["dropped"].values())
+        assert account["accepted"] == account["delivered"] + left, account
+
+
+@pytest.fixture
+def environment(request: pytest.FixtureRequest, accounts: Path, tmp_path: Path) -> dict[str, str]:
+    """The variables of a process under test: the outbox, if `kept` says so, and where its account goes."""
+    variables = {"ACCOUNTS": str(accounts)}
+    if "kept" in request.fixturenames and request.getfixturevalue("kept") == "outbox":
+        variables["TS_AUTOTRACK_OUTBOX"] = str(tmp_path / "outbox")
+    return variables
+
+
+@pytest.fixture
+def guarantee() -> Callable[..., None]:
+    """Check that all events of a fault have arrived, and enter what was seen in the ledger."""
+
+    def check(fault: str, kept: str, expected: Iterable[Any], arrived: Iterable[Any], *, twice: bool = False) -> None:
+        wanted, seen = set(expected), Counter(arrived)
+        duplicated = seen.total() - len(seen)
+        lost = len(wanted - set(seen))
+        row = _rows.setdefault((fault, kept), Counter(events=0, lost=0, duplicated=0))
+        row.update(events=len(wanted), lost=lost, duplicated=duplicated)
+        _uncounted.update({(fault, kept)} if wanted == {"all"} else ())
+        _twice.update({(fault, kept)} if twice else ())
+        assert set(seen) == wanted, f"{fault}: {lost} lost, {set(seen) - wanted} unknown"
+        assert twice or not duplicated, f"{fault}: {duplicated} duplicated"
+
+    return check
+
+
+@pytest.fixture(scope="session", autouse=True)
+def ledger() -> Iterator[None]:
+    """Write the ledger at the end, if somebody wants it."""
+    yield
+    if path := os.environ.get(LEDGER):
+        rows: list[dict[str, object]] = [
+            {"fault": fault, "kept": kept, **row}
+            | ({"duplicated": "same ids"} if (fault, kept) in _twice else {})
+            | ({"events": "all"} if (fault, kept) in _uncounted else {})
+            for (fault, kept), row in _rows.items()
+        ]
+        Path(path).write_text(json.dumps(rows, indent=1))

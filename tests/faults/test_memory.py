@@ -1,0 +1,96 @@
+"""What an outage costs in memory, and that it comes back."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.conftest import run_python
+from tests.faults.test_ends import REPORT
+
+if TYPE_CHECKING:
+    from tests.conftest import Inspector
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(sys.platform != "linux", reason="reads /proc"),
+    pytest.mark.skipif(sys.gettrace() is not None, reason="measuring coverage takes memory, too"),
+]
+
+OUTAGE = (
+    REPORT
+    + """
+import sys, time
+import ts_autotrack
+from ts_autotrack import flush, stats, track_feature, user_context
+def rss(): return int(open("/proc/self/statm").read().split()[1]) * 4096 / 1e6
+@track_feature("work")
+def work(): pass
+def many(count):
+    with user_context("u", group_id="g"):
+        for n in range(count): work()
+many(1000)  # all that is loaded is loaded
+flush(0.5)
+before = rss()
+many(99_000)
+time.sleep(1)
+during = rss()
+assert stats().pending == 100_000, stats()
+ts_autotrack.configure(endpoint=sys.argv[1])
+assert flush(60)
+time.sleep(0.1)
+many(1000)
+assert flush(10)
+print(during - before, rss() - before, stats().delivered)
+"""
+)
+
+
+@pytest.mark.parametrize(("kept", "most", "most_after"), [("memory", 40, 10), ("outbox", 20, 18)])
+def test_100_000_events_during_an_outage(  # noqa: PLR0913 - fixtures
+    inspector: Inspector,
+    dead_endpoint: str,
+    environment: dict[str, str],
+    guarantee: Any,
+    kept: str,
+    most: int,
+    most_after: int,
+) -> None:
+    """An outage of 100,000 events costs less than 40 MB in memory mode and 20 MB with an outbox, and loses none."""
+    code = f"import sys; sys.argv = ['', {inspector.endpoint!r}]\n{OUTAGE}"
+    done = run_python(code, THRIVESTACK_ENDPOINT=dead_endpoint, **environment)
+    assert done.returncode == 0, done.stderr
+    during, after, delivered = map(float, done.stdout.split())
+    print(f"{kept}: {during:.1f} MB during the outage, {after:.1f} MB after it")
+    assert during < most
+    assert after < most_after
+    guarantee("outage of 100,000 events", kept, range(101_000), range(int(delivered)))
+
+
+def test_long_properties_are_bounded_in_bytes(dead_endpoint: str, environment: dict[str, str]) -> None:
+    """However long properties are, those that wait stay within the limit; the newest are refused and counted."""
+    code = (
+        REPORT
+        + """
+from ts_autotrack import flush, stats, track, add_properties, track_feature, group
+def rss(): return int(open("/proc/self/statm").read().split()[1]) * 4096 / 1e6
+@track_feature("work", capture=["text"], user_id="u")
+def work(text): add_properties(more=["y" * 10_000 + text[-5:]])
+track("e", user_id="u"); flush(0.3)
+before = rss()
+for n in range(2000):
+    track("e", {"text": str(n).zfill(50_000)}, user_id="u")
+    work(str(n).zfill(50_000))
+    group(f"g{n}", {"text": str(n).zfill(50_000)})
+print(rss() - before, stats().pending, stats().dropped["queue_full"])
+"""
+    )
+    done = run_python(code, THRIVESTACK_ENDPOINT=dead_endpoint, TS_AUTOTRACK_MAX_QUEUE_BYTES="20000000", **environment)
+    assert done.returncode == 0, done.stderr
+    added, pending, refused = map(float, done.stdout.split())
+    assert added < 60
+    assert 300 < pending < 1000
+    assert pending + refused > 5000
+    assert "TS_AUTOTRACK_MAX_QUEUE_BYTES=20000000" in done.stderr

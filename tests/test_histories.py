@@ -1,0 +1,214 @@
+"""Random histories of tracking, committing, answers, crashes and restarts: what must hold whatever happens."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from _thread import RLock
+from collections import Counter
+from typing import TYPE_CHECKING
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from ts_autotrack._backlog import MemoryBacklog
+from ts_autotrack._buffer import BATCH_ITEMS, Buffer, Site
+from ts_autotrack._delivery import Exporter, Response
+from ts_autotrack._events import MAX_BODY, Encoder
+from ts_autotrack._intake import Intake
+from ts_autotrack._outbox import Outbox
+from ts_autotrack._scope import Scope
+from ts_autotrack._stats import Counts
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from ts_autotrack._backlog import Backlog
+    from ts_autotrack._events import Item
+
+LOST_ANSWER = -1
+"""An answer of the tests: the items were taken, and the connection broke before that could be said."""
+LIMIT = 400_000
+
+
+class Server:
+    """A transport that answers as it is told, refuses what is poisoned, and remembers what it took, in order."""
+
+    def __init__(self) -> None:
+        self.script: list[int] = []
+        self.accepted: list[bytes] = []
+        self.refused: set[bytes] = set()
+        self.doubtful: set[bytes] = set()  # what the sender cannot know to have arrived
+        self.requests: list[list[bytes]] = []
+
+    def send(self, path: str, bodies: Sequence[bytes], timeout: float) -> Response:
+        """Answer."""
+        del path, timeout
+        self.requests.append(list(bodies))
+        status = self.script.pop(0) if self.script else 200
+        if status in (200, LOST_ANSWER):
+            if poisoned := [body for body in bodies if b"poison" in body]:
+                self.refused.update(poisoned if len(bodies) == 1 else ())
+                return Response(422, b"poison")
+            self.accepted += bodies
+            self.doubtful.update(bodies if status == LOST_ANSWER else ())
+            status = max(status, 0)
+        elif status == 413 and len(bodies) == 1:
+            return self.send("", bodies, 0)
+        return Response(status)
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+
+class Interruptible(Outbox):
+    """An outbox during whose work somebody presses Ctrl-C."""
+
+    interrupt = ""
+
+    def put(self, items: list[Item]) -> None:
+        """Keep the items, and be interrupted before or after that."""
+        when, self.interrupt = self.interrupt, ""
+        if when == "before":
+            raise KeyboardInterrupt
+        super().put(items)
+        if when == "after":
+            raise KeyboardInterrupt
+
+
+class Histories(RuleBasedStateMachine):
+    """One process after the other in front of one server."""
+
+    @initialize(durable=st.booleans(), each=st.booleans())
+    def begin(self, *, durable: bool, each: bool) -> None:
+        """Start the first process."""
+        self.durable, self.each = durable, each
+        self.directory = tempfile.mkdtemp()
+        self.server = Server()
+        self.number = 0
+        self.expected: set[int] = set()
+        self.at_risk: set[int] = set()  # tracked, not committed: a crash may lose these
+        self.start()
+
+    def start(self) -> None:
+        """Start a process."""
+        self.buffer, self.counts = Buffer(), Counts()
+        turn = RLock()
+        self.outbox = Interruptible(self.directory, LIMIT, each=self.each, counts=self.counts, turn=turn)
+        self.backlog: Backlog = self.outbox if self.durable else MemoryBacklog()
+        self.intake = Intake(self.buffer, Encoder(self.counts), self.backlog, self.counts, turn)
+        self.exporter = Exporter(self.backlog, self.counts, jitter=lambda: 0.0)
+        self.scope = Scope("u", "g")
+        self.accepted = self.full = 0
+
+    @rule(count=st.integers(1, 40), size=st.sampled_from([0, 10, 5_000]), poison=st.booleans())
+    def track(self, *, count: int, size: int, poison: bool) -> None:
+        """Track some events, one of them perhaps one that the server will refuse."""
+        for index in range(count):
+            site = Site("/identify" if self.number % 7 == 0 else "/track", "e", {}, "here")
+            text = "poison" if poison and index == count // 2 else "x" * size
+            self.buffer.records.append((site, self.scope, 10**18, {"n": self.number, "text": text}))
+            self.at_risk.add(self.number)
+            self.number += 1
+        self.accepted += count
+
+    @rule()
+    def commit(self) -> None:
+        """Encode and keep what has been tracked."""
+        self.intake.run()
+        refused = self.counts.dropped.get("outbox_full", 0) - self.full
+        self.full += refused
+        if not refused and not self.buffer.records:
+            self.expected |= self.at_risk
+            self.at_risk.clear()
+        elif refused:
+            self.at_risk.clear()  # some of them are in, the newest are not: only counted
+
+    @precondition(lambda self: self.durable)
+    @rule(when=st.sampled_from(["before", "after"]))
+    def interrupt(self, when: str) -> None:
+        """Press Ctrl-C in the middle of a commit, which the next one mends."""
+        if self.buffer.records:
+            self.outbox.interrupt = when
+            try:
+                self.commit()
+            except KeyboardInterrupt:
+                self.outbox.interrupt = ""
+        self.commit()
+
+    @rule(script=st.lists(st.sampled_from([200, 200, 413, 429, 500, 0, 401, LOST_ANSWER]), max_size=6))
+    def export(self, script: list[int]) -> None:
+        """Deliver, with these answers to begin with."""
+        self.server.script = script
+        for _ in range(len(script) + 1):
+            self.exporter.not_before = 0.0
+            self.exporter.export(self.server, 1.0)
+
+    @rule()
+    def tend(self) -> None:
+        """Let the outbox look around."""
+        self.outbox._tend_at = self.outbox._look_at = 0.0
+        self.backlog.tend()
+
+    @precondition(lambda self: self.durable)
+    @rule()
+    def crash(self) -> None:
+        """Lose all that is in memory, and every file lock, as the operating system would have it."""
+        for file in (self.outbox._own, self.outbox._adopted):
+            if file is not None:
+                file.abandon()
+        self.at_risk.clear()
+        self.start()
+
+    @precondition(lambda self: self.durable)
+    @rule()
+    def restart(self) -> None:
+        """End in order, and start again."""
+        self.commit()
+        assert self.backlog.close() == []
+        self.start()
+
+    @invariant()
+    def account_closes(self) -> None:
+        """What was accepted and adopted is pending, delivered, rejected or dropped."""
+        if not hasattr(self, "backlog"):
+            return
+        counts = self.counts
+        assert counts.taken + len(self.buffer.records) == self.accepted
+        waiting = len(self.buffer.records) + self.backlog.pending
+        ends = counts.delivered + counts.rejected + sum(counts.dropped.values())
+        assert self.accepted + counts.adopted == waiting + ends
+        for bodies in self.server.requests:
+            assert len(bodies) <= BATCH_ITEMS
+            assert len(bodies) == 1 or sum(map(len, bodies)) + len(bodies) + 1 <= MAX_BODY
+
+    def teardown(self) -> None:
+        """Deliver all that is left; then look at what arrived."""
+        if not hasattr(self, "backlog"):
+            return
+        self.commit()
+        for _ in range(20):
+            self.tend()
+            self.export([])
+        assert self.backlog.pending == 0
+        arrived = [int(body.partition(b'"n":')[2].partition(b",")[0]) for body in self.server.accepted]
+        refused = {int(body.partition(b'"n":')[2].partition(b",")[0]) for body in self.server.refused}
+        assert self.expected <= {*arrived, *refused}
+        first: dict[int, bytes] = {}
+        for number, body in zip(arrived, self.server.accepted, strict=True):
+            assert first.setdefault(number, body) == body  # twice is with the same id
+        twice = {body for body, times in Counter(self.server.accepted).items() if times > 1}
+        assert twice <= self.server.doubtful
+        by_process: dict[bytes, list[int]] = {}
+        for number, body in first.items():
+            by_process.setdefault(body.partition(b'"event_id":"')[2].partition(b"-")[0], []).append(number)
+        for numbers in by_process.values():
+            assert numbers == sorted(numbers)  # order is kept per process
+        self.backlog.close()
+        shutil.rmtree(self.directory)
+
+
+Histories.TestCase.settings = settings(max_examples=100, stateful_step_count=40, deadline=None)
+TestHistories = Histories.TestCase
+TestHistories.__doc__ = "Limits, order, accounting and delivery at least once hold through every history."
