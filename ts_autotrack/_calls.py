@@ -24,13 +24,47 @@ if TYPE_CHECKING:
 
 _records = buffer.records
 _append = buffer.records.append
+_suppressed = buffer.suppressed
 
 
 def wrap(rule: Rule, function: Callable[..., Any], kind: Kind) -> Callable[..., Any]:
     """Return a closure of the given kind around `function` that leaves an event as `rule` says."""
-    wrapper = _function_giving_coroutines if kind == "function" and _wraps_coroutine(function) else _WRAPPERS[kind]
+    wrapper = _WRAPPERS[kind]
+    if kind == "function":
+        if _wraps_coroutine(function):
+            wrapper = _function_giving_coroutines
+        elif rule.plain and not rule.arguments:
+            wrapper = _plain_function
     call = wrapper(rule, function)
     call_codes.add(call.__code__)
+    return call
+
+
+def _plain_function(rule: Rule, function: Callable[..., Any]) -> Callable[..., Any]:
+    """As `_function`, for the common rule that has nothing to copy: a fifth less for a call that makes no event."""
+    site = rule.site
+
+    def call(*args: Any, **kwargs: Any) -> Any:
+        try:
+            result = function(*args, **kwargs)
+        except BaseException as error:
+            drop_frame(error)
+            finish(rule, None, None, None, error)
+            raise
+        if additions:
+            finish(rule, None, None, result)
+        elif room := buffer.room:
+            scope = current()
+            if scope.muted:
+                next(_suppressed)
+            elif scope.ready and len(_records) < room:
+                _append((site, scope, time_ns(), None))
+            else:
+                finish(rule, None, None, result)
+        else:
+            next(buffer.off)
+        return result
+
     return call
 
 

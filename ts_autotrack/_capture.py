@@ -73,7 +73,7 @@ class Rule:
                     return self._capture_some(args, kwargs)
             return light(values) or self._capture_some(args, kwargs)
         except RecursionError:  # no room for another call, not even one that reports
-            faults.add()
+            next(faults)
         except Exception as error:  # noqa: BLE001 # pragma: no cover - the barrier: nothing known raises here
             fault(f"capturing arguments of {self.site.where}", error)
         return None
@@ -112,7 +112,7 @@ def finish(  # noqa: PLR0913 - what there is to know of a call
         counts = rule.on == "always" or (rule.on == "success") is (error is None)
         if buffer.room == OFF:
             if counts:
-                buffer.skip()
+                next(buffer.off)
         elif counts:
             if not rule.plain:
                 extras = _completed(rule, extras, call, result, error)
@@ -120,10 +120,10 @@ def finish(  # noqa: PLR0913 - what there is to know of a call
                 extras = joined(rule.site.named(extras), added)
             record(rule.site, extras, scope if scope is not None and scope.user_id else None)
     except RecursionError:  # no room for another call, not even one that reports
-        faults.add()
-        buffer.lost.add()
+        next(faults)
+        next(buffer.lost)
     except Exception as ours:  # noqa: BLE001 # pragma: no cover - the barrier: nothing known raises here
-        buffer.lost.add()
+        next(buffer.lost)
         fault(f"recording a call of {rule.site.where}", ours)
     finally:
         if additions:  # of a call that makes no event
@@ -188,7 +188,7 @@ def record(site: Site, extras: Extras, scope: Scope | None = None, moment: int |
     if not scope.ready:
         scope = scope.resolve()
         if scope.suppressed:
-            buffer.suppressed.add()
+            next(buffer.suppressed)
             return
     event = (site, scope, time_ns() if moment is None else moment, extras)
     if len(buffer.records) < buffer.room:
@@ -199,7 +199,7 @@ def record(site: Site, extras: Extras, scope: Scope | None = None, moment: int |
 
 def count_invalid(why: str) -> None:
     """Count an event that cannot be made of what was given, and explain it once."""
-    buffer.invalid.add()
+    next(buffer.invalid)
     warn_once(("invalid", why), f"{why}. Counted as 'invalid'.")
 
 

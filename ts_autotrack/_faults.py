@@ -12,7 +12,14 @@ from itertools import count
 TYPE_CHECKING = False  # typing costs as much to import as all of this library
 if TYPE_CHECKING:
     import logging
-    from collections.abc import Callable, Hashable
+    from collections.abc import Hashable
+
+    class Count:
+        """What a type checker is to know of `itertools.count`, whose constructor it takes for one of `count`."""
+
+        def __next__(self) -> int: ...
+else:
+    Count = count
 
 LOGGER_NAME = "ts_autotrack"
 FAULT_INTERVAL = 60.0
@@ -30,25 +37,24 @@ _faulted: dict[str, float] = {}
 _debug_handler: logging.Handler | None = None
 
 
-class Tally:
-    """A counter that threads, signal handlers and finalizers may all add to without a lock.
+class Tally(Count):
+    """A counter that threads, signal handlers and finalizers may all advance, by `next(tally)`, without a lock.
 
     `itertools.count` advances in one uninterruptible step; `n += 1` does not.
     """
 
-    __slots__ = ("_count", "add")
+    __slots__ = ("_begun_at",)
 
     def __init__(self) -> None:
-        self.reset()
+        self._begun_at = 0
 
     def reset(self) -> None:
         """Start over at zero."""
-        self._count = count()
-        self.add: Callable[[], int] = self._count.__next__
+        self._begun_at += self.read()
 
     def read(self) -> int:
-        """How often `add` was called."""
-        return int(repr(self._count)[6:-1])  # "count(5)": the one way to read it without advancing it
+        """How often it was advanced."""
+        return int(repr(self)[6:-1]) - self._begun_at  # "Tally(5)": the one way to read it without advancing it
 
 
 faults = Tally()
@@ -56,7 +62,7 @@ faults = Tally()
 
 def fault(doing: str, error: BaseException) -> None:
     """Count a fault of ours and leave a notice, once a minute for each kind of work."""
-    faults.add()
+    next(faults)
     if reraise:
         raise error  # pragma: no cover - only when a test has found a fault
     now = time.monotonic()
@@ -90,7 +96,7 @@ def say(level: str, message: str, *values: object) -> None:
     try:
         getattr(logger(), level)("ts_autotrack: " + message, *values)
     except Exception:  # noqa: BLE001 - the application's handler
-        faults.add()
+        next(faults)
 
 
 def warn_now(key: Hashable, message: str) -> None:

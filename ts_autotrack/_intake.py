@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from _thread import RLock
+from ts_autotrack._events import STRETCH
 
+if TYPE_CHECKING:
     from ts_autotrack._backlog import Backlog
     from ts_autotrack._buffer import Buffer, Record
     from ts_autotrack._events import Encoder
@@ -20,35 +20,33 @@ class Intake:
         backlog: Where the items go.
     """
 
-    def __init__(self, buffer: Buffer, encoder: Encoder, backlog: Backlog, counts: Counts, turn: RLock) -> None:
+    def __init__(self, buffer: Buffer, encoder: Encoder, backlog: Backlog, counts: Counts) -> None:
         self.backlog = backlog
         self._buffer = buffer
         self._encoder = encoder
         self._counts = counts
-        self._turn = turn
         # The records that are being taken, how many had been before, and what had been dropped.
         self._taking: tuple[list[Record], int, dict[str, int]] | None = None
 
-    def run(self) -> int:
-        """Take what the buffer holds, as far as the backlog has room; return how many records were taken.
+    def run(self) -> None:
+        """Take what the buffer holds, as far as the backlog has room; whoever calls this has the turn.
 
         What comes meanwhile is left: it might be without end, if what we call here is itself tracked.
         """
-        with self._turn:
-            if self._taking is not None:
-                self._recover(*self._taking)
-            waiting = left = len(self._buffer.records)
-            while left > 0 and (room := self.backlog.room) > 0:
-                self._take(min(room, left))
-                left -= room
-        return waiting - max(0, left)
+        if self._taking is not None:
+            self._recover(*self._taking)
+        left = len(self._buffer.records)
+        while left > 0 and (room := self.backlog.room) > 0:
+            self._take(min(room, left))
+            left -= room
 
     def _take(self, most: int) -> None:
         counts = self._counts
         records, taken = self._buffer.oldest(most), counts.taken
         self._taking = records, taken, counts.dropped.copy()
+        stretch = most if self._buffer.half_full else STRETCH
         try:
-            self.backlog.put(self._encoder.items(records, taken))
+            self.backlog.put(self._encoder.items(records, taken, stretch))
         except Exception:
             counts.drop("fault", len(records))
             self._remove(records, taken)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from contextvars import Token
     from typing import Any, TypeVar
 
-    from ts_autotrack._events import Known
+    from ts_autotrack._events import Actor
     from ts_autotrack._functions import Kind, Wrap
 
     F = TypeVar("F")
@@ -33,12 +33,13 @@ class Scope:
 
     Attributes:
         ready: Whether a capture may take this scope as it is: user and group known, not suppressed, not closed.
+        muted: Whether a capture may take it that the scope is suppressed: so it is, and not closed.
         owner: The block that made it, None outside of every block.
         outer: The scope to go back to when that block ends.
         unbound: The scope without what `bind_user` bound, if that made this one; else None.
         origin: The scope that the block made, if this one replaced it (`bind_user` inside the block); else None.
             Not the scope itself: that would keep each of them, and what it holds, until a garbage collection.
-        encoded: What the worker keeps of the last site whose events had this scope.
+        encoded: What the worker has encoded of it.
         token: Undoes the entering, in the context that entered.
         filled: The last OpenTelemetry context and the scope that its baggage made of this one.
     """
@@ -49,6 +50,7 @@ class Scope:
         "encoded",
         "filled",
         "group_id",
+        "muted",
         "origin",
         "outer",
         "owner",
@@ -73,7 +75,7 @@ class Scope:
         self.group_id = group_id
         self.context = context
         self.properties = properties
-        self.suppressed = suppressed
+        self.suppressed = self.muted = suppressed
         self.ready = user_id is not None and group_id is not None and not suppressed
         self.closed = False
         self.owner: ScopeBlock | None = None
@@ -82,7 +84,7 @@ class Scope:
         self.unbound: Scope | None = None
         self.filled: tuple[object, Scope] | None = None
         self.token: Token[Scope] | None = None
-        self.encoded: Known | None = None
+        self.encoded: Actor | None = None
 
     def derive(
         self,
@@ -105,7 +107,7 @@ class Scope:
 
     def close(self) -> None:
         """End the scope for those who still hold it: they go on with the one around it."""
-        self.closed, self.ready, self.token = True, False, None
+        self.closed, self.ready, self.muted, self.token = True, False, False, None
 
     def resolve(self) -> Scope:
         """Return what a capture is to use: the nearest open scope, with the ids that it lacks from baggage."""

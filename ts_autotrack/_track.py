@@ -58,7 +58,7 @@ def track(  # noqa: PLR0913 - the fields of the contract
         names, extras = _parted(properties) if properties else ((), None)
         record(_site(event_name.strip(), names, _where(scope)), extras, scope, moment)
     except Exception as error:  # noqa: BLE001 - the barrier
-        buffer.lost.add()
+        next(buffer.lost)
         fault("track()", error)
 
 
@@ -79,7 +79,7 @@ def identify(traits: Mapping[str, object], *, user_id: object = None) -> None:
         scope = _scope(user_id, None, None)
         record(Site("/identify", "", _NOTHING, _where(scope)), snapshot(traits), scope)
     except Exception as error:  # noqa: BLE001 - the barrier
-        buffer.lost.add()
+        next(buffer.lost)
         fault("identify()", error)
 
 
@@ -104,7 +104,7 @@ def group(group_id: object, traits: Mapping[str, object] | None = None, *, group
         site = Site("/group", "", _NOTHING, _where(scope), group_id=wanted)
         record(site, joined(snapshot(traits or _NOTHING), {"group_type": group_type}), scope)
     except Exception as error:  # noqa: BLE001 - the barrier
-        buffer.lost.add()
+        next(buffer.lost)
         fault("group()", error)
 
 

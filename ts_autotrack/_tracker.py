@@ -50,9 +50,9 @@ class Tracker:
         if self._worker is None and buffer.off_reason is None:
             self._prepare()
         if buffer.off_reason is not None:
-            buffer.skip()
+            next(buffer.off)
         elif buffer.full:
-            buffer.refused.add()
+            next(buffer.refused)
             _faults.warn_once("queue_full", _QUEUE_FULL.format(buffer.limit, buffer.most_bytes))
         else:
             buffer.records.append(record)
@@ -201,7 +201,7 @@ class Tracker:
         buffer.close(config.off_reason)
         while self._worker is None and buffer.records:  # left by other threads while this one read the settings
             buffer.records.popleft()
-            buffer.skip()
+            next(buffer.off)
         if config.off_reason == "no_api_key":
             _faults.warn_now("no_api_key", _NO_KEY)
         return config

@@ -91,7 +91,7 @@ def to_json(value: object) -> Any:
 
 def placeholder(what: str) -> str:
     """Count a value that could not be sent, tell the operator once, and return what goes in its place."""
-    placeholders.add()
+    next(placeholders)
     warn_once(
         ("placeholder", what),
         f"a value of kind {what} has no JSON form; the event carries the text '<not JSON: {what}>' instead. "
@@ -190,7 +190,7 @@ def _text(copy: _Copy, value: str, _: int) -> str:
     try:
         plain.encode()
     except UnicodeEncodeError:
-        placeholders.add()
+        next(placeholders)
         return plain.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
     return plain
 
