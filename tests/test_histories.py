@@ -97,7 +97,7 @@ class Histories(RuleBasedStateMachine):
         turn = RLock()
         self.outbox = Interruptible(self.directory, LIMIT, each=self.each, counts=self.counts, turn=turn)
         self.backlog: Backlog = self.outbox if self.durable else MemoryBacklog()
-        self.intake = Intake(self.buffer, Encoder(self.counts), self.backlog, self.counts, turn)
+        self.intake = Intake(self.buffer, Encoder(self.counts), self.backlog, self.counts)
         self.exporter = Exporter(self.backlog, self.counts, jitter=lambda: 0.0)
         self.scope = Scope("u", "g")
         self.accepted = self.full = 0

@@ -115,14 +115,17 @@ class Exporter:
         self._failures, self.not_before, self._asked_to_wait = 0, 0.0, False
 
     def export(self, transport: Transport, request_timeout: float, after_each: Callable[[], None] = _nothing) -> None:
-        """Send what is due, until the backlog is empty, an attempt has to wait, or the deadline is there.
+        """Send what is due, until all that is there now is settled, an attempt has to wait, or the deadline is there.
+
+        What comes meanwhile is left: with an outbox it comes at any time, and would go out in tiny requests.
 
         Args:
             transport: Where to.
             request_timeout: Seconds for one request.
             after_each: Called after each request.
         """
-        while not self.waiting and (timeout := self._timeout(request_timeout)) > 0:
+        left = self._backlog.pending
+        while left > 0 and not self.waiting and (timeout := self._timeout(request_timeout)) > 0:
             path, bodies = self._batch()
             if not bodies:
                 return
@@ -131,7 +134,7 @@ class Exporter:
                 response = transport.send(path, bodies, timeout)
             except Exception as error:  # noqa: BLE001 - no answer is no answer, whatever the reason
                 response = Response(0, f"{type(error).__name__}: {error}".encode())
-            self._settle(path, bodies, response)
+            left -= self._settle(path, bodies, response)
             after_each()
 
     def _timeout(self, request_timeout: float) -> float:
@@ -150,23 +153,25 @@ class Exporter:
             bodies.append(body)
         return first, bodies
 
-    def _settle(self, path: str, bodies: list[bytes], response: Response) -> None:
+    def _settle(self, path: str, bodies: list[bytes], response: Response) -> int:
+        """Do what the answer asks for; return how many items are settled by it."""
         answer, count = verdict(response), len(bodies)
-        if answer in ("delivered", "split"):
-            del self._suspects[-1:]  # the batch was the innermost stretch, if there are any
+        if answer not in ("delivered", "split"):
+            self._postpone(answer, path, response)
+            return 0
+        del self._suspects[-1:]  # the batch was the innermost stretch, if there are any
         if answer == "split" and count > 1:
             self._suspects += [count - count // 2, count // 2]
-        elif answer in ("delivered", "split"):
-            self.forgive()
-            if answer == "split":
-                self._reject(path, bodies[0], _words(response))
-            else:
-                self._backlog.settle(count)
-                self._counts.delivered += count
-                say("debug", "%s: delivered %d", path, count)
-                _surface_warnings(response.body)
+            return 0
+        self.forgive()
+        if answer == "split":
+            self._reject(path, bodies[0], _words(response))
         else:
-            self._postpone(answer, path, response)
+            self._backlog.settle(count)
+            self._counts.delivered += count
+            say("debug", "%s: delivered %d", path, count)
+            _surface_warnings(response.body)
+        return count
 
     def _reject(self, path: str, body: bytes, words: str) -> None:
         item = RejectedItem(

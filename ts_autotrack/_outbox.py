@@ -152,15 +152,16 @@ class Outbox:
     def _fitting(self, items: list[Item]) -> list[Item]:
         """Return the items that the limit allows; the others are refused: the newest, as in a full queue."""
         used = self._others + (self._own.size if self._own else 0)
+        if used + _size(items) <= self._limit:
+            return items
         kept = 0
         for _, body, _ in items:
             used += len(body)
             if used > self._limit:
                 break
             kept += 1
-        if kept < len(items):
-            self._counts.drop("outbox_full", len(items) - kept)
-            warn_once("outbox_full", _FULL.format(self.directory, self._limit))
+        self._counts.drop("outbox_full", len(items) - kept)
+        warn_once("outbox_full", _FULL.format(self.directory, self._limit))
         return items[:kept]
 
     def _caught_up(self) -> bool:
@@ -184,10 +185,6 @@ class Outbox:
         for file in (first, second):
             if file is not None and file.pending and self._read_from(file):
                 return
-        if self._adopted is not None and not self._adopted.pending:
-            self._finish_adopted(self._adopted)
-            if self._adopted is not None and self._read_from(self._adopted):  # the next one
-                return
         self._source = None
         while self._unsaved and len(self._head) < BATCH_ITEMS:
             self._head.append(self._unsaved.popleft())
@@ -208,6 +205,7 @@ class Outbox:
         return bool(chunks)
 
     def _finish_adopted(self, file: OutboxFile) -> None:
+        """Be done with a file that is empty, and look for the next one."""
         self._adopted = None
         self._read.pop(file, None)
         try:
@@ -242,6 +240,8 @@ class Outbox:
         except sqlite3.Error as error:
             self._complain(error)  # removed with the next ones; until then a crash would send them twice
             self._check(self._source, error)
+        if self._adopted is not None and not self._adopted.pending:
+            self._finish_adopted(self._adopted)
 
     def reject(self, item: RejectedItem) -> None:
         """See `Backlog`. Kept in the quarantine first."""
@@ -285,6 +285,8 @@ class Outbox:
                     self._try_again()
                 if now >= self._look_at:
                     self._look_around(now)
+                if self._adopted is not None and not self._adopted.pending:  # the own file, deleted by somebody
+                    self._finish_adopted(self._adopted)
             except (sqlite3.Error, OSError) as error:
                 self._complain(error)
         while self._news:  # not in our turn: a log handler of the application may do anything

@@ -12,7 +12,6 @@ import os
 import sqlite3
 import time
 from contextlib import contextmanager, suppress
-from itertools import groupby, islice
 from typing import TYPE_CHECKING, NamedTuple
 
 from ts_autotrack._buffer import BATCH_ITEMS
@@ -44,7 +43,8 @@ CREATE TABLE chunks (
     body BLOB NOT NULL                     -- the items, each a JSON object, between them a comma and a line break
 )
 """
-_INSERT, _ROW = "INSERT INTO chunks (id, path, first, items, body) VALUES ", "(?, ?, ?, ?, ?)"
+_INSERT = "INSERT INTO chunks (id, path, first, items, body) VALUES (?, ?, ?, ?, ?)"
+_MORE_ROWS = ", (?, ?, ?, ?, ?)"
 
 
 class NewerSchemaError(Exception):
@@ -130,17 +130,20 @@ class OutboxFile:
 
     def append(self, items: list[Item]) -> list[tuple[int, int]]:
         """Commit items; return for each chunk made of them its id and how many items it has."""
-        rows = [
-            (number, path, run[0][2], len(run), SEPARATOR.join([item[1] for item in run]))
-            for number, (path, run) in enumerate(_runs(items), self._last + 1)
-        ]
+        values: list[object] = []
+        chunks: list[tuple[int, int]] = []
+        size = 0
+        for run in _runs(items):
+            body = SEPARATOR.join([item[1] for item in run])
+            size += len(body)
+            chunks.append((self._last + len(chunks) + 1, len(run)))
+            values += (chunks[-1][0], run[0][0], run[0][2], len(run), body)
         # One statement, however many chunks: each costs a release of the GIL, which a busy caller then keeps for 5 ms.
-        statement = _INSERT + ", ".join([_ROW] * len(rows))
-        self._database.execute(statement, [value for row in rows for value in row])
-        self._last += len(rows)
+        self._database.execute(_INSERT + _MORE_ROWS * (len(chunks) - 1), values)
+        self._last += len(chunks)
         self.pending += len(items)
-        self.size += sum([len(row[-1]) for row in rows])
-        return [(row[0], row[3]) for row in rows]
+        self.size += size
+        return chunks
 
     def recover(self) -> None:
         """Count again what is in the file, after an exception in the middle of `append`."""
@@ -301,16 +304,15 @@ def _own(database: sqlite3.Connection) -> None:
     database.execute("PRAGMA secure_delete = OFF")
 
 
-def _runs(items: list[Item]) -> Iterator[tuple[str, list[Item]]]:
+def _runs(items: list[Item]) -> list[list[Item]]:
     """Split items where the endpoint changes or a chunk is full."""
-    for path, same in groupby(items, key=lambda item: item[0]):
-        while run := list(islice(same, BATCH_ITEMS)):
-            while run:
-                size = count = 0
-                for _, body, _ in run:
-                    size += len(body) + len(SEPARATOR)
-                    if count and size > MAX_BODY:
-                        break
-                    count += 1
-                yield path, run[:count]
-                run = run[count:]
+    runs: list[list[Item]] = []
+    endpoint, size = None, 0
+    for item in items:
+        path, body, _ = item
+        size += len(body) + len(SEPARATOR)
+        if path != endpoint or size > MAX_BODY or len(runs[-1]) == BATCH_ITEMS:
+            runs.append([])
+            endpoint, size = path, len(body) + len(SEPARATOR)
+        runs[-1].append(item)
+    return runs

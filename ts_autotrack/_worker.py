@@ -159,7 +159,8 @@ class Worker:
         self._nudge(intake)
 
     def _nudge(self, intake: Intake) -> None:
-        if intake.backlog.pending >= self._wake_at or (self._each and self._buffer.records):
+        # Counting what is pending takes longer than all the rest of this, so it is left for when it matters.
+        if (self._wake_at < NEVER and intake.backlog.pending >= self._wake_at) or (self._each and self._buffer.records):
             self._wake_at = NEVER
             self._sender.poke()
 
@@ -171,7 +172,7 @@ class Worker:
                 from ts_autotrack._intake import Intake  # noqa: PLC0415
 
                 backlog = self._open_backlog(self.config, self._counts, self.turn)
-                self._intake = Intake(self._buffer, Encoder(self._counts), backlog, self._counts, self.turn)
+                self._intake = Intake(self._buffer, Encoder(self._counts), backlog, self._counts)
             return self._intake
 
     # On the keeper.
@@ -240,21 +241,22 @@ class Worker:
         return self._stop_at is not None and (not self.pending or time.monotonic() >= self._stop_at)
 
     def _work(self, intake: Intake, exporter: Exporter) -> None:
-        """Encode and export until the buffer is empty, or what is left is neither due nor a full batch."""
+        """Encode and export until nothing is left, or what is left is neither due nor a full batch."""
         self._wake_at = NEVER
         self._sender.answer()  # this round answers every poke so far
         while True:
             transport = self._current_transport(exporter)
             exporter.deadline = self._stop_at
             self._admit_tickets()
-            intake.run()
+            with self.turn:
+                intake.run()
             intake.backlog.tend()
             exporter.export(transport, self.config.request_timeout, partial(self._settle_tickets, intake))
             self._settle_tickets(intake)
-            waiting = len(self._buffer.records)
-            if not waiting or exporter.waiting or self._finished():
+            left = self.pending
+            if not left or exporter.waiting or self._finished():
                 return
-            if waiting < BATCH_ITEMS and not self._tickets and self._stop_at is None:
+            if left < BATCH_ITEMS and not self._tickets and self._stop_at is None:
                 return
 
     def _current_transport(self, exporter: Exporter) -> Transport:
