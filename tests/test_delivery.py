@@ -42,6 +42,7 @@ from ts_autotrack._delivery import Exporter, Response, verdict
 from ts_autotrack._events import MAX_BODY, Clock
 from ts_autotrack._stats import Counts
 from ts_autotrack._tracker import tracker
+from ts_autotrack._transport import _seconds
 from ts_autotrack.typing import Stats
 
 if TYPE_CHECKING:
@@ -155,7 +156,7 @@ def test_own_requests_are_neither_logged_nor_instrumented(
     server: ScriptedServer, caplog: pytest.LogCaptureFixture
 ) -> None:
     """An application that logs httpx's requests and traces them sees its own ones, not ours."""
-    caplog.set_level("INFO")
+    caplog.set_level("DEBUG")
     spans = InMemorySpanExporter()
     provider = TracerProvider()
     provider.add_span_processor(SimpleSpanProcessor(spans))
@@ -168,6 +169,7 @@ def test_own_requests_are_neither_logged_nor_instrumented(
     finally:
         instrumentor.uninstrument()
     assert [request.path for request in server.requests] == ["/track", "/own"]
+    assert len({record.thread for record in caplog.records if record.name.startswith("httpcore")}) == 1
     assert [record.getMessage() for record in caplog.records if record.name == "httpx"] == [
         f'HTTP Request: POST {server.endpoint}/own "HTTP/1.1 200 OK"'
     ]
@@ -264,6 +266,32 @@ def test_unreadable_retry_after_is_no_harm(server: ScriptedServer, monkeypatch: 
     assert flush(5)
 
 
+@pytest.mark.parametrize("zone", ["", " -0000", " GMT"])
+def test_date_in_retry_after_is_utc(monkeypatch: pytest.MonkeyPatch, zone: str) -> None:
+    """A date without a zone is not read as the machine's local time."""
+    monkeypatch.setenv("TZ", "America/Los_Angeles")
+    time.tzset()
+    try:
+        in_a_minute = dt.datetime.now(dt.timezone.utc) + dt.timedelta(seconds=60)
+        seconds = _seconds(f"{in_a_minute:%a, %d %b %Y %H:%M:%S}{zone}")
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+    assert seconds is not None
+    assert 55 < seconds <= 60
+
+
+@pytest.mark.parametrize("value", ["0", "-5", "Mon, 01 Jan 2024 00:00:00 GMT"])
+def test_retry_after_that_is_over_does_not_hold_flush_up(server: ScriptedServer, value: str) -> None:
+    """A server that may be asked again at once is asked by `flush`, however long the backoff has become."""
+    server.script.extend([Answer(503, headers={"Retry-After": value})] * 2)
+    track("e")
+    wait_until(lambda: server.requests, "the first request")
+    began = time.monotonic()
+    assert flush(30)
+    assert time.monotonic() - began < 10
+
+
 def test_refused_item_is_isolated_and_the_rest_delivered(
     server: ScriptedServer, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -324,7 +352,12 @@ def test_what_an_operator_must_mend_keeps_the_events(
     [
         (Response(200), "delivered"),
         (Response(202), "delivered"),
-        (Response(200, content_type="text/html"), "misconfigured"),
+        (Response(200, content_type="TEXT/HTML; charset=utf-8"), "misconfigured"),
+        (Response(200, b"\n<!doctype html>"), "misconfigured"),
+        (Response(400, b"<html><center>The plain HTTP request was sent to HTTPS port"), "misconfigured"),
+        (Response(422, content_type="text/html"), "misconfigured"),
+        (Response(413, content_type="text/html"), "split"),
+        (Response(502, content_type="text/html"), "retry"),
         (Response(0), "retry"),
         (Response(408), "retry"),
         (Response(429), "retry"),
@@ -355,13 +388,15 @@ def test_any_answer_body_is_no_harm(server: ScriptedServer, caplog: pytest.LogCa
             Answer(200, b"x" * 5_000_000),
             Answer(200, b"short", {"content-length": "100", "connection": "close"}),
             Answer(422, b"the key secret-key-1 is not allowed to send this"),
+            Answer(200, b'{"warnings": ' + b"[" * 50_000, {"set-cookie": "session=1"}),
         ]
     )
-    for _ in range(5):
+    for _ in range(7):
         track("e")
         assert flush(10)
-    assert account_closes() == Stats(5, 4, 0, 1, {})
-    assert len(server.requests) == 5
+    assert account_closes() == Stats(7, 6, 0, 1, {})
+    assert len(server.requests) == 7
+    assert not any("cookie" in request.headers for request in server.requests)
     assert server.requests[0].headers["accept-encoding"] == "identity"
     wait_until(lambda: "the key *** is not allowed" in caplog.text, "the report")
     assert "secret-key-1" not in caplog.text

@@ -63,9 +63,11 @@ class Transport(Protocol):
 def verdict(response: Response) -> Verdict:
     """Return what to do with the batch that got `response`."""
     status = response.status
-    if _OK <= status < _MULTIPLE_CHOICES:
-        # A proxy's login page comes with 200, too.
-        return "misconfigured" if "html" in response.content_type else "delivered"
+    accepted = _OK <= status < _MULTIPLE_CHOICES
+    if (accepted or status in (_BAD_REQUEST, _UNPROCESSABLE)) and _is_page(response):
+        return "misconfigured"  # a proxy's: its login page comes with 200, its complaint about http for https with 400
+    if accepted:
+        return "delivered"
     if status in (0, _REQUEST_TIMEOUT, _TOO_MANY) or status >= _SERVER_ERROR:
         return "retry"
     if status in (_UNAUTHORIZED, _FORBIDDEN):
@@ -73,6 +75,10 @@ def verdict(response: Response) -> Verdict:
     if status in (_BAD_REQUEST, _TOO_LARGE, _UNPROCESSABLE):
         return "split"
     return "misconfigured"
+
+
+def _is_page(response: Response) -> bool:
+    return "html" in response.content_type.lower() or response.body.lstrip()[:1] == b"<"
 
 
 def _nothing() -> None:
@@ -92,7 +98,7 @@ class Exporter:
         self.deadline: float | None = None
         self._counts = counts
         self.not_before = 0.0
-        self._asked_to_wait = False
+        self._asked_until = 0.0  # the server has said not to come before that
         self._failures = 0
         # Lengths of stretches at the head of the backlog, the last one first, that are tried one by one because the
         # server has refused them together.
@@ -106,13 +112,12 @@ class Exporter:
         return self.not_before > time.monotonic()
 
     def hurry(self) -> None:
-        """Make the next attempt now, unless the server itself asked to wait; at most once a second."""
-        if not self._asked_to_wait:
-            self.not_before = min(self.not_before, self._attempted + 1.0)
+        """Make the next attempt as soon as the server itself allows it; at most once a second."""
+        self.not_before = min(self.not_before, max(self._attempted + 1.0, self._asked_until))
 
     def forgive(self) -> None:
         """Forget past failures: something got through, or the settings have changed."""
-        self._failures, self.not_before, self._asked_to_wait = 0, 0.0, False
+        self._failures, self.not_before, self._asked_until = 0, 0.0, 0.0
 
     def export(self, transport: Transport, request_timeout: float, after_each: Callable[[], None] = _nothing) -> None:
         """Send what is due, until all that is there now is settled, an attempt has to wait, or the deadline is there.
@@ -185,10 +190,10 @@ class Exporter:
         self._failures += 1
         ceiling = min(BACKOFF_MOST, BACKOFF_FIRST * 2 ** min(self._failures - 1, 16))
         delay = SLOW_PROBE if answer in ("unauthorized", "misconfigured") else ceiling * self._jitter()  # full jitter
-        if response.retry_after is not None:
-            delay = max(delay, min(response.retry_after, MOST_RETRY_AFTER))
-        self._asked_to_wait = response.retry_after is not None
-        self.not_before = time.monotonic() + delay
+        asked = min(response.retry_after or 0.0, MOST_RETRY_AFTER)
+        delay = max(delay, asked)
+        now = time.monotonic()
+        self.not_before, self._asked_until = now + delay, now + asked
         say("debug", "%s: %s; next attempt in %.1f s", path, _words(response), delay)
         warn_once((answer, response.status), f"{_ADVICE[answer]} Answer to {path}: {_words(response)}")
 
@@ -207,7 +212,7 @@ def _surface_warnings(body: bytes) -> None:
         return
     try:
         warnings = json.loads(body).get("warnings") or []
-    except (ValueError, AttributeError):
+    except (ValueError, AttributeError, RecursionError):
         return
     for warning in warnings if isinstance(warnings, list) else [warnings]:
         warn_of_server(text := str(warning)[:500], f"the server warns: {text}")

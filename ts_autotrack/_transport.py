@@ -25,6 +25,8 @@ LEAST_SECRET = 7
 CONNECT_TIMEOUT = 5.0
 """Seconds, within the request's own timeout."""
 
+_LOGGERS = ("httpx", "httpcore.connection", "httpcore.http11", "httpcore.proxy")
+
 
 class HttpTransport:
     """Sends batches to ThriveStack's contract. Redirects are not followed: they would carry the key elsewhere."""
@@ -43,7 +45,8 @@ class HttpTransport:
         if config.auth_token:
             headers["authorization"] = f"Bearer {config.auth_token}"
         self._thread = threading.get_ident()
-        logging.getLogger("httpx").addFilter(self._is_not_ours)
+        for name in _LOGGERS:
+            logging.getLogger(name).addFilter(self._is_not_ours)
         "".encode("idna")  # the first look-up of a host imports it, and all imports are to be over before a fork
         self._endpoint = config.endpoint
         self._uninstrumented = False
@@ -65,6 +68,7 @@ class HttpTransport:
             # Else the answer and its stream hold each other, and with them the request's body, until a collection:
             # 100,000 events that go out after an outage left 24 MB of them.
             answer.stream = httpx.ByteStream(b"")
+            self._client.cookies.clear()  # nobody asks for them, and a server may set another one with each answer
             retry_after, content_type = answer.headers.get("retry-after"), answer.headers.get("content-type", "")
             return Response(answer.status_code, body, _seconds(retry_after), content_type)
         except (httpx.HTTPError, OSError) as error:
@@ -95,10 +99,11 @@ class HttpTransport:
     def close(self) -> None:
         """Close the connections."""
         self._client.close()
-        logging.getLogger("httpx").removeFilter(self._is_not_ours)
+        for name in _LOGGERS:
+            logging.getLogger(name).removeFilter(self._is_not_ours)
 
     def _is_not_ours(self, record: logging.LogRecord) -> bool:
-        """Keep httpx's line about each request out of the application's log, if the request is our own."""
+        """Keep the HTTP client's lines about our own requests out of the application's log."""
         return record.thread != self._thread
 
 
@@ -117,9 +122,13 @@ def _seconds(retry_after: str | None) -> float | None:
         return max(0.0, float(retry_after))
     except ValueError:
         pass
-    from email.utils import parsedate_to_datetime  # noqa: PLC0415 - lazy: few servers send a date
+    from datetime import timezone  # noqa: PLC0415 - lazy: few servers send a date
+    from email.utils import parsedate_to_datetime  # noqa: PLC0415 - likewise
 
     try:
-        return max(0.0, parsedate_to_datetime(retry_after).timestamp() - time.time())
+        moment = parsedate_to_datetime(retry_after)
+        if moment.tzinfo is None:  # "-0000", or no zone at all: HTTP knows no other than UTC
+            moment = moment.replace(tzinfo=timezone.utc)
+        return max(0.0, moment.timestamp() - time.time())
     except (ValueError, TypeError, OverflowError):
         return None
