@@ -45,7 +45,7 @@ def test_exit_with_a_dead_server_is_over_in_time(dead_endpoint: str) -> None:
     )
     done = run_python(code, THRIVESTACK_ENDPOINT=dead_endpoint)
     assert done.returncode == 0
-    assert 1.9 < float(done.stdout) < 3
+    assert 0.9 < float(done.stdout) < 3  # tried again as long as there was time for it
     assert "10 events were not delivered in time; they are lost with the process" in done.stderr
 
 

@@ -106,6 +106,7 @@ class Buffer:
             the counters below, but for `off`.
         room: OFF: take nothing. IDLE: the next record must wake the worker. Else the length at which to ask.
         off_reason: Why nothing is taken, as a reason in `stats().dropped`; None if records are taken.
+        at_end: Whether the process is at its end, so that every record has to ask.
         limit: The most records that may wait.
         most_bytes: The most bytes that the long properties of waiting records may have.
         held: Bytes that they have now.
@@ -119,6 +120,7 @@ class Buffer:
     """
 
     __slots__ = (
+        "at_end",
         "era",
         "held",
         "invalid",
@@ -152,6 +154,7 @@ class Buffer:
         self.limit = DEFAULT_LIMIT
         self.most_bytes = DEFAULT_BYTES
         self.off_reason: str | None = None
+        self.at_end = False
         self.skipped: dict[str, Tally] = {}
         self.off = Tally()
         for tally in (self.refused, self.suppressed, self.invalid, self.lost):
@@ -162,6 +165,11 @@ class Buffer:
         self.off = self.skipped.setdefault(reason, Tally())
         self.off_reason = reason
         self.room = OFF
+
+    def end(self) -> None:
+        """Have every record ask from here on, even if nothing is taken any more."""
+        self.at_end = True
+        self.room = IDLE
 
     @property
     def full(self) -> bool:
@@ -185,7 +193,7 @@ class Buffer:
         """Let captures append without asking, until enough wait to wake the worker, or the limit is reached."""
         enough = min(BATCH_ITEMS, (self.limit + 1) // 2)
         room = enough if len(self.records) < enough else self.limit
-        if self.held > self.most_bytes:
+        if self.held > self.most_bytes or self.at_end:
             room = IDLE
         self.room = room if self.off_reason is None else OFF
 

@@ -232,6 +232,13 @@ def _seconds(value: Any) -> float:
     return seconds
 
 
+def _some_seconds(value: Any) -> float:
+    if not (seconds := _seconds(value)):
+        message = "expected a number of seconds of more than 0"
+        raise ValueError(message)
+    return seconds
+
+
 def _count(value: object) -> int:
     text = str(value).strip().replace("_", "")
     if not (text.isascii() and text.isdigit() and 0 < int(text) <= MOST):
@@ -257,7 +264,7 @@ SETTINGS: dict[str, Setting] = {
     "exporter": Setting("TS_AUTOTRACK_EXPORTER", _one_of(*EXPORTERS), None),
     "jsonl_path": Setting("TS_AUTOTRACK_JSONL_PATH", _path, "-"),
     "flush_interval": Setting("TS_AUTOTRACK_FLUSH_INTERVAL", _seconds, 1.0),
-    "request_timeout": Setting("TS_AUTOTRACK_REQUEST_TIMEOUT", _seconds, 10.0),
+    "request_timeout": Setting("TS_AUTOTRACK_REQUEST_TIMEOUT", _some_seconds, 10.0),
     "exit_timeout": Setting("TS_AUTOTRACK_EXIT_TIMEOUT", _seconds, 2.0),
     "max_queue": Setting("TS_AUTOTRACK_MAX_QUEUE", _count, DEFAULT_LIMIT),
     "max_queue_bytes": Setting("TS_AUTOTRACK_MAX_QUEUE_BYTES", _count, DEFAULT_BYTES),

@@ -25,8 +25,8 @@ MAX_BODY = 2_000_000
 
 STRETCH, GIVE_WAY = 200, 0.000_001
 """Records that are encoded in one go, and the seconds of rest after them, in which the application's threads get the
-GIL: one that comes back from waiting for I/O while a backlog is delivered has to wait for 0.15 ms (median) instead of 0.4,
-and for 0.6 (one in ten) instead of 2.8. No rest at all would end before the other thread has woken up."""
+GIL. One that comes back from waiting for I/O while a backlog is delivered has to wait for 0.15 ms (median) instead of
+0.4, and for 0.6 (one in ten) instead of 2.8. No rest at all would end before the other thread has woken up."""
 
 SOURCE = "product"
 """What `context.source` says of in-app events, after the vendor's own back-end guide."""

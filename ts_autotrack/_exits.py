@@ -10,6 +10,7 @@ import os
 import signal
 import sys
 import threading
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -24,44 +25,70 @@ class _Registry:
 _registry = _Registry()
 
 
-def arrange(drain: Callable[[], object]) -> None:
+def arrange(drain: Callable[[], object], drain_last: Callable[[], object], drain_and_die: Callable[[], object]) -> None:
     """Have what is left delivered at those ends of this process that run no exit hooks.
 
     Args:
         drain: Waits for what is left, within the setting EXIT_TIMEOUT; the process may go on afterwards.
+        drain_last: The same where the process is going to end when its threads have ended.
+        drain_and_die: The same where the process ends with the return of this.
     """
-    on_sigterm(drain)
-    _in_child_processes(drain)
+    on_sigterm(drain_and_die)
+    _in_child_processes(drain, drain_last)
     _in_uvicorn(drain)
 
 
-def on_sigterm(drain: Callable[[], object]) -> None:
+def on_sigterm(drain_and_die: Callable[[], object]) -> None:
     """Drain before the default disposition of SIGTERM ends the process; an application's own handler is left alone.
 
-    Python lets only the main thread set a handler: on another this does nothing.
+    Python lets only the main thread of the main interpreter set a handler: elsewhere this does nothing.
     """
-    if threading.current_thread() is not threading.main_thread() or signal.getsignal(signal.SIGTERM) != signal.SIG_DFL:
+    if (
+        threading.current_thread() is not threading.main_thread()
+        or signal.getsignal(signal.SIGTERM) != signal.SIG_DFL
+        or _is_caught_in_c(signal.SIGTERM)
+    ):
         return
 
-    def handler(number: int, _: FrameType | None) -> None:  # pragma: no cover - it ends the process that measures
+    def end(number: int) -> None:  # pragma: no cover - it ends the process that measures
+        try:
+            drain_and_die()
+        finally:
+            os.kill(os.getpid(), number)  # so that the exit status is that of the signal
+
+    def handler(number: int, _: FrameType | None) -> None:  # pragma: no cover - likewise
         signal.signal(number, signal.SIG_DFL)  # a second SIGTERM does not wait
-        drain()
-        os.kill(os.getpid(), number)  # so that the exit status is that of the signal
+        gevent: Any = sys.modules.get("gevent")
+        if gevent is not None and gevent.getcurrent() is gevent.get_hub():
+            gevent.spawn(end, number)  # the hub must not wait, and nothing would go on if it did
+        else:
+            end(number)
 
-    signal.signal(signal.SIGTERM, handler)
+    with suppress(ValueError):  # a subinterpreter, whose main thread is not that of the process
+        signal.signal(signal.SIGTERM, handler)
 
 
-def _in_child_processes(drain: Callable[[], object]) -> None:
+def _is_caught_in_c(number: int) -> bool:
+    """Whether a handler is there that Python knows nothing of, such as `faulthandler.register` installs."""
+    try:
+        with open("/proc/self/status") as status:  # noqa: PTH123 - pathlib costs an import
+            caught = next(line.split()[1] for line in status if line.startswith("SigCgt:"))
+    except (OSError, StopIteration):  # not Linux
+        return False
+    return bool(int(caught, 16) >> (number - 1) & 1)
+
+
+def _in_child_processes(drain: Callable[[], object], drain_last: Callable[[], object]) -> None:
     """Children of multiprocessing and billiard leave by `os._exit`, after their finalizers."""
     for package in ("multiprocessing", "billiard"):
         util, process = sys.modules.get(f"{package}.util"), sys.modules.get(f"{package}.process")
         if util is not None and getattr(process, "_parent_process", None) is not None:
-            util.Finalize(None, drain, exitpriority=0)
+            util.Finalize(None, drain_last, exitpriority=0)
     util = sys.modules.get("multiprocessing.util")
     if util is not None:
         # A child that tracked while its main module was being imported has its finalizers cleared after that.
         finalize = util.Finalize
-        util.register_after_fork(_registry, lambda _: finalize(None, drain, exitpriority=0))
+        util.register_after_fork(_registry, lambda _: finalize(None, drain_last, exitpriority=0))
     signals: Any = sys.modules.get("celery.signals")
     if signals is not None:  # its workers skip even the finalizers
         signals.worker_process_shutdown.connect(_ignoring_arguments(drain), weak=False, dispatch_uid="ts_autotrack")

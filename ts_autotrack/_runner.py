@@ -39,9 +39,9 @@ class Runner:
         release(self._wake)
         return True
 
-    def sleep(self, seconds: float) -> None:
-        """On the thread: wait for a poke, for so many seconds at the most."""
-        self._wake.acquire(timeout=max(0.0, seconds))
+    def sleep(self, seconds: float) -> bool:
+        """On the thread: wait for a poke, for so many seconds at the most; return whether there was one."""
+        return self._wake.acquire(timeout=max(0.0, seconds))
 
     def answer(self) -> None:
         """On the thread: regard all pokes so far as answered."""
@@ -65,24 +65,29 @@ class Runner:
 
 
 class Latch:
-    """Opens once. Unlike an Event it holds no lock that a signal handler in the same thread could wait for."""
+    """Opens once. Unlike an Event it holds no lock that a signal handler in the same thread could wait for.
 
-    __slots__ = ("_closed",)
+    Attributes:
+        is_open: Whether it is.
+    """
+
+    __slots__ = ("_closed", "is_open")
 
     def __init__(self) -> None:
+        self.is_open = False
         self._closed = _thread.allocate_lock()
         self._closed.acquire()
 
     def open(self) -> None:
         """Let everybody through, now and later."""
+        self.is_open = True
         release(self._closed)
 
     def wait(self, timeout: float) -> bool:
         """Wait until it is open, for `timeout` seconds at most, or without end if it is -1; return whether it is."""
-        if not self._closed.acquire(timeout=timeout):
-            return False
-        self.open()
-        return True
+        if not self.is_open and self._closed.acquire(timeout=timeout):
+            release(self._closed)
+        return self.is_open
 
 
 def release(lock: _thread.LockType) -> None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import atexit
 import os
-from _thread import RLock
+import sys
+import time
+from _thread import RLock, get_ident
 
 from ts_autotrack import _baggage, _faults, _values
 from ts_autotrack._buffer import buffer
@@ -21,7 +23,8 @@ if TYPE_CHECKING:
 
 
 LOADING_TIMEOUT = 5.0
-"""Seconds that a fork waits for a thread of ours that is importing or writing to the outbox."""
+"""Seconds that a fork, or the end of the process, waits for a thread of ours that is importing or writing to the
+outbox."""
 
 
 class Tracker:
@@ -30,6 +33,7 @@ class Tracker:
     def __init__(self) -> None:
         self._arguments: dict[str, object] = {}
         self._forks_guarded = False
+        self._thread_forks = False
         self.reset()
 
     def reset(self) -> None:
@@ -37,7 +41,9 @@ class Tracker:
         buffer.reset()
         self._loading = RLock()
         self._turn = RLock()
-        self._fork_holds: list[RLock] = []
+        self._fork_holds: dict[int, list[RLock]] = {}  # by thread: two may fork at once
+        self._dying = False
+        self._forked_by_thread, self._thread_forks = self._thread_forks, False
         self._config: Config | None = None
         self._worker: Worker | None = None
         self._ended: Worker | None = None
@@ -47,8 +53,13 @@ class Tracker:
 
     def admit(self, record: Record) -> None:
         """Take a record when a capture may not append by itself: the first one, a full buffer, an idle worker."""
-        if self._worker is None and buffer.off_reason is None:
-            self._prepare()
+        if buffer.off_reason is None:
+            self._ensure_worker()
+        elif buffer.at_end and buffer.off_reason == "shutdown" and not sys.is_finalizing():
+            self.configure()  # an exit hook that runs after ours: all of it once more, for its event
+            self.admit(record)
+            self.end()
+            return
         if buffer.off_reason is not None:
             next(buffer.off)
         elif buffer.full:
@@ -58,6 +69,8 @@ class Tracker:
             buffer.records.append(record)
             if self._worker is not None:
                 self._worker.notify()
+                if buffer.at_end:
+                    self._drain()
 
     def configure(self, **settings: object) -> None:
         """See `ts_autotrack.configure`."""
@@ -70,7 +83,7 @@ class Tracker:
         if config.off_reason is None:
             from ts_autotrack._exits import on_sigterm  # noqa: PLC0415 - as above
 
-            on_sigterm(self._drain)  # an application whose threads track first has `configure` called by its main one
+            on_sigterm(self._drain_and_die)  # the first event may come from a thread, which can arrange for nothing
         if self._worker is not None and self._worker.stopping:
             self._ended, self._worker = self._worker, None  # after shutdown(): another one takes over
         if self._worker is not None and config.off_reason is None:
@@ -85,34 +98,60 @@ class Tracker:
 
     def flush(self, timeout: float) -> bool:
         """See `ts_autotrack.flush`."""
-        timeout = _bounded(timeout)
+        return self._flush(_bounded(timeout), "they stay queued")
+
+    def _flush(self, timeout: float | None, fate: str) -> bool:
         worker = self._settled_worker(timeout)
-        if worker is None:
-            return not self._left()
-        return worker.flush(timeout) or self._tell_left(f"flush({timeout:g})", "they stay queued")
+        timeout = self._exit_timeout if timeout is None else timeout
+        settled = not self._left() if worker is None else worker.flush(timeout)
+        return settled or self._tell_left(f"flush({timeout:g})", fate)
 
     def shutdown(self, timeout: float | None = None) -> bool:
         """See `ts_autotrack.shutdown`."""
+        worker = self._settled_worker(None if timeout is None else _bounded(timeout))
         buffer.close(buffer.off_reason or "shutdown")
-        worker = self._settled_worker(_bounded(timeout or 0.0))
-        if worker is None:
-            return not self._left()
-        timeout = _bounded(worker.config.exit_timeout if timeout is None else timeout)
-        return worker.stop(timeout) or self._tell_left(f"shutdown({timeout:g})", "they are lost with the process")
+        timeout = _bounded(self._exit_timeout if timeout is None else timeout)
+        settled = not self._left() if worker is None else worker.stop(timeout)
+        return settled or self._tell_left(f"shutdown({timeout:g})", _LOST)
 
-    def _settled_worker(self, timeout: float) -> Worker | None:
+    def end(self) -> None:
+        """Run as an exit hook. Others may run after it: what they track is delivered before their call returns."""
+        at_end = buffer.off_reason is None
+        self.shutdown()
+        if at_end:
+            buffer.end()
+
+    def _settled_worker(self, timeout: float | None) -> Worker | None:
         """Return the worker; if another thread's first event is just preparing it, wait for that."""
+        timeout = LOADING_TIMEOUT if timeout is None else min(timeout, LOADING_TIMEOUT)
         if self._worker is None and self._loading.acquire(timeout=timeout):
             self._loading.release()
+        if buffer.records and buffer.off_reason is None:
+            self._ensure_worker()
         return self._worker
+
+    @property
+    def _exit_timeout(self) -> float:
+        return LOADING_TIMEOUT if self._config is None else self._config.exit_timeout
 
     def _left(self) -> int:
         worker = self._worker or self._ended
         return len(buffer.records) if worker is None else worker.pending
 
     def _drain(self) -> None:
-        if self._worker is not None:  # pragma: no branch - none in a forked child that has tracked nothing
-            self.flush(self._worker.config.exit_timeout)
+        """Deliver what is left, within the setting EXIT_TIMEOUT."""
+        self._flush(None, _LOST)
+
+    def _drain_and_die(self) -> None:
+        """Deliver what is left in a process that is going to end by a signal, whatever its threads are at."""
+        self.after_fork()  # should the signal have come in the middle of a fork
+        self._dying = True
+        self._drain()
+
+    def _drain_last(self) -> None:
+        """Deliver what is left, and from now on each event before its call returns: the process may end at any time."""
+        self._drain()
+        buffer.end()
 
     def stats(self) -> Stats:
         """See `ts_autotrack.stats`."""
@@ -143,6 +182,13 @@ class Tracker:
         """See `ts_autotrack.rejected`."""
         return list(self._counts.rejects)
 
+    def _ensure_worker(self) -> None:
+        """Have a worker, unless another thread is about to make it."""
+        if self._worker is not None and self._worker.ended:  # by something that no thread survives, such as killall()
+            self._ended, self._worker = self._worker, None
+        if self._worker is None:
+            self._prepare()
+
     def _prepare(self) -> None:
         """Read the settings and make the worker. One caller does it; the others leave their record and go on."""
         if self._loading._is_owned() or not self._loading.acquire(blocking=False):  # type: ignore[attr-defined]  # noqa: SLF001
@@ -161,7 +207,8 @@ class Tracker:
                 self._worker = Worker(
                     buffer, self._counts, config, connect, open_backlog, self._loading, self._turn, self._ended
                 )
-                arrange(self._drain)
+                self._worker.forked_by_thread = self._forked_by_thread
+                arrange(self._drain, self._drain_last, self._drain_and_die)
         except Exception as error:  # noqa: BLE001 - the barrier; the next event tries again
             _faults.fault("starting", error)
         finally:
@@ -181,12 +228,20 @@ class Tracker:
 
     def before_fork(self) -> None:
         """Wait for all of our threads to be where a fork does no harm, and hold them there."""
-        self._fork_holds += [lock for lock in (self._turn, self._loading) if lock.acquire(timeout=LOADING_TIMEOUT)]
+        if self._dying:
+            time.sleep(LOADING_TIMEOUT)  # a pool that replaces workers which the same signal has ended: nobody would
+        threading = sys.modules.get("threading")
+        self._thread_forks = threading is not None and get_ident() != threading.main_thread().ident
+        had_logging = "logging" in sys.modules
+        holds = self._fork_holds.setdefault(get_ident(), [])
+        holds += [lock for lock in (self._turn, self._loading) if lock.acquire(timeout=LOADING_TIMEOUT)]
+        if not had_logging and (logging := sys.modules.get("logging")):
+            logging._lock.acquire()  # noqa: SLF001 - loaded while we waited: its hook after the fork will release that
 
     def after_fork(self) -> None:
         """Let them go on."""
-        while self._fork_holds:
-            self._fork_holds.pop().release()
+        for lock in self._fork_holds.pop(get_ident(), ()):
+            lock.release()
 
     def _apply(self, config: Config) -> Config:
         self._config = config
@@ -251,6 +306,7 @@ def open_backlog(config: Config, counts: Counts, turn: RLock) -> Backlog:
     return MemoryBacklog()
 
 
+_LOST = "they are lost with the process"
 _NO_KEY = (
     "no events are sent: there is no key. Set THRIVESTACK_API_KEY, or THRIVESTACK_ENDPOINT to a running "
     "`ts-autotrack inspect`, or TS_AUTOTRACK_EXPORTER=console to see events here, or TS_AUTOTRACK_DISABLED=1 to "
@@ -266,6 +322,6 @@ _QUEUE_FULL = (
 )
 
 tracker = Tracker()
-atexit.register(tracker.shutdown)  # now: a hook registered while exit hooks run is not called any more
+atexit.register(tracker.end)  # now: a hook registered while exit hooks run is not called any more
 if hasattr(os, "register_at_fork"):  # pragma: no branch - not on Windows, which cannot fork
     os.register_at_fork(before=tracker.before_fork, after_in_parent=tracker.after_fork, after_in_child=tracker.reset)

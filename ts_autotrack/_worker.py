@@ -5,6 +5,7 @@ from __future__ import annotations
 import _thread
 import contextlib
 import sys
+import threading
 import time
 from collections import deque
 from functools import partial
@@ -44,6 +45,8 @@ class Worker:
         turn: The process's. Held by whoever encodes or uses the outbox. Never waited for by a caller, unless every
             event is to be on disk before the call returns.
         left: What `stop` could not settle and no outbox holds; for the worker after this one.
+        forked_by_thread: Whether the process was forked by a thread that was not its parent's main one. Such a process
+            ends with the last of its threads, and no exit hook runs: this one must not be the last.
     """
 
     def __init__(  # noqa: PLR0913 - what it works on and with
@@ -60,6 +63,7 @@ class Worker:
         self.config = config
         self.turn = turn
         self.left: list[Item] = []
+        self.forked_by_thread = False
         self._each = bool(config.outbox) and config.durability == "event"
         self._loading = loading
         self._after = after
@@ -84,6 +88,8 @@ class Worker:
             self._persist()
         elif (self._keeper or self._sender).poke():
             self._buffer.open()
+        elif self._keeper is not None:
+            self._persist()  # no thread can be started: the caller does the work
 
     def poke(self) -> bool:
         """Have the sender look now; return whether there is a thread."""
@@ -96,7 +102,7 @@ class Worker:
         ticket = _Ticket()
         self._tickets.append(ticket)
         self.poke()
-        if self._ended.wait(0) or self._sender.current:  # a log handler of the application that flushes
+        if self.ended or self._sender.current:  # a log handler of the application that flushes
             return not self.pending
         if ticket.done.wait(timeout):
             return ticket.settled
@@ -120,6 +126,11 @@ class Worker:
         if not self._sender.current:
             self._ended.wait(timeout)
         return not self.pending
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing is going to be delivered any more."""
+        return self._ended.is_open
 
     @property
     def stopping(self) -> bool:
@@ -208,14 +219,14 @@ class Worker:
 
     def _deliver(self) -> None:
         intake, exporter = self._load()
-        while not self._finished():
+        while not self._finished(exporter):
             try:
                 self._work(intake, exporter)
             except Exception as error:  # noqa: BLE001 - the thread outlives every fault but its own end
                 exporter.not_before = time.monotonic() + IDLE_POLL
                 _faults.fault("delivering events", error)
             _faults.report()
-            if not self._finished():
+            if not self._finished(exporter):
                 self._rest(intake, exporter)
 
     def _load(self) -> tuple[Intake, Exporter]:
@@ -237,8 +248,11 @@ class Worker:
             self._after = None
         return intake, exporter
 
-    def _finished(self) -> bool:
-        return self._stop_at is not None and (not self.pending or time.monotonic() >= self._stop_at)
+    def _finished(self, exporter: Exporter) -> bool:
+        if self._stop_at is None:
+            return False
+        exporter.hurry()
+        return not self.pending or max(time.monotonic(), exporter.not_before) >= self._stop_at
 
     def _work(self, intake: Intake, exporter: Exporter) -> None:
         """Encode and export until nothing is left, or what is left is neither due nor a full batch."""
@@ -254,7 +268,7 @@ class Worker:
             exporter.export(transport, self.config.request_timeout, partial(self._settle_tickets, intake))
             self._settle_tickets(intake)
             left = self.pending
-            if not left or exporter.waiting or self._finished():
+            if not left or exporter.waiting or self._finished(exporter):
                 return
             if left < BATCH_ITEMS and not self._tickets and self._stop_at is None:
                 return
@@ -270,23 +284,30 @@ class Worker:
 
     def _rest(self, intake: Intake, exporter: Exporter) -> None:
         """Sleep until a flush interval is over or the next attempt is due; with nothing to do, until the next event."""
-        interval = self._interval(exporter)
-        if exporter.waiting:
-            interval = min(interval, IDLE_POLL)  # the outbox wants to be tended meanwhile
+        until = time.monotonic() + self._interval(exporter)
         shared = self._keeper is None and not self._each  # captures append by themselves, and wake this thread
         if shared:
             self._buffer.open()
         self._wake_at = NEVER if exporter.waiting else BATCH_ITEMS
-        self._sender.sleep(interval)
+        while not self._sleep(until) and time.monotonic() < until:
+            intake.backlog.tend()
         while not (self.pending or self._tickets or self._stop_at is not None):
             if shared:
                 self._buffer.idle()
             self._wake_at = 1
             if not self.pending:  # pragma: no branch - an event may just have come
-                self._sender.sleep(IDLE_POLL)
+                self._sleep(NEVER)
             intake.backlog.tend()
         if shared:
             self._buffer.open()
+
+    def _sleep(self, until: float) -> bool:
+        """Sleep for a while, until then at the most; return whether somebody has woken this thread."""
+        woken = self._sender.sleep(min(until - time.monotonic(), IDLE_POLL))
+        if self.forked_by_thread and self._stop_at is None and not threading.main_thread().is_alive():
+            self._stop_at = time.monotonic() + self.config.exit_timeout
+            return True
+        return woken
 
     def _interval(self, exporter: Exporter) -> float:
         now = time.monotonic()
@@ -327,6 +348,7 @@ class Worker:
         if self._intake is not None:
             self.left = self._intake.backlog.close()
         self._ended.open()
+        self._buffer.idle()  # should this not be the end: the next record finds out
         while self._tickets:
             self._tickets.popleft().done.open()
         if self._transport is not None:  # pragma: no branch - stopped before its first round

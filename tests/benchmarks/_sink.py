@@ -1,38 +1,52 @@
-"""A server that accepts everything and does as little as it can; run as a process of its own."""
+"""A server that accepts whatever any of the contenders sends, and counts the events in it; run as a process of its own."""
 
 from __future__ import annotations
 
 import asyncio
+import gzip
 import sys
 
-ANSWER = b'HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 17\r\n\r\n{"success": true}'
+MARKER = b"benchmark_feature"
+"""What every contender's event carries once, however it is encoded."""
+BODY = b'{"success": true, "status": 1, "code": 200}'  # what the vendor, mixpanel and amplitude want to read
+ANSWER = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n%b"
+
+seen = 0
 
 
 class Sink(asyncio.Protocol):
-    """Reads bodies by their content-length and throws them away."""
+    """Reads bodies by their content-length. `GET /seen` answers how many events have come in all."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin."""
         assert isinstance(transport, asyncio.Transport)
         self._transport = transport
-        self._head = b""
-        self._left = 0
+        self._received = bytearray()
+        self._head, self._left = b"", 0
 
     def data_received(self, data: bytes) -> None:
         """Answer each request once its body is complete."""
-        while data:
-            if not self._left:
-                head, end, data = (self._head + data).partition(b"\r\n\r\n")
+        self._received += data
+        while True:
+            if not self._head:
+                head, end, rest = self._received.partition(b"\r\n\r\n")
                 if not end:
-                    self._head = head
                     return
-                self._head = b""
-                self._left = int(head.lower().partition(b"content-length:")[2].partition(b"\r\n")[0])
-            taken = min(self._left, len(data))
-            self._left -= taken
-            data = data[taken:]
-            if not self._left:
-                self._transport.write(ANSWER)
+                self._head, self._received = bytes(head).lower(), rest
+                self._left = int(self._head.partition(b"content-length:")[2].partition(b"\r\n")[0] or 0)
+            if len(self._received) < self._left:
+                return
+            self._answer(bytes(self._received[: self._left]))
+            del self._received[: self._left]
+            self._head = b""
+
+    def _answer(self, body: bytes) -> None:
+        global seen  # noqa: PLW0603 - one counter for all connections
+        if b"content-encoding: gzip" in self._head:
+            body = gzip.decompress(body)
+        seen += body.count(MARKER)
+        content = b"%d" % seen if self._head.startswith(b"get /seen ") else BODY
+        self._transport.write(ANSWER % (len(content), content))
 
 
 async def main() -> None:

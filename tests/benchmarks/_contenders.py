@@ -1,0 +1,260 @@
+"""Who is compared, each at its default settings: how to start it, track one event, and have all of them delivered.
+
+All send the same: an event with the same name, user, account, four properties and three of context. Nothing is imported
+before it is asked for: each contender runs in a process of its own, and peers only where they are installed.
+"""
+
+from __future__ import annotations
+
+import contextvars
+import tempfile
+import time
+from collections import deque
+from functools import partial
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+FEATURE = "benchmark_feature"
+USER, GROUP = "user_1", "account_1"
+PROPERTIES: dict[str, Any] = {
+    "feature_name": FEATURE,
+    "feature_type": "core",
+    "action": "call",
+    "user_email": "jane@example.com",
+}
+CONTEXT: dict[str, Any] = {"source": "product", "device_type": "mobile", "group_id": GROUP}
+
+
+class Started(NamedTuple):
+    """A contender that is ready.
+
+    Attributes:
+        call: Does what the application does for one event.
+        finish: Returns when all events so far have been delivered.
+    """
+
+    call: Callable[[], object]
+    finish: Callable[[], object]
+
+
+def item(number: int = 0) -> dict[str, Any]:
+    """Return an event as ThriveStack takes it."""
+    return {
+        "event_name": "feature_used",
+        "properties": PROPERTIES,
+        "user_id": USER,
+        "timestamp": "2024-10-20T15:51:36.514000Z",
+        "context": {**CONTEXT, "event_id": f"0123456789abcdef-{number:08x}"},
+    }
+
+
+def floors(url: str) -> Started:
+    """Return the two floors: C on the caller; D for delivery, of dicts that were made before, in lists of 500."""
+    import httpx  # noqa: PLC0415
+    import orjson  # noqa: PLC0415
+
+    waiting: deque[Any] = deque()
+    client = httpx.Client(headers={"x-api-key": "k", "content-type": "application/json"})
+    client.post(f"{url}/track", content=b"[]")
+    made = [item(number) for number in range(500)]
+
+    def finish() -> None:
+        while waiting:
+            count = min(len(waiting), len(made))
+            client.post(f"{url}/track", content=orjson.dumps(made[:count]))
+            for _ in range(count):
+                waiting.popleft()
+
+    return Started(floor_call(waiting, lambda: None), finish)
+
+
+def floor_call(waiting: deque[Any], function: Callable[[], object]) -> Callable[[], object]:
+    """Return `function` with the least that a decorator of the common kind can do to leave an event in `waiting`."""
+    import wrapt  # noqa: PLC0415
+
+    acting: contextvars.ContextVar[str] = contextvars.ContextVar("acting", default=USER)
+    append, now, who = waiting.append, time.time_ns, acting.get
+
+    @wrapt.decorator
+    def tracked(wrapped: Callable[..., Any], _: object, args: Any, kwargs: Any) -> Any:
+        result = wrapped(*args, **kwargs)
+        append((FEATURE, who(), now()))
+        return result
+
+    decorated: Callable[[], object] = tracked(function)
+    return decorated
+
+
+def ts_autotrack(url: str, **settings: Any) -> Started:
+    """Return ours: a decorated function, called by a known user."""
+    from ts_autotrack import bind_user, configure, flush, track_feature  # noqa: PLC0415
+
+    configure(endpoint=url, api_key="k", **settings)
+    bind_user(USER, group_id=GROUP, device_type="mobile", user_email="jane@example.com")
+
+    @track_feature(FEATURE, feature_type="core")
+    def call() -> None: ...
+
+    return Started(call, lambda: flush(60))
+
+
+def with_outbox(url: str, durability: str) -> Started:
+    """Return ours with an outbox."""
+    return ts_autotrack(url, outbox=tempfile.mkdtemp(), durability=durability, max_queue=1_000_000)
+
+
+def vendor(url: str) -> Started:
+    """Return what the vendor's guide for back ends shows: a blocking request for each event."""
+    import requests  # type: ignore[import-untyped, unused-ignore] # noqa: PLC0415
+
+    headers = {"x-api-key": "k", "Content-Type": "application/json"}
+
+    def call() -> None:
+        try:
+            requests.post(f"{url}/track", json=[item()], headers=headers, timeout=3).raise_for_status()
+        except requests.RequestException:
+            pass
+
+    return Started(call, lambda: None)
+
+
+def mixpanel(url: str) -> Started:
+    """Return mixpanel with the consumer of its guide for busy servers, which sends 50 events on the caller's thread."""
+    from mixpanel import BufferedConsumer, Mixpanel  # type: ignore[import-not-found] # noqa: PLC0415
+
+    consumer = BufferedConsumer(events_url=f"{url}/track")
+    client = Mixpanel("token", consumer)
+    return Started(lambda: client.track(USER, "feature_used", {**PROPERTIES, **CONTEXT}), consumer.flush)
+
+
+def opentelemetry(url: str) -> Started:
+    """Return OpenTelemetry's log events over OTLP."""
+    from opentelemetry._logs import LogRecord, SeverityNumber  # noqa: PLC0415
+    from opentelemetry.exporter.otlp.proto.http._log_exporter import (  # type: ignore[import-not-found] # noqa: PLC0415
+        OTLPLogExporter,
+    )
+    from opentelemetry.sdk._logs import LoggerProvider  # noqa: PLC0415
+    from opentelemetry.sdk._logs.export import BatchLogRecordProcessor  # noqa: PLC0415
+
+    provider = LoggerProvider()
+    provider.add_log_record_processor(BatchLogRecordProcessor(OTLPLogExporter(endpoint=f"{url}/v1/logs")))
+    logger = provider.get_logger("benchmark")
+
+    def call() -> None:
+        logger.emit(
+            LogRecord(
+                timestamp=time.time_ns(),
+                severity_number=SeverityNumber.INFO,
+                body="feature_used",
+                attributes={"user.id": USER, **PROPERTIES, **CONTEXT},
+            )
+        )
+
+    return Started(call, lambda: provider.force_flush(60_000))
+
+
+def segment(url: str) -> Started:
+    """Return segment."""
+    from segment.analytics import Client  # type: ignore[import-not-found] # noqa: PLC0415
+
+    client = Client("key", host=url)
+    return Started(lambda: client.track(USER, "feature_used", PROPERTIES, CONTEXT), client.flush)
+
+
+def rudder(url: str) -> Started:
+    """Return RudderStack."""
+    from rudderstack.analytics.client import Client  # type: ignore[import-not-found] # noqa: PLC0415
+
+    client = Client("key", host=url)
+    return Started(lambda: client.track(USER, "feature_used", PROPERTIES, CONTEXT), client.flush)
+
+
+def snowplow(url: str) -> Started:
+    """Return snowplow with its threaded emitter."""
+    from snowplow_tracker import (  # type: ignore[import-not-found] # noqa: PLC0415
+        AsyncEmitter,
+        StructuredEvent,
+        Subject,
+        Tracker,
+    )
+
+    host, port = url.removeprefix("http://").split(":")
+    subject = Subject()
+    subject.set_user_id(USER)
+    tracker = Tracker("benchmark", AsyncEmitter(host, protocol="http", port=int(port)), subject)
+
+    def call() -> None:
+        tracker.track(StructuredEvent(category="feature_used", action="call", label=FEATURE, property_=GROUP))
+
+    return Started(call, lambda: tracker.flush(is_async=False))
+
+
+def amplitude(url: str) -> Started:
+    """Return amplitude."""
+    from amplitude import Amplitude, BaseEvent, Config  # type: ignore[import-not-found] # noqa: PLC0415
+
+    client = Amplitude("key", Config(server_url=f"{url}/track"))
+
+    def call() -> None:
+        client.track(BaseEvent("feature_used", user_id=USER, event_properties={**PROPERTIES, **CONTEXT}))
+
+    def finish() -> None:
+        for future in client.flush():
+            if future is not None:
+                future.result()
+
+    return Started(call, finish)
+
+
+def posthog(url: str) -> Started:
+    """Return posthog."""
+    from posthog import Posthog  # type: ignore[import-not-found] # noqa: PLC0415
+
+    client = Posthog("key", host=url)
+
+    def call() -> None:
+        client.capture("feature_used", distinct_id=USER, properties={**PROPERTIES, **CONTEXT})
+
+    return Started(call, client.flush)
+
+
+class Contender(NamedTuple):
+    """One of those compared.
+
+    Attributes:
+        start: Starts it, given the URL of the sink.
+        packages: What pip installs; the first one gives the version that is shown.
+        imports: What an application imports.
+    """
+
+    start: Callable[[str], Started]
+    packages: tuple[str, ...]
+    imports: str
+
+
+OURS = {
+    "ts_autotrack": Contender(ts_autotrack, ("ts_autotrack",), "import ts_autotrack"),
+    "ts_autotrack, outbox": Contender(
+        partial(with_outbox, durability="batch"), ("ts_autotrack",), "import ts_autotrack"
+    ),
+    "ts_autotrack, outbox, durability=event": Contender(
+        partial(with_outbox, durability="event"), ("ts_autotrack",), "import ts_autotrack"
+    ),
+}
+PEERS = {
+    "vendor's helper": Contender(vendor, ("requests",), "import requests"),
+    "mixpanel": Contender(mixpanel, ("mixpanel",), "import mixpanel"),
+    "opentelemetry": Contender(
+        opentelemetry,
+        ("opentelemetry-sdk", "opentelemetry-exporter-otlp-proto-http"),
+        "import opentelemetry.sdk._logs, opentelemetry.exporter.otlp.proto.http._log_exporter",
+    ),
+    "segment": Contender(segment, ("segment-analytics-python",), "import segment.analytics"),
+    "rudder": Contender(rudder, ("rudder-sdk-python",), "import rudderstack.analytics"),
+    "snowplow": Contender(snowplow, ("snowplow-tracker",), "import snowplow_tracker"),
+    "amplitude": Contender(amplitude, ("amplitude-analytics",), "import amplitude"),
+    "posthog": Contender(posthog, ("posthog",), "import posthog"),
+}
+ALL = {**OURS, **PEERS}
