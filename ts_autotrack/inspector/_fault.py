@@ -21,7 +21,7 @@ KINDS = {
 }
 SLOW = 1.0
 """Seconds."""
-_LEAST_STATUS, _MOST_STATUS, _WITH_RETRY_AFTER = 300, 599, (429, 503)
+_LEAST_STATUS, _MOST_STATUS, _NOT_MODIFIED, _WITH_RETRY_AFTER = 300, 599, 304, (429, 503)
 
 
 class Fault(NamedTuple):
@@ -121,6 +121,8 @@ async def _body(receive: Receive) -> list[Message]:
 
 
 async def _answer(send: Send, status: int, kind: str, body: bytes) -> None:
+    if status == _NOT_MODIFIED:
+        body = b""  # it may have none
     headers = [(b"content-type", kind.encode()), (b"content-length", str(len(body)).encode())]
     if status in _WITH_RETRY_AFTER:
         headers.append((b"retry-after", b"1"))
