@@ -93,6 +93,11 @@ def test_bad_environment_warns_and_falls_back(
     [
         ({"flush_interval": "soon"}, ValueError, r"configure\(flush_interval='soon'\): expected a number of seconds"),
         ({"request_timeout": True}, ValueError, "expected a number of seconds"),
+        ({"request_timeout": 0}, ValueError, "of more than 0"),
+        ({"outbox": ""}, ValueError, "expected a path"),
+        ({"outbox": "a\0b"}, ValueError, "expected a path"),
+        ({"outbox": b"/x"}, ValueError, "expected a path"),
+        ({"outbox": True}, ValueError, "expected a path"),
         ({"max_queue": 1.5}, ValueError, "a whole number"),
         ({"exporter": "kafka"}, ValueError, "thrivestack, console, jsonl, none"),
         ({"endpoint": "ftp://x"}, ValueError, "expected a URL such as"),

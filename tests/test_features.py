@@ -21,7 +21,19 @@ import pytest
 import wrapt
 
 from tests.conftest import run_python
-from ts_autotrack import _faults, add_properties, bind_user, flush, stats, suppress, track_feature, user_context
+from ts_autotrack import (
+    _faults,
+    add_properties,
+    bind_user,
+    flush,
+    group,
+    identify,
+    stats,
+    suppress,
+    track,
+    track_feature,
+    user_context,
+)
 from ts_autotrack.typing import FinishedCall
 
 if TYPE_CHECKING:
@@ -1041,6 +1053,24 @@ def test_calls_at_the_recursion_limit_see_no_error_of_ours(monkeypatch: pytest.M
     deepest = next(depth for depth in range(sys.getrecursionlimit(), 0, -1) if not fails(plain, depth))
     deepest -= sys.gettrace() is not None  # a tracer needs a frame of its own
     assert [depth for depth in range(deepest, deepest - 40, -1) if fails(tracked, depth)] == []
+
+
+@pytest.mark.parametrize("call", [lambda: track("e", {"a": [1]}), lambda: identify({"a": [1]}), lambda: group("g")])
+def test_events_at_the_recursion_limit(monkeypatch: pytest.MonkeyPatch, call: Callable[[], None]) -> None:
+    """Where any function can be called, the functions that send events can: they never raise."""
+    monkeypatch.setattr(_faults, "reraise", False)
+
+    def any_function() -> None: ...
+
+    def at_depth(function: Callable[[], None], depth: int) -> bool:
+        try:
+            return at_depth(function, depth - 1) if depth else function() is None
+        except RecursionError:
+            return False
+
+    deepest = next(depth for depth in range(sys.getrecursionlimit(), 0, -1) if at_depth(lambda: any_function(), depth))  # noqa: PLW0108
+    deepest -= sys.gettrace() is not None
+    assert [depth for depth in range(deepest, deepest - 40, -1) if not at_depth(call, depth)] == []
 
 
 @pytest.mark.slow

@@ -100,11 +100,11 @@ def test_console_into_a_stream_of_text_only(monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_path_that_the_system_cannot_take(caplog: pytest.LogCaptureFixture) -> None:
     """A path that no file can have keeps the events, and the log says why."""
-    configure(exporter="jsonl", jsonl_path="a\0b")
+    configure(exporter="jsonl", jsonl_path="x" * 300)
     track("e", user_id="u")
     assert not flush(0.3)
     assert stats().pending == 1
-    assert "embedded null" in caplog.text
+    assert "File name too long" in caplog.text
 
 
 @pytest.mark.parametrize("close", ["sys.stdout.close()", "sys.stdout = None"])

@@ -7,14 +7,14 @@ from itertools import islice
 from typing import TYPE_CHECKING, Protocol
 
 from ts_autotrack._buffer import BATCH_ITEMS
-from ts_autotrack._events import MAX_BODY
+from ts_autotrack._events import MOST_BYTES
 
 if TYPE_CHECKING:
     from ts_autotrack._events import Item
     from ts_autotrack.typing import RejectedItem
 
-MOST_ENCODED, MOST_ENCODED_BYTES = 2 * BATCH_ITEMS, 2 * MAX_BODY
-"""Items and bytes that wait encoded in memory; while the server is away others wait as records, which are smaller."""
+MOST_ENCODED = 2 * BATCH_ITEMS
+"""Items that wait encoded in memory; while the server is away others wait as records, which are smaller."""
 
 
 class Backlog(Protocol):
@@ -88,7 +88,7 @@ class MemoryBacklog:
     @property
     def room(self) -> int:
         """See `Backlog`."""
-        return MOST_ENCODED - len(self._items) if self._bytes < MOST_ENCODED_BYTES else 0
+        return MOST_ENCODED - len(self._items) if self._bytes < MOST_BYTES else 0
 
     def put(self, items: list[Item]) -> None:
         """See `Backlog`."""

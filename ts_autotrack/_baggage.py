@@ -45,7 +45,9 @@ def _fill(scope: Scope, baggage: Mapping[str, object]) -> Scope:
     group = None if scope.group_id else _first(baggage, GROUP_KEYS)
     if user is None and group is None:
         return scope
-    return scope.derive(user, group, {"identity_source": "baggage"})
+    derived = scope.derive(user, group, {"identity_source": "baggage"})
+    derived.weigh()
+    return derived
 
 
 def _first(baggage: Mapping[str, object], keys: tuple[str, ...]) -> str | None:

@@ -110,6 +110,7 @@ class Buffer:
         limit: The most records that may wait.
         most_bytes: The most bytes that the long properties of waiting records may have.
         held: Bytes that they have now.
+        encoded: Events that wait beside the records, encoded; they count towards the limit.
         era: Counts the resets: a forked child does not count what its parent's threads, frozen in it, hold for ever.
         refused: Counts events refused because the buffer was full.
         skipped: Counts events that came while the library was off, by `off_reason`.
@@ -121,6 +122,7 @@ class Buffer:
 
     __slots__ = (
         "at_end",
+        "encoded",
         "era",
         "held",
         "invalid",
@@ -150,6 +152,7 @@ class Buffer:
         self.records.clear()
         self.era += 1
         self.held = 0
+        self.encoded = 0
         self.room = IDLE
         self.limit = DEFAULT_LIMIT
         self.most_bytes = DEFAULT_BYTES
@@ -174,16 +177,16 @@ class Buffer:
     @property
     def full(self) -> bool:
         """Whether no record may be added: by number, or by bytes."""
-        return len(self.records) >= self.limit or self.held > self.most_bytes
+        return len(self.records) + self.encoded >= self.limit or self.held > self.most_bytes
 
     @property
-    def half_full(self) -> bool:
-        """Whether taking records out matters more than giving way to the application, lest it be refused some.
+    def pressed(self) -> bool:
+        """Whether taking records out matters more than giving way to the application: an eighth of the limit waits.
 
-        One that never lets go of the GIL by itself gets 5 ms of it each time: then 32,000 events a second are taken
-        out, of 200,000 otherwise.
+        One that never lets go of the GIL by itself gets 5 ms of it each time, so that only 32,000 events a second would
+        be taken out, of 200,000 otherwise.
         """
-        return 2 * len(self.records) > self.limit
+        return 8 * (len(self.records) + self.encoded) > self.limit
 
     def idle(self) -> None:
         """Have the next record wake the worker."""
@@ -191,8 +194,9 @@ class Buffer:
 
     def open(self) -> None:
         """Let captures append without asking, until enough wait to wake the worker, or the limit is reached."""
-        enough = min(BATCH_ITEMS, (self.limit + 1) // 2)
-        room = enough if len(self.records) < enough else self.limit
+        limit = self.limit - self.encoded
+        enough = min(BATCH_ITEMS, (limit + 1) // 2)
+        room = enough if len(self.records) < enough else limit or IDLE  # 0 would say that nothing is taken at all
         if self.held > self.most_bytes or self.at_end:
             room = IDLE
         self.room = room if self.off_reason is None else OFF

@@ -7,7 +7,7 @@ from contextvars import ContextVar
 from time import time_ns
 
 from ts_autotrack._buffer import OFF, Heavy, buffer
-from ts_autotrack._faults import fault, faults, warn_once
+from ts_autotrack._faults import fault, warn_once
 from ts_autotrack._scope import current
 from ts_autotrack._tracker import tracker
 from ts_autotrack._values import light, snapshot
@@ -73,7 +73,7 @@ class Rule:
                     return self._capture_some(args, kwargs)
             return light(values) or self._capture_some(args, kwargs)
         except RecursionError:  # no room for another call, not even one that reports
-            next(faults)
+            pass
         except Exception as error:  # noqa: BLE001 # pragma: no cover - the barrier: nothing known raises here
             fault(f"capturing arguments of {self.site.where}", error)
         return None
@@ -119,9 +119,9 @@ def finish(  # noqa: PLR0913 - what there is to know of a call
             if additions and (added := additions.pop(sys._getframe(1), None)):  # noqa: SLF001
                 extras = joined(rule.site.named(extras), added)
             record(rule.site, extras, scope if scope is not None and scope.user_id else None)
-    except RecursionError:  # no room for another call, not even one that reports
-        next(faults)
-        next(buffer.lost)
+    except RecursionError:
+        for _ in buffer.lost:  # counts one without a call, for which there may be no room
+            break
     except Exception as ours:  # noqa: BLE001 # pragma: no cover - the barrier: nothing known raises here
         next(buffer.lost)
         fault(f"recording a call of {rule.site.where}", ours)

@@ -213,7 +213,11 @@ def _one_of(*words: str) -> Callable[[object], str]:
 
 
 def _path(value: object) -> str:
-    return os.fspath(value) if isinstance(value, os.PathLike) else str(value)
+    path = os.fspath(value) if isinstance(value, os.PathLike) else value
+    if not isinstance(path, str) or not path.strip() or "\0" in path:
+        message = "expected a path"
+        raise ValueError(message)
+    return path
 
 
 def _directory(value: object) -> str:

@@ -12,12 +12,13 @@ from itertools import count
 TYPE_CHECKING = False  # typing costs as much to import as all of this library
 if TYPE_CHECKING:
     import logging
-    from collections.abc import Hashable
+    from collections.abc import Hashable, Iterator
 
     class Count:
         """What a type checker is to know of `itertools.count`, whose constructor it takes for one of `count`."""
 
         def __next__(self) -> int: ...
+        def __iter__(self) -> Iterator[int]: ...
 else:
     Count = count
 

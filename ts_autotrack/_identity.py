@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from ts_autotrack._blocks import ScopeBlock
 from ts_autotrack._faults import warn_once
-from ts_autotrack._scope import Scope, ScopeBlock, current, nearest_open, replace
+from ts_autotrack._scope import Scope, current, nearest_open, replace
 
 TYPE_CHECKING = False  # typing costs as much to import as all of this library
 if TYPE_CHECKING:

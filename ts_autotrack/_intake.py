@@ -37,21 +37,24 @@ class Intake:
             self._recover(*self._taking)
         left = len(self._buffer.records)
         while left > 0 and (room := self.backlog.room) > 0:
-            self._take(min(room, left))
-            left -= room
+            left -= self._take(min(room, left))
 
-    def _take(self, most: int) -> None:
+    def _take(self, most: int) -> int:
+        """Take up to so many records, fewer if they are large; return how many there were to look at."""
         counts = self._counts
         records, taken = self._buffer.oldest(most), counts.taken
         self._taking = records, taken, counts.dropped.copy()
-        stretch = most if self._buffer.half_full else STRETCH
+        stretch = most if self._buffer.pressed else STRETCH
         try:
-            self.backlog.put(self._encoder.items(records, taken, stretch))
+            items, done = self._encoder.items(records, taken, stretch)
+            del records[done:]
+            self.backlog.put(items)
         except Exception:
             counts.drop("fault", len(records))
             self._remove(records, taken)
             raise
         self._remove(records, taken)
+        return len(records) or most
 
     def _remove(self, records: list[Record], taken: int) -> None:
         self._counts.taken = taken + len(records)

@@ -57,6 +57,9 @@ def track(  # noqa: PLR0913 - the fields of the contract
             return _invalid(f"track({event_name!r}): properties must be a dict, not {type(properties).__name__}")
         names, extras = _parted(properties) if properties else ((), None)
         record(_site(event_name.strip(), names, _where(scope)), extras, scope, moment)
+    except RecursionError:
+        for _ in buffer.lost:  # counts one without a call, for which there may be no room
+            break
     except Exception as error:  # noqa: BLE001 - the barrier
         next(buffer.lost)
         fault("track()", error)
@@ -78,6 +81,9 @@ def identify(traits: Mapping[str, object], *, user_id: object = None) -> None:
             return _invalid(f"identify({type(traits).__name__}): traits must be a dict")
         scope = _scope(user_id, None, None)
         record(Site("/identify", "", _NOTHING, _where(scope)), snapshot(traits), scope)
+    except RecursionError:
+        for _ in buffer.lost:  # counts one without a call, for which there may be no room
+            break
     except Exception as error:  # noqa: BLE001 - the barrier
         next(buffer.lost)
         fault("identify()", error)
@@ -103,6 +109,9 @@ def group(group_id: object, traits: Mapping[str, object] | None = None, *, group
         scope = _scope(None, wanted, None)
         site = Site("/group", "", _NOTHING, _where(scope), group_id=wanted)
         record(site, joined(snapshot(traits or _NOTHING), {"group_type": group_type}), scope)
+    except RecursionError:
+        for _ in buffer.lost:  # counts one without a call, for which there may be no room
+            break
     except Exception as error:  # noqa: BLE001 - the barrier
         next(buffer.lost)
         fault("group()", error)
@@ -110,7 +119,7 @@ def group(group_id: object, traits: Mapping[str, object] | None = None, *, group
 
 _NOTHING: dict[str, object] = {}
 _MOST_SITES = 1_000
-_MOST_NAMES = 50
+_MOST_NAMES, _LONGEST_NAME = 50, 100
 _sites: dict[tuple[str, tuple[str, ...]], Site] = {}
 
 
@@ -118,7 +127,7 @@ def _parted(properties: Mapping[str, object]) -> tuple[tuple[str, ...], Extras]:
     """Return names for the site and their values for the event; no names and a snapshot if that is not so simple."""
     if type(properties) is dict and len(properties) <= _MOST_NAMES:
         names = tuple(properties)
-        if all(type(name) is str for name in names):
+        if all(type(name) is str and len(name) <= _LONGEST_NAME for name in names):
             values = light(properties.values())
             if values is not None and len(values) == len(names):  # else another thread is changing it
                 return names, values
@@ -142,6 +151,7 @@ def _scope(user_id: object, group_id: object, context: Mapping[str, object] | No
         if group_id is None:
             group_id = values.pop("group_id", None)  # it is an id, wherever it is given
         scope = nearest_open(scope).derive(user_id, group_id, values)
+        scope.weigh()
     return scope if scope.ready else scope.resolve()
 
 

@@ -29,11 +29,12 @@ MAX_BYTES = 1_000_000
 """Bounds on what one value may cost the caller: levels, values, bytes of a binary."""
 
 LIGHT = 512
-"""Characters of an event's own properties that are not worth counting against the buffer's bytes."""
+"""Bytes of an event's own properties that are not worth counting against the buffer's."""
 
 INT_MIN, INT_MAX = -(2**63), 2**64 - 1
 _NATIVE = frozenset({str, bool, type(None)})
-VALUE_BYTES = 64
+ENTRY_BYTES, VALUE_BYTES = 16, 64
+"""What a value takes in a tuple, and in a container of its own, besides its characters; roughly."""
 
 placeholders = Tally()
 
@@ -58,7 +59,7 @@ def snapshot(values: Mapping[Any, Any]) -> dict[str, object]:
         kind = type(value)
         if kind is str:
             copy[key] = value
-            length += len(value)
+            length += len(value) if value.isascii() else 4 * len(value)
         elif kind in _NATIVE or (kind is int and INT_MIN <= value <= INT_MAX):
             copy[key] = value
         else:
@@ -68,17 +69,18 @@ def snapshot(values: Mapping[Any, Any]) -> dict[str, object]:
         copy["..."] = placeholder(f"more than {MAX_NODES} values")
     if deep is not None:
         length += deep.length
+    length += VALUE_BYTES * len(copy) + sum(map(len, copy))
     return copy if length <= LIGHT else Heavy(copy, length, buffer)
 
 
 def light(values: Iterable[object]) -> tuple[object, ...] | None:
     """Return values that need no copying and no counting as a tuple; None if there are others among them."""
-    length = 0
     plain = tuple(values)
+    length = ENTRY_BYTES * len(plain)
     for value in plain:
         kind = type(value)
         if kind is str:
-            length += len(value)  # type: ignore[arg-type]
+            length += len(value) if value.isascii() else 4 * len(value)  # type: ignore[attr-defined, arg-type]
         elif not (kind is bool or value is None or (kind is int and INT_MIN <= value <= INT_MAX)):  # type: ignore[operator]
             return None
     return plain if length <= LIGHT else None
@@ -149,6 +151,7 @@ class _Copy:
             text = _key(key)
             while text in copy:  # {1: ..., "1": ...}: both are kept
                 text += "'"
+            self.length += len(text)
             copy[text] = self.guarded(item, depth + 1)
         self.inside.discard(id(value if owner is None else owner))
         if len(copy) < len(value):
@@ -186,7 +189,7 @@ class _UnsendableError(Exception):
 
 def _text(copy: _Copy, value: str, _: int) -> str:
     plain = str.__str__(value)
-    copy.length += len(plain)
+    copy.length += len(plain) if plain.isascii() else 4 * len(plain)
     try:
         plain.encode()
     except UnicodeEncodeError:

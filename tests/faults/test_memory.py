@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import sys
+import threading
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.conftest import run_python
+from tests.conftest import Answer, run_python
 from tests.faults.test_ends import REPORT
 
 if TYPE_CHECKING:
-    from tests.conftest import Inspector
+    from tests.conftest import Inspector, ScriptedServer
 
 pytestmark = [
     pytest.mark.slow,
@@ -94,3 +95,87 @@ print(rss() - before, stats().pending, stats().dropped["queue_full"])
     assert 300 < pending < 1000
     assert pending + refused > 5000
     assert "TS_AUTOTRACK_MAX_QUEUE_BYTES=20000000" in done.stderr
+
+
+LARGE = {
+    "many properties": ('track("e", {f"p{k}": k for k in range(3000)}, user_id="u")', 400),
+    "long keys": ('track("e", {str(n) + "k" * 50_000: 1}, user_id="u")', 1_500),
+    "wide characters": ('track("e", {"text": "\\U0001f600" * 500}, user_id="u")', 15_000),
+    "a long property of each scope": ('with user_context("u", bio=str(n) + "y" * 50_000): track("e")', 1_500),
+    "a long property of each binding": ('bind_user("u", bio=str(n) + "y" * 50_000); track("e")', 1_500),
+    "nested values": ('track("e", {"rows": [[n, "z" * 100] for _ in range(300)]}, user_id="u")', 1_500),
+}
+
+
+@pytest.mark.parametrize("kind", LARGE)
+def test_whatever_is_large_counts(dead_endpoint: str, environment: dict[str, str], kind: str) -> None:
+    """MAX_QUEUE_BYTES bounds what waits however it has become large, identity included."""
+    event, times = LARGE[kind]
+    code = (
+        REPORT
+        + f"""
+from ts_autotrack import bind_user, flush, stats, track, user_context
+def rss(): return int(open("/proc/self/statm").read().split()[1]) * 4096 / 1e6
+track("e", user_id="u"); flush(0.3)
+before = rss()
+for n in range({times}):
+    {event}
+print(rss() - before, stats().dropped["queue_full"] > 0)
+"""
+    )
+    done = run_python(code, THRIVESTACK_ENDPOINT=dead_endpoint, TS_AUTOTRACK_MAX_QUEUE_BYTES="10000000", **environment)
+    assert done.returncode == 0, done.stderr
+    added, refused = done.stdout.split()
+    assert float(added) < 50
+    assert refused == "True"
+
+
+@pytest.mark.usefixtures("kept")
+@pytest.mark.parametrize("durability", ["batch", "event"])
+def test_items_are_encoded_a_few_megabytes_at_a_time(
+    inspector: Inspector, dead_endpoint: str, environment: dict[str, str], durability: str
+) -> None:
+    """What many events share is written out in each of their items: not all of that is in memory at once."""
+    code = (
+        REPORT
+        + f"""
+import ts_autotrack
+from ts_autotrack import flush, stats, track, user_context
+def rss(): return int(open("/proc/self/statm").read().split()[1]) * 4096 / 1e6
+track("e", user_id="u"); flush(0.3)
+before = rss()
+for text in "xyz": # 80 MB of items
+    with user_context("u", group_id="g", bio=text * 40_000):
+        for n in range(666): track("e")
+flush(2)
+print(rss() - before, stats().pending)
+ts_autotrack.configure(endpoint={inspector.endpoint!r})
+print(flush(60), stats().delivered)
+"""
+    )
+    done = run_python(code, THRIVESTACK_ENDPOINT=dead_endpoint, TS_AUTOTRACK_DURABILITY=durability, **environment)
+    assert done.returncode == 0, done.stderr
+    added, pending, flushed, delivered = done.stdout.split()
+    assert float(added) < 35
+    assert (pending, flushed, delivered) == ("1999", "True", "1999")
+
+
+def test_what_is_encoded_counts_towards_the_limit(server: ScriptedServer, environment: dict[str, str]) -> None:
+    """MAX_QUEUE is the number of events that wait, whether they are being sent or not."""
+    gate = threading.Event()
+    server.always = lambda _: Answer(wait=gate)
+    code = (
+        REPORT
+        + """
+import time
+from ts_autotrack import stats, track
+for n in range(400):
+    track("e", user_id="u")
+    time.sleep(0.001)
+print(stats().pending, stats().dropped)
+"""
+    )
+    target = {"TS_AUTOTRACK_MAX_QUEUE": "10", "TS_AUTOTRACK_EXIT_TIMEOUT": "0.1"}
+    done = run_python(code, THRIVESTACK_ENDPOINT=server.endpoint, **target, **environment)
+    gate.set()
+    assert done.stdout == "10 {'queue_full': 390}\n", done.stderr
