@@ -11,19 +11,20 @@ import ctypes
 import os
 import sqlite3
 import time
-from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING, NamedTuple
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 from ts_autotrack._buffer import BATCH_ITEMS
-from ts_autotrack._events import MAX_BODY
+from ts_autotrack._events import MAX_BODY, PATHS
+from ts_autotrack._outbox_disk import SUFFIX, delete, size_of, touch
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from ts_autotrack._events import Item
 
-SUFFIX = ".events"
 SCHEMA_VERSION = 1
+APPLICATION_ID = int.from_bytes(b"tsat", "big")
 SEPARATOR = b",\n"
 """Between the items of a chunk: encoded JSON holds no line break, so a chunk can be taken apart without parsing."""
 CHECKPOINT_BYTES = 8_000_000
@@ -43,6 +44,7 @@ CREATE TABLE chunks (
     body BLOB NOT NULL                     -- the items, each a JSON object, between them a comma and a line break
 )
 """
+_CONTENTS = f"total(items), total(length(body) - {len(SEPARATOR)} * (items - 1))"
 _INSERT = "INSERT INTO chunks (id, path, first, items, body) VALUES (?, ?, ?, ?, ?)"
 _MORE_ROWS = ", (?, ?, ?, ?, ?)"
 
@@ -64,15 +66,21 @@ class OutboxFile:
     """An open file, and with it the ownership of its events. Used by one thread at a time.
 
     Attributes:
+        made: The files that were made in this process, or one that it descends from, and in which of them.
+        opened: Likewise, those that are open.
         path: Where it is; the log is beside it, with "-wal" at the end.
         pending: Events in it.
         size: Bytes of these.
         ours: Whether this process made it.
     """
 
+    made: ClassVar[dict[str, int]] = {}
+    opened: ClassVar[dict[str, int]] = {}
+
     def __init__(self, path: str, database: sqlite3.Connection, pending: int = 0, size: int = 0) -> None:
         self.path = path
-        self.ours = f"-{os.getpid()}-" in path
+        self.opened[path] = os.getpid()
+        self.ours = self.made.get(path) == os.getpid()
         self.pending = pending
         self.size = size
         self._database = database
@@ -88,9 +96,12 @@ class OutboxFile:
             sqlite3.Error: If it cannot be written to.
         """
         os.makedirs(directory, mode=0o700, exist_ok=True)  # noqa: PTH103 - pathlib costs an import
-        name = f"{time.strftime('%Y%m%dT%H%M%S', time.gmtime())}-{os.getpid()}-{os.urandom(4).hex()}"
+        seconds, nanoseconds = divmod(time.time_ns(), 10**9)
+        began = time.strftime("%Y%m%dT%H%M%S", time.gmtime(seconds))  # in the order of the events, as files are adopted
+        name = f"{began}.{nanoseconds // 1_000:06d}-{os.getpid()}-{os.urandom(4).hex()}"
         path = os.path.join(directory, name + SUFFIX)  # noqa: PTH118
-        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))  # its log gets the same permissions
+        touch(path)
+        cls.made[path] = os.getpid()
         try:
             with _opening(path) as database:
                 database.execute("PRAGMA locking_mode = EXCLUSIVE")
@@ -99,6 +110,7 @@ class OutboxFile:
                 database.execute("PRAGMA synchronous = OFF")
                 database.execute("BEGIN IMMEDIATE")
                 database.execute(_CREATE)
+                database.execute(f"PRAGMA application_id = {APPLICATION_ID}")
                 database.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
                 database.execute("COMMIT")
                 _own(database)
@@ -135,7 +147,7 @@ class OutboxFile:
         size = 0
         for run in _runs(items):
             body = SEPARATOR.join([item[1] for item in run])
-            size += len(body)
+            size += len(body) - len(SEPARATOR) * (len(run) - 1)
             chunks.append((self._last + len(chunks) + 1, len(run)))
             values += (chunks[-1][0], run[0][0], run[0][2], len(run), body)
         # One statement, however many chunks: each costs a release of the GIL, which a busy caller then keeps for 5 ms.
@@ -149,7 +161,7 @@ class OutboxFile:
         """Count again what is in the file, after an exception in the middle of `append`."""
         if self._database.in_transaction:
             self._database.execute("ROLLBACK")
-        query = "SELECT total(items), total(length(body)), coalesce(max(id), 0) FROM chunks WHERE id > ?"
+        query = f"SELECT {_CONTENTS}, coalesce(max(id), 0) FROM chunks WHERE id > ?"  # noqa: S608 - a constant
         pending, size, last = self._database.execute(query, (self._settled,)).fetchone()
         self.pending, self.size, self._last = int(pending), int(size), max(self._last, last)
 
@@ -168,13 +180,14 @@ class OutboxFile:
         items = size = 0
         query = "SELECT id, path, first, items, body FROM chunks WHERE id > ? ORDER BY id"
         for number, path, first, count, body in self._database.execute(query, (max(after, self._settled),)):
+            well_formed = isinstance(body, bytes) and type(count) is type(first) is int and path in PATHS
+            if not well_formed or body.count(SEPARATOR) != count - 1:
+                message = f"chunk {number} is malformed"
+                raise sqlite3.DatabaseError(message)
             items += count
             size += len(body)
             if chunks and (items > BATCH_ITEMS or size > MAX_BODY):
                 break
-            if not isinstance(body, bytes) or body.count(SEPARATOR) != count - 1:
-                message = f"chunk {number} is malformed"
-                raise sqlite3.DatabaseError(message)
             chunks.append(Chunk(number, path, first, body.split(SEPARATOR)))
         return chunks
 
@@ -204,15 +217,32 @@ class OutboxFile:
             )
 
     def tend(self) -> None:
-        """Give the space of an empty file back to the disk."""
+        """Give space that is not needed any more back to the disk."""
         if not self.pending and size_of(self.path) + size_of(self.path + "-wal") > SHRINK_BYTES:
             self._database.execute("PRAGMA incremental_vacuum").fetchall()  # each step frees a page
             self._database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            return
+        (free,) = self._database.execute("PRAGMA freelist_count").fetchone()
+        (page,) = self._database.execute("PRAGMA page_size").fetchone()
+        if free * page > SHRINK_BYTES:  # busy ever since; the next checkpoint cuts the file off
+            self._database.execute(f"PRAGMA incremental_vacuum({SHRINK_BYTES // page})").fetchall()
 
     def close(self) -> None:
-        """Give the file up: nothing stays of an empty one; another process can adopt one that is not."""
+        """Give the file up: nothing stays of an empty one; another process can adopt one that is not.
+
+        Raises:
+            OSError: If somebody has deleted it, and it cannot be made again.
+            sqlite3.Error: Likewise.
+        """
+        self.opened.pop(self.path, None)
         if self.pending:
-            _close(self._database)
+            try:
+                if not os.path.exists(self.path):  # noqa: PTH110
+                    os.makedirs(os.path.dirname(self.path), mode=0o700, exist_ok=True)  # noqa: PTH103, PTH120
+                    touch(self.path)
+                    self._database.execute("VACUUM INTO ?", (self.path,))
+            finally:
+                _close(self._database)
             return
         self._database.execute("PRAGMA synchronous = OFF")  # what is deleted need not wait for the disk
         # Gone before the lock is: nobody can adopt it in between.
@@ -222,6 +252,7 @@ class OutboxFile:
 
     def abandon(self) -> None:
         """Close a file that is no good without writing to it any more."""
+        self.opened.pop(self.path, None)
         _close(self._database)
 
 
@@ -239,46 +270,21 @@ def contents(database: sqlite3.Connection) -> tuple[int, int]:
         NewerSchemaError: If a later version of the library has written it.
         sqlite3.Error: If it cannot be read.
     """
+    (application,) = database.execute("PRAGMA application_id").fetchone()
     (version,) = database.execute("PRAGMA user_version").fetchone()
+    if application != APPLICATION_ID:
+        if database.execute("SELECT count(*) FROM sqlite_master").fetchone() == (0,):
+            return 0, 0  # its owner died while making it
+        message = "it is no outbox"
+        raise sqlite3.DatabaseError(message)
     if version > SCHEMA_VERSION:
         raise NewerSchemaError
-    if not version:  # its owner died while making it
-        return 0, 0
-    events, size = database.execute("SELECT total(items), total(length(body)) FROM chunks").fetchone()
+    query = f"SELECT {_CONTENTS}, total(typeof(items) != 'integer') FROM chunks"  # noqa: S608 - a constant
+    events, size, malformed = database.execute(query).fetchone()
+    if malformed:
+        message = f"{malformed:.0f} chunks are malformed"
+        raise sqlite3.DatabaseError(message)
     return int(events), int(size)
-
-
-def files(directory: str) -> list[str]:
-    """Return the paths of the files in a directory, oldest first; none if there is no such directory."""
-    try:
-        with os.scandir(directory) as entries:
-            return sorted(entry.path for entry in entries if entry.name.endswith(SUFFIX))
-    except FileNotFoundError:
-        return []
-
-
-def set_aside(path: str) -> str:
-    """Rename a file that cannot be read, with its log, so that nobody tries again; return its new path."""
-    aside = f"{path}.corrupt"
-    for suffix in ("-wal", ""):
-        with suppress(OSError):
-            os.replace(path + suffix, aside + suffix)  # noqa: PTH105
-    return aside
-
-
-def delete(path: str) -> None:
-    """Delete a file and its log, as far as they are there."""
-    for suffix in ("-wal", "-journal", ""):
-        with suppress(OSError):
-            os.unlink(path + suffix)  # noqa: PTH108
-
-
-def size_of(path: str) -> int:
-    """Return the bytes of a file on the disk; 0 if there is none. Its log, which is bounded, is not counted."""
-    try:
-        return os.stat(path).st_size  # noqa: PTH116
-    except OSError:
-        return 0
 
 
 @contextmanager

@@ -15,11 +15,12 @@ MOST_REJECTED, MOST_REJECTED_BYTES = 1_000, 8_000_000
 class Counts:
     """The account of what left the buffer. Each number is written by one thread at a time, so plain integers do."""
 
-    __slots__ = ("_rejects_size", "adopted", "delivered", "dropped", "rejected", "rejects", "taken")
+    __slots__ = ("_rejects_size", "adopted", "delivered", "dropped", "handed_over", "rejected", "rejects", "taken")
 
     def __init__(self) -> None:
         self.taken = 0
         self.adopted = 0
+        self.handed_over = 0
         self.delivered = 0
         self.rejected = 0
         self.rejects: deque[RejectedItem] = deque()

@@ -116,10 +116,11 @@ class Tracker:
 
     def end(self) -> None:
         """Run as an exit hook. Others may run after it: what they track is delivered before their call returns."""
-        at_end = buffer.off_reason is None
-        self.shutdown()
-        if at_end:
-            buffer.end()
+        if buffer.off_reason != "shutdown":  # else the application has called `shutdown`
+            at_end = buffer.off_reason is None
+            self.shutdown()
+            if at_end:
+                buffer.end()
 
     def _settled_worker(self, timeout: float | None) -> Worker | None:
         """Return the worker; if another thread's first event is just preparing it, wait for that."""
@@ -176,6 +177,7 @@ class Tracker:
             dropped={reason: events for reason, events in dropped.items() if events},
             replaced=_values.placeholders.read(),
             adopted=counts.adopted,
+            handed_over=counts.handed_over,
         )
 
     def rejected(self) -> list[RejectedItem]:
@@ -197,6 +199,7 @@ class Tracker:
             # Loaded with the first event: a program that imports us but tracks nothing does not pay for it.
             from ts_autotrack._config import load  # noqa: PLC0415
             from ts_autotrack._exits import arrange  # noqa: PLC0415
+            from ts_autotrack._keeping import Keeping  # noqa: PLC0415
             from ts_autotrack._worker import Worker  # noqa: PLC0415
 
             config = self._config or load(self._arguments)
@@ -204,11 +207,11 @@ class Tracker:
                 self._apply(config)
             if buffer.off_reason is None and self._worker is None:
                 self._guard_forks()
-                self._worker = Worker(
-                    buffer, self._counts, config, connect, open_backlog, self._loading, self._turn, self._ended
-                )
-                self._worker.forked_by_thread = self._forked_by_thread
+                keeping = Keeping(buffer, self._counts, config, open_backlog, self._loading, self._turn)
+                worker = Worker(buffer, self._counts, config, connect, keeping, self._loading, self._ended)
+                worker.forked_by_thread = self._forked_by_thread
                 arrange(self._drain, self._drain_last, self._drain_and_die)
+                self._worker = worker  # only now: a signal handler that tracks meanwhile must not wait for it
         except Exception as error:  # noqa: BLE001 - the barrier; the next event tries again
             _faults.fault("starting", error)
         finally:
@@ -297,10 +300,13 @@ def connect(config: Config) -> Transport:
 def open_backlog(config: Config, counts: Counts, turn: RLock) -> Backlog:
     """Make what `config` has events wait in: memory, or an outbox."""
     if config.outbox:
-        from ts_autotrack._outbox import Outbox  # noqa: PLC0415 - SQLite is loaded only if it is used
-
-        each = config.durability == "event"
-        return Outbox(config.outbox, config.outbox_bytes, each=each, counts=counts, turn=turn)
+        try:
+            from ts_autotrack._outbox import Outbox  # noqa: PLC0415 - SQLite is loaded only if it is used
+        except ImportError as error:
+            _faults.warn_once("no sqlite", _NO_SQLITE.format(config.outbox, error))
+        else:
+            each = config.durability == "event"
+            return Outbox(config.outbox, config.outbox_bytes, each=each, counts=counts, turn=turn)
     from ts_autotrack._backlog import MemoryBacklog  # noqa: PLC0415 - as above
 
     return MemoryBacklog()
@@ -311,6 +317,10 @@ _NO_KEY = (
     "no events are sent: there is no key. Set THRIVESTACK_API_KEY, or THRIVESTACK_ENDPOINT to a running "
     "`ts-autotrack inspect`, or TS_AUTOTRACK_EXPORTER=console to see events here, or TS_AUTOTRACK_DISABLED=1 to "
     "silence this."
+)
+_NO_SQLITE = (
+    "the outbox {} cannot be used: this Python has no SQLite ({}). Events wait in memory, where a crash of the process "
+    "would lose them."
 )
 _OUTBOX_SET_LATE = (
     "configure(): the outbox was chosen with the first event. Set it before that, or call shutdown() first; until then "

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import _thread
-import contextlib
 import sys
 import threading
 import time
-from collections import deque
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -15,16 +13,17 @@ from ts_autotrack import _faults
 from ts_autotrack._buffer import BATCH_ITEMS
 from ts_autotrack._identity import suppress
 from ts_autotrack._runner import Latch, Runner
+from ts_autotrack._tickets import Tickets
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from ts_autotrack._backlog import Backlog
     from ts_autotrack._buffer import Buffer
     from ts_autotrack._config import Config
     from ts_autotrack._delivery import Exporter, Transport
     from ts_autotrack._events import Item
     from ts_autotrack._intake import Intake
+    from ts_autotrack._keeping import Keeping
     from ts_autotrack._stats import Counts
 
 EAGER_SECONDS, EAGER_INTERVAL = 2.0, 0.05
@@ -42,8 +41,6 @@ class Worker:
 
     Attributes:
         config: The settings in force; the next round goes by those that are set here.
-        turn: The process's. Held by whoever encodes or uses the outbox. Never waited for by a caller, unless every
-            event is to be on disk before the call returns.
         left: What `stop` could not settle and no outbox holds; for the worker after this one.
         forked_by_thread: Whether the process was forked by a thread that was not its parent's main one. Such a process
             ends with the last of its threads, and no exit hook runs: this one must not be the last.
@@ -55,13 +52,11 @@ class Worker:
         counts: Counts,
         config: Config,
         connect: Callable[[Config], Transport],
-        open_backlog: Callable[[Config, Counts, _thread.RLock], Backlog],
+        keeping: Keeping,
         loading: _thread.RLock,
-        turn: _thread.RLock,
         after: Worker | None,
     ) -> None:
         self.config = config
-        self.turn = turn
         self.left: list[Item] = []
         self.forked_by_thread = False
         self._each = bool(config.outbox) and config.durability == "event"
@@ -70,12 +65,11 @@ class Worker:
         self._buffer = buffer
         self._counts = counts
         self._connect = connect
-        self._open_backlog = open_backlog
-        self._intake: Intake | None = None
+        self._keeping = keeping
         self._transport: tuple[Config, Transport] | None = None
         self._claim = _thread.allocate_lock()
         self._born = time.monotonic()
-        self._tickets: deque[_Ticket] = deque()
+        self._tickets = Tickets()
         self._stop_at: float | None = None
         self._ended = Latch()
         self._wake_at = 1  # the backlog's length from which on whoever fills it wakes the sender
@@ -85,11 +79,11 @@ class Worker:
     def notify(self) -> None:
         """Take notice of a record that was appended to a buffer which did not let captures append by themselves."""
         if self._each:
-            self._persist()
+            self._keep_now()
         elif (self._keeper or self._sender).poke():
-            self._buffer.open()
+            self._keeping.open_buffer()
         elif self._keeper is not None:
-            self._persist()  # no thread can be started: the caller does the work
+            self._keep_now()  # no thread can be started: the caller does the work
 
     def poke(self) -> bool:
         """Have the sender look now; return whether there is a thread."""
@@ -97,26 +91,24 @@ class Worker:
 
     def flush(self, timeout: float) -> bool:
         """Wait until all that was accepted before is settled; return False if `timeout` seconds were too short."""
-        if self.turn._is_owned():  # type: ignore[attr-defined]  # noqa: SLF001
+        if self._keeping.has_turn:
             timeout = 0.0  # a signal handler inside of our own turn: nothing can go on while it waits
-        ticket = _Ticket()
-        self._tickets.append(ticket)
+        ticket = self._tickets.take()
         self.poke()
         if self.ended or self._sender.current:  # a log handler of the application that flushes
             return not self.pending
         if ticket.done.wait(timeout):
             return ticket.settled
-        with contextlib.suppress(ValueError):  # it was settled just now
-            self._tickets.remove(ticket)
+        self._tickets.give_back(ticket)
         return ticket.settled
 
     def stop(self, timeout: float) -> bool:
         """Export what is left for at most `timeout` seconds, then end; return whether all was settled."""
-        if self.turn._is_owned():  # type: ignore[attr-defined]  # noqa: SLF001
+        if self._keeping.has_turn:
             timeout = 0.0  # as in `flush`
         self._stop_at = time.monotonic() + timeout
         if self._each or self._keeper is not None:
-            self._persist()  # whatever the sender is waiting for
+            self._keep_now()  # whatever the sender is waiting for
         if self._keeper is not None and self._keeper.started:
             self._keeper.poke()
         if not self._sender.started:
@@ -145,56 +137,37 @@ class Worker:
 
     @property
     def _unsettled(self) -> int:
-        return (self._intake.backlog.pending if self._intake else 0) + len(self.left)
+        return self._keeping.pending + len(self.left)
 
     @property
     def durable(self) -> int:
         """How many of them survive the process."""
         after = self._after.durable if self._after is not None else 0
-        return after + (self._intake.backlog.durable if self._intake else 0)
+        return after + self._keeping.durable
 
-    # On any thread that has the turn.
+    @property
+    def _shared(self) -> bool:
+        """Whether captures append by themselves and wake the sender: there is no keeper, nor is each its own."""
+        return self._keeper is None and not self._each
 
-    def _persist(self) -> None:
-        """Have the outbox take what the buffer holds."""
-        if self.turn._is_owned():  # type: ignore[attr-defined]  # noqa: SLF001
-            return  # a finalizer or signal handler inside of our turn: its record is taken later
-        try:
-            # `with` takes and gives the lock back even if a signal handler raises; `try` and `finally` do not.
-            with self.turn:
-                intake = self._intake or self._load_intake()
-                intake.run()
-        except Exception as error:  # noqa: BLE001 - the barrier
-            _faults.fault("keeping events", error)
-            return
-        self._nudge(intake)
+    def _keep_now(self) -> None:
+        if self._keeping.run():
+            self._nudge()
 
-    def _nudge(self, intake: Intake) -> None:
+    def _nudge(self) -> None:
         # Counting what is pending takes longer than all the rest of this, so it is left for when it matters.
-        if (self._wake_at < NEVER and intake.backlog.pending >= self._wake_at) or (self._each and self._buffer.records):
+        if (self._wake_at < NEVER and self._keeping.pending >= self._wake_at) or (self._each and self._buffer.records):
             self._wake_at = NEVER
             self._sender.poke()
-
-    def _load_intake(self) -> Intake:
-        """Import what keeping needs. The turn comes before the lock on imports, everywhere."""
-        with self.turn, self._loading:
-            if self._intake is None:
-                from ts_autotrack._events import Encoder  # noqa: PLC0415
-                from ts_autotrack._intake import Intake  # noqa: PLC0415
-
-                backlog = self._open_backlog(self.config, self._counts, self.turn)
-                self._intake = Intake(self._buffer, Encoder(self._counts), backlog, self._counts)
-            return self._intake
 
     # On the keeper.
 
     def _keep(self) -> None:
         with suppress():
             while self._stop_at is None:
-                self._persist()
-                self._buffer.open()
-                takes = self._intake is not None and self._intake.backlog.room > 0
-                self._keeper_sleep(KEEP_INTERVAL if takes else IDLE_POLL)
+                self._keep_now()
+                self._keeping.open_buffer()
+                self._keeper_sleep(KEEP_INTERVAL if self._keeping.takes else IDLE_POLL)
                 if not self._buffer.records and self._stop_at is None:
                     self._buffer.idle()
                     if not self._buffer.records:  # pragma: no branch - an event may just have come
@@ -218,7 +191,13 @@ class Worker:
                 self._end()
 
     def _deliver(self) -> None:
-        intake, exporter = self._load()
+        loaded = self._load()
+        while loaded is None and self._stop_at is None:
+            self._sender.sleep(IDLE_POLL)
+            loaded = self._load()
+        if loaded is None:
+            return
+        intake, exporter = loaded
         while not self._finished(exporter):
             try:
                 self._work(intake, exporter)
@@ -229,9 +208,17 @@ class Worker:
             if not self._finished(exporter):
                 self._rest(intake, exporter)
 
-    def _load(self) -> tuple[Intake, Exporter]:
+    def _load(self) -> tuple[Intake, Exporter] | None:
+        try:
+            return self._load_all()
+        except Exception as error:  # noqa: BLE001 - an interpreter that lacks something; what is kept is kept
+            _faults.fault("starting to deliver", error)
+            _faults.report()
+            return None
+
+    def _load_all(self) -> tuple[Intake, Exporter]:
         """Import what delivery needs, off the caller's path, and all at once: a fork waits while this is going on."""
-        intake = self._load_intake()
+        intake = self._keeping.load()
         with self._loading:
             from ts_autotrack._delivery import Exporter  # noqa: PLC0415
 
@@ -241,10 +228,10 @@ class Worker:
             except Exception as error:  # noqa: BLE001 - such as a proxy setting that makes no sense; tried again
                 _faults.fault("opening the exporter", error)
         if self._after is not None:
-            with self.turn:
+            with self._keeping.turn:
                 left, self._after.left = self._after.left, []
                 intake.backlog.put(left)
-                self._counts.adopted -= self._after.durable  # up for adoption, by this process or another one
+                self._counts.handed_over += self._after.durable  # for this process or another one to adopt
             self._after = None
         return intake, exporter
 
@@ -259,17 +246,23 @@ class Worker:
         self._wake_at = NEVER
         self._sender.answer()  # this round answers every poke so far
         while True:
+            adopted = self._counts.adopted
             transport = self._current_transport(exporter)
             exporter.deadline = self._stop_at
-            self._admit_tickets()
-            with self.turn:
+            with self._keeping.turn:
+                self._tickets.admit(self._counts.taken + len(self._buffer.records))
+            with self._keeping.turn:
                 intake.run()
+            if self._shared:
+                self._keeping.open_buffer()
             intake.backlog.tend()
             exporter.export(transport, self.config.request_timeout, partial(self._settle_tickets, intake))
             self._settle_tickets(intake)
             left = self.pending
             if not left or exporter.waiting or self._finished(exporter):
                 return
+            if self._counts.adopted > adopted:
+                continue  # it has waited long enough
             if left < BATCH_ITEMS and not self._tickets and self._stop_at is None:
                 return
 
@@ -285,21 +278,21 @@ class Worker:
     def _rest(self, intake: Intake, exporter: Exporter) -> None:
         """Sleep until a flush interval is over or the next attempt is due; with nothing to do, until the next event."""
         until = time.monotonic() + self._interval(exporter)
-        shared = self._keeper is None and not self._each  # captures append by themselves, and wake this thread
-        if shared:
-            self._buffer.open()
+        if self._shared:
+            self._keeping.open_buffer()
         self._wake_at = NEVER if exporter.waiting else BATCH_ITEMS
-        while not self._sleep(until) and time.monotonic() < until:
+        adopted = self._counts.adopted
+        while not self._sleep(until) and time.monotonic() < until and self._counts.adopted == adopted:
             intake.backlog.tend()
         while not (self.pending or self._tickets or self._stop_at is not None):
-            if shared:
+            if self._shared:
                 self._buffer.idle()
             self._wake_at = 1
             if not self.pending:  # pragma: no branch - an event may just have come
                 self._sleep(NEVER)
             intake.backlog.tend()
-        if shared:
-            self._buffer.open()
+        if self._shared:
+            self._keeping.open_buffer()
 
     def _sleep(self, until: float) -> bool:
         """Sleep for a while, until then at the most; return whether somebody has woken this thread."""
@@ -323,50 +316,21 @@ class Worker:
             interval = min(interval, self._stop_at - now)
         return interval
 
-    def _admit_tickets(self) -> None:
-        with self.turn:
-            for ticket in list(self._tickets):
-                if ticket.last is None:
-                    ticket.last = self._counts.taken + len(self._buffer.records)
-
     def _settle_tickets(self, intake: Intake) -> None:
         """Tell every flush whose events are all settled."""
         if not self._tickets:
             return
         _faults.report()  # so that all has been said when `flush` returns
-        with self.turn:
+        with self._keeping.turn:
             oldest = intake.backlog.oldest()
             settled = self._counts.taken if oldest is None else oldest - 1
-        for ticket in list(self._tickets):
-            if ticket.last is not None and ticket.last <= settled:
-                ticket.settled = True
-                ticket.done.open()
-                with contextlib.suppress(ValueError):  # its flush has just given up
-                    self._tickets.remove(ticket)
+        self._tickets.settle(settled)
 
     def _end(self) -> None:
-        if self._intake is not None:
-            self.left = self._intake.backlog.close()
+        self.left = self._keeping.close()
         self._ended.open()
         self._buffer.idle()  # should this not be the end: the next record finds out
-        while self._tickets:
-            self._tickets.popleft().done.open()
+        self._tickets.close()
         if self._transport is not None:  # pragma: no branch - stopped before its first round
             self._transport[1].close()
         _faults.report()
-
-
-class _Ticket:
-    """Somebody waits in `flush`.
-
-    Attributes:
-        last: The number of the last record that the flush is about; None until the worker has seen the ticket.
-        settled: Whether everything up to there has been delivered, rejected or dropped.
-    """
-
-    __slots__ = ("done", "last", "settled")
-
-    def __init__(self) -> None:
-        self.last: int | None = None
-        self.settled = False
-        self.done = Latch()

@@ -18,7 +18,7 @@ Outcome: TypeAlias = Literal["success", "error", "always"]
 class Stats(NamedTuple):
     """What became of the events of this process.
 
-    Whenever nothing is in motion, `accepted == delivered + pending + rejected + sum(dropped.values())`.
+    Whenever nothing is in motion, `accepted == delivered + pending + rejected + handed_over + sum(dropped.values())`.
 
     Attributes:
         accepted: Events that the application handed over, whatever became of them, and those that were adopted.
@@ -30,6 +30,8 @@ class Stats(NamedTuple):
             "shutdown", "fault".
         replaced: Values, not events, that have no JSON form and were replaced by a marked placeholder.
         adopted: Events that another process had left in the outbox when it ended, and that this one took over.
+        handed_over: Events that this process has left in an outbox with `shutdown()`, and has then gone on without:
+            they are for any process to adopt, this one included.
 
     Example:
         >>> from ts_autotrack import stats
@@ -44,6 +46,7 @@ class Stats(NamedTuple):
     dropped: dict[str, int]
     replaced: int = 0
     adopted: int = 0
+    handed_over: int = 0
 
 
 class FinishedCall(NamedTuple):

@@ -42,7 +42,7 @@ def accounts(tmp_path: Path) -> Iterator[Path]:
     yield directory
     for path in directory.iterdir():
         account = json.loads(path.read_text())
-        left = account["pending"] + account["rejected"] + sum(account["dropped"].values())
+        left = account["pending"] + account["rejected"] + account["handed_over"] + sum(account["dropped"].values())
         assert account["accepted"] == account["delivered"] + left, account
 
 

@@ -131,7 +131,7 @@ def test_child_that_a_thread_has_forked_ends(inspector: Inspector, target: dict[
     assert run_python(FORK_IN_A_THREAD, **target).stdout == "0\n"
     assert sorted(item["event_name"] for item in inspector.items()) == ["child", "parent"]
     dead = {**target, "THRIVESTACK_ENDPOINT": dead_endpoint, "TS_AUTOTRACK_EXIT_TIMEOUT": "0.5"}
-    assert run_python(FORK_IN_A_THREAD, **dead).stdout == "0\n"
+    assert run_python(FORK_IN_A_THREAD.replace("flush(10)", "flush(0.1)"), **dead).stdout == "0\n"
 
 
 THREAD_THAT_OUTLIVES = """

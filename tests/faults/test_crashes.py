@@ -375,7 +375,7 @@ def test_corrupt_file_is_set_aside(
     assert done.returncode == 0
     if damage:
         assert "cannot be read (file is not a database); it was set aside" in done.stderr
-        assert Path(f"{path}.corrupt").read_bytes() == damage
+        assert Path(f"{path}.1.corrupt").read_bytes() == damage
         assert run_python(SUCCESSOR, **alive).stderr == ""
     else:
         assert path.exists()  # its owner may just be making it
@@ -568,7 +568,7 @@ def test_commands_without_an_outbox(cli: Callable[..., str]) -> None:
 
 
 def test_quarantine_that_cannot_be_written(server: ScriptedServer, alive: dict[str, str], outbox: Path) -> None:
-    """A quarantine that somebody has locked costs the kept copy, with a warning; the account still closes."""
+    """A quarantine that somebody has locked is waited for, with a warning of its own; the account still closes."""
     outbox.mkdir()
     server.always = lambda _: Answer(400, b"no")
     with contextlib.closing(sqlite3.connect(outbox / "rejected.db", isolation_level=None)) as database:
@@ -578,4 +578,4 @@ def test_quarantine_that_cannot_be_written(server: ScriptedServer, alive: dict[s
             **{**alive, "THRIVESTACK_ENDPOINT": server.endpoint},
         )
     assert done.stdout == "1 1\n"
-    assert done.stderr.count("does not work (database is locked)") == 1
+    assert done.stderr.count("rejected.db cannot be written to (database is locked)") == 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import sqlite3
@@ -13,7 +14,8 @@ from shutil import copyfile
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ts_autotrack._config import load
-from ts_autotrack._outbox_file import EVENT_PAGE, SEPARATOR, NewerSchemaError, OutboxFile, contents, files, size_of
+from ts_autotrack._outbox_disk import files, size_of
+from ts_autotrack._outbox_file import EVENT_PAGE, SEPARATOR, NewerSchemaError, OutboxFile, contents
 from ts_autotrack._quarantine import Quarantine
 
 if TYPE_CHECKING:
@@ -21,6 +23,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from ts_autotrack.typing import RejectedItem
+
+
+MOST_COPIES = 10
+"""Attempts to copy a file while a busy process is writing to it."""
 
 
 class _Found(NamedTuple):
@@ -64,22 +70,23 @@ def _guarded(name: str, run: Callable[[str, argparse.Namespace], int]) -> Callab
         directory = options.directory or load({}).outbox
         if not directory or not Path(directory).is_dir():
             why = f"there is no directory {directory}" if directory else "set TS_AUTOTRACK_OUTBOX or give --directory"
-            print(f"ts-autotrack outbox {name}: {why}", file=sys.stderr)
-            return 1
+            return _complain(name, why)
+        for stream in (sys.stdout, sys.stderr):
+            if isinstance(stream, io.TextIOWrapper):
+                stream.reconfigure(errors="backslashreplace")  # a terminal in ASCII shows what it can
         try:
             return run(str(directory), options)
         except BrokenPipeError:  # `| head`
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return 0
         except (OSError, sqlite3.Error) as error:
-            print(f"ts-autotrack outbox {name}: {error}", file=sys.stderr)
-            return 1
+            return _complain(name, str(error))
 
     return command
 
 
 def _status(directory: str, _: argparse.Namespace) -> int:
-    found = [_look(path) for path in files(directory)]
+    found = [file for path in files(directory) if (file := _look(path))]
     rejected = sum(1 for _ in Quarantine(directory).items())
     print(f"{directory}: waiting {sum(file.events for file in found)}, refused {rejected}")
     for file in found:
@@ -93,25 +100,53 @@ def _status(directory: str, _: argparse.Namespace) -> int:
 
 def _list(directory: str, _: argparse.Namespace) -> int:
     for number, rejected in list(Quarantine(directory).items()):  # not while it is open: a pager may hold us up
-        item = json.loads(rejected.item)
-        what = item.get("event_name") or rejected.path.removeprefix("/")
-        print(f"{number}  {rejected.rejected_at}  {what}  user={item.get('user_id')}  {rejected.reason}")
+        what, who = _about(rejected)
+        print(_on_one_line(f"{number}  {rejected.rejected_at}  {what}  user={who}  {rejected.reason}"))
     return 0
+
+
+def _about(rejected: RejectedItem) -> tuple[object, object]:
+    try:
+        item = json.loads(rejected.item)
+        return item.get("event_name") or rejected.path.removeprefix("/"), item.get("user_id")
+    except (ValueError, AttributeError):  # damaged on the disk
+        return rejected.path.removeprefix("/"), None
+
+
+def _on_one_line(text: str) -> str:
+    """Return a text without what would move the cursor: a server's words are anybody's."""
+    return "".join(char if char.isprintable() else repr(char)[1:-1] for char in text)
 
 
 def _export(directory: str, options: argparse.Namespace) -> int:
     if options.pending:
-        for path in files(directory):
-            with _readable(path) as database:
-                for kind, body in database.execute("SELECT path, body FROM chunks ORDER BY id"):
-                    for item in body.decode().split(SEPARATOR.decode()):
-                        _print_json({"path": kind}, item)
-        return 0
+        return max([_export_pending(path) for path in files(directory)], default=0)
     for number, rejected in _chosen(directory, options.ids):
         about = {"id": number, **rejected._asdict()}
         del about["item"]
         _print_json(about, rejected.item)
     return 0
+
+
+def _export_pending(path: str) -> int:
+    try:
+        with _readable(path) as database:
+            if contents(database)[0]:
+                for kind, body in database.execute("SELECT path, body FROM chunks ORDER BY id"):
+                    for item in body.decode().split(SEPARATOR.decode()):
+                        _print_json({"path": kind}, item)
+    except FileNotFoundError:  # its process has delivered all of it meanwhile
+        return 0
+    except NewerSchemaError:
+        return _complain("export", f"{path} was written by a later version; it is left out")
+    except (ValueError, AttributeError, sqlite3.Error) as error:
+        return _complain("export", f"{path} cannot be read ({error}); it is left out")
+    return 0
+
+
+def _complain(name: str, why: str) -> int:
+    print(f"ts-autotrack outbox {name}: {why}", file=sys.stderr)
+    return 1
 
 
 def _print_json(about: dict[str, object], item: str) -> None:
@@ -151,14 +186,16 @@ def _chosen(directory: str, ids: list[int]) -> list[tuple[int, RejectedItem]]:
     return chosen
 
 
-def _look(path: str) -> _Found:
+def _look(path: str) -> _Found | None:
     try:
         with _readable(path) as database:
             return _Found(path, _in_use(path), contents(database)[0])
+    except FileNotFoundError:  # its process has delivered all of it meanwhile
+        return None
     except NewerSchemaError:
         return _Found(path, _in_use(path), 0, "of a later version")
     except (OSError, sqlite3.Error) as error:
-        return _Found(path, in_use=False, events=0, problem=str(error))
+        return _Found(path, in_use=False, events=0, problem=str(error)) if Path(path).exists() else None
 
 
 def _in_use(path: str) -> bool:
@@ -172,11 +209,28 @@ def _in_use(path: str) -> bool:
 
 @contextmanager
 def _readable(path: str) -> Iterator[sqlite3.Connection]:
-    """Open a copy: the file itself belongs to a process. The log first: what a checkpoint moves then is in both."""
+    """Open a copy: the file itself belongs to a process.
+
+    The log first: what a checkpoint moves meanwhile is in both. Unless the log has changed, too: then it would put old
+    pages over newer ones, so both are copied once more.
+    """
     with tempfile.TemporaryDirectory() as scratch:
-        copy = Path(scratch) / "copy"
-        for suffix in ("-wal", ""):
-            if Path(path + suffix).exists():
-                copyfile(path + suffix, f"{copy}{suffix}")
+        copy, log = Path(scratch), Path(f"{path}-wal")
+        for attempt in range(MOST_COPIES):
+            copy, before = Path(scratch) / str(attempt), _state(log)
+            if before is not None:
+                copyfile(log, f"{copy}-wal")
+            copyfile(path, copy)
+            if _state(log) == before:
+                break
         with closing(sqlite3.connect(copy)) as database:
             yield database
+
+
+def _state(log: Path) -> tuple[bytes, int] | None:
+    """Return what tells whether a log has begun anew: its header, with a salt that changes then, and its length."""
+    try:
+        with log.open("rb") as file:
+            return file.read(32), log.stat().st_size
+    except FileNotFoundError:
+        return None
