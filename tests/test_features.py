@@ -1064,9 +1064,12 @@ def test_events_at_the_recursion_limit(monkeypatch: pytest.MonkeyPatch, call: Ca
 
     def at_depth(function: Callable[[], None], depth: int) -> bool:
         try:
-            return at_depth(function, depth - 1) if depth else function() is None
+            if depth:
+                return at_depth(function, depth - 1)
+            function()
         except RecursionError:
             return False
+        return True
 
     deepest = next(depth for depth in range(sys.getrecursionlimit(), 0, -1) if at_depth(lambda: any_function(), depth))  # noqa: PLW0108
     deepest -= sys.gettrace() is not None

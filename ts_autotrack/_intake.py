@@ -44,7 +44,7 @@ class Intake:
         counts = self._counts
         records, taken = self._buffer.oldest(most), counts.taken
         self._taking = records, taken, counts.dropped.copy()
-        stretch = most if self._buffer.pressed else STRETCH
+        stretch = most if most > STRETCH and self._buffer.pressed else STRETCH
         try:
             items, done = self._encoder.items(records, taken, stretch)
             del records[done:]

@@ -114,7 +114,10 @@ class Outbox:
             if self._own is None:
                 self._look_around(time.monotonic())  # for what an earlier worker has left, which comes before
                 self._own = OutboxFile.create(self.directory, page=self._page)
-            items = self._fitting(items)
+            size = _size(items)
+            if self._others + self._own.size + size > self._limit:
+                items = self._fitting(items, self._others + self._own.size)
+                size = _size(items)
             if not items:
                 return
             caught_up = self._caught_up()
@@ -125,13 +128,10 @@ class Outbox:
             return
         self._broken = False
         if caught_up:
-            self._head.keep(self._own, items, chunks)
+            self._head.keep(self._own, items, size, chunks)
 
-    def _fitting(self, items: list[Item]) -> list[Item]:
+    def _fitting(self, items: list[Item], used: int) -> list[Item]:
         """Return the items that the limit allows; the others are refused: the newest, as in a full queue."""
-        used = self._others + (self._own.size if self._own else 0)
-        if used + _size(items) <= self._limit:
-            return items
         kept = 0
         for _, body, _ in items:
             used += len(body)

@@ -47,18 +47,17 @@ class Head:
         self.source = file
         for chunk in chunks:
             items = [(chunk.path, body, chunk.first + n) for n, body in enumerate(chunk.items)]
-            self._add(file, items, [(chunk.id, len(items))])
+            self._add(file, items, sum(map(len, chunk.items)), [(chunk.id, len(items))])
         return bool(chunks)
 
-    def keep(self, file: OutboxFile, items: list[Item], chunks: list[tuple[int, int]]) -> None:
-        """Add items that have just been committed, unless there are too many or too large ones already.
+    def keep(self, file: OutboxFile, items: list[Item], size: int, chunks: list[tuple[int, int]]) -> None:
+        """Add items of so many bytes that have just been committed, unless there are many or large ones already.
 
         Reading them back and taking them apart costs 0.6 us an event, a fifth of all delivery.
         """
-        size = _size(items)
         if len(self.items) + len(items) <= MOST_ENCODED and self._size + size <= MOST_BYTES:
             self.source = file
-            self._add(file, items, chunks)
+            self._add(file, items, size, chunks)
 
     def take(self, item: Item) -> None:
         """Add an item that is in memory only."""
@@ -66,9 +65,9 @@ class Head:
         self.items.append(item)
         self._size += len(item[1])
 
-    def _add(self, file: OutboxFile, items: list[Item], chunks: list[tuple[int, int]]) -> None:
+    def _add(self, file: OutboxFile, items: list[Item], size: int, chunks: list[tuple[int, int]]) -> None:
         self.items.extend(items)
-        self._size += _size(items)
+        self._size += size
         self._chunks.extend(chunks)
         self._read[file] = chunks[-1][0]
 
@@ -131,7 +130,3 @@ class Head:
         self.items.clear()
         self._chunks.clear()
         self._size = 0
-
-
-def _size(items: list[Item]) -> int:
-    return sum([len(body) for _, body, _ in items])

@@ -72,7 +72,7 @@ class Worker:
         self._tickets = Tickets()
         self._stop_at: float | None = None
         self._ended = Latch()
-        self._wake_at = 1  # the backlog's length from which on whoever fills it wakes the sender
+        self._wake_at = 1  # the number of the record with which whoever keeps it wakes the sender
         self._sender = Runner(self._run, "ts_autotrack")
         self._keeper = Runner(self._keep, "ts_autotrack outbox") if config.outbox and not self._each else None
 
@@ -155,8 +155,7 @@ class Worker:
             self._nudge()
 
     def _nudge(self) -> None:
-        # Counting what is pending takes longer than all the rest of this, so it is left for when it matters.
-        if (self._wake_at < NEVER and self._keeping.pending >= self._wake_at) or (self._each and self._buffer.records):
+        if self._counts.taken >= self._wake_at or (self._each and self._buffer.records):
             self._wake_at = NEVER
             self._sender.poke()
 
@@ -280,14 +279,15 @@ class Worker:
         until = time.monotonic() + self._interval(exporter)
         if self._shared:
             self._keeping.open_buffer()
-        self._wake_at = NEVER if exporter.waiting else BATCH_ITEMS
+        batch = self._counts.taken + max(1, BATCH_ITEMS - self._keeping.pending)
+        self._wake_at = NEVER if exporter.waiting else batch
         adopted = self._counts.adopted
         while not self._sleep(until) and time.monotonic() < until and self._counts.adopted == adopted:
             intake.backlog.tend()
         while not (self.pending or self._tickets or self._stop_at is not None):
             if self._shared:
                 self._buffer.idle()
-            self._wake_at = 1
+            self._wake_at = self._counts.taken + 1
             if not self.pending:  # pragma: no branch - an event may just have come
                 self._sleep(NEVER)
             intake.backlog.tend()
