@@ -1,4 +1,4 @@
-"""What tracking adds to each form of call, beside floor C, in one process: `python -m tests.benchmarks._forms URL ROUNDS`.
+"""What tracking adds to each form of call, beside floor C: `python -m tests.benchmarks._forms URL ROUNDS`.
 
 Prints a JSON object with a list of nanoseconds for each figure, one for each round. What the undecorated call takes is
 subtracted everywhere.

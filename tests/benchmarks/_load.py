@@ -9,42 +9,56 @@ import asyncio
 import gc
 import itertools
 import json
+import logging
 import os
 import sys
+import tempfile
 import threading
 import time
+from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 from tests.benchmarks import _probe
-from tests.benchmarks._contenders import Started, floors, ts_autotrack
+from tests.benchmarks._contenders import GROUP, USER, floors, ts_autotrack
+from ts_autotrack import configure, flush, stats, track_feature, user_context
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-Found = dict[str, list[float]]
+    Found = dict[str, list[float]]
+    Identified = Callable[[], AbstractContextManager[Any]]
 
+ROUNDS = 5
 BURST = 50_000
 """Events that are tracked in one go at default settings, where 100,000 may wait."""
-REQUESTS, EVENTS_EACH = 4_000, 5
-"""Requests of as many users, and the events of each, that are spread over threads or tasks."""
-ROUNDS = 5
+REQUESTS, EVENTS_EACH = 10_000, 5
+"""Requests, each of another user, and the events of each; they are spread over threads or tasks."""
+NOBODY = "http://127.0.0.1:9"
+"""Where nobody listens: the port of "discard"."""
 
 
 def resident() -> float:
     """Return this process's resident memory, in bytes."""
-    with open("/proc/self/statm") as file:  # noqa: PTH123 - nothing is to be imported
+    with open("/proc/self/statm") as file:  # noqa: PTH123
         return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
+def bare() -> None:
+    """Do nothing."""
+
+
+tracked = track_feature("benchmark_feature", feature_type="core")(bare)
+
+
 def at_full_speed(url: str) -> Found:
-    """Single calls while the worker has a backlog to deliver: p50, p99 and the worst, beside floor C; microseconds."""
+    """Single calls while the worker has a backlog to deliver, beside floor C; microseconds."""
     ours, floor = ts_autotrack(url), floors(url)
     found: Found = {"C": [], "p50": [], "p99": [], "worst": []}
     for _ in range(ROUNDS):
         found["C"].append(_probe.at(_probe.caller(floor, 5_000), 50))
         for _ in range(BURST):
             ours.call()
-        times = _probe.caller(ours, 10_000)  # 50 pauses of 1 ms: the worker is at it all the time
+        times = _probe.caller(ours, 10_000)  # with 50 pauses of 1 ms, in which the worker is at it
         found["p50"].append(_probe.at(times, 50))
         found["p99"].append(_probe.at(times, 99))
         found["worst"].append(times[-1] / 1e3)
@@ -52,39 +66,31 @@ def at_full_speed(url: str) -> Found:
 
 
 def bursts(url: str) -> Found:
-    """What becomes of 50,000 events tracked in a tight loop, and of 8 x 5,000 from threads."""
-    from ts_autotrack import stats  # noqa: PLC0415
-
-    ours = ts_autotrack(url)
-    found: Found = {"tracked": [], "delivered": []}
+    """Count what arrives of 50,000 events tracked in a tight loop, and of 8 x 5,000 from threads."""
+    configure(endpoint=url, api_key="k")
 
     def many(events: int) -> None:
-        for _ in range(events):
-            ours.call()
+        with user_context(USER, group_id=GROUP):
+            for _ in range(events):
+                tracked()
 
-    def threads() -> None:
-        started = [threading.Thread(target=many, args=(5_000,)) for _ in range(8)]
-        for thread in started:
-            thread.start()
-        for thread in started:
-            thread.join()
-
-    tracked = 0
-    for run, events in ((lambda: many(BURST), BURST), (threads, 40_000)):
-        run()
-        ours.finish()
-        tracked += events
-        found["tracked"].append(tracked)
-        found["delivered"].append(stats().delivered)
-    return found
+    many(BURST)
+    flush(60)
+    loop = stats().delivered
+    threads = [threading.Thread(target=many, args=(5_000,)) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    flush(60)
+    return {"loop": [loop / BURST], "threads": [(stats().delivered - loop) / 40_000]}
 
 
 def pending(url: str) -> Found:
-    """Bytes that an event takes while it waits, of 100,000 that cannot be delivered."""
+    """Return the bytes that an event takes while it waits, of 95,000 that nobody takes."""
     del url
-    from ts_autotrack import stats  # noqa: PLC0415
-
-    ours = ts_autotrack("http://127.0.0.1:9")  # nobody listens on the port of "discard"
+    logging.disable()
+    ours = ts_autotrack(NOBODY)
     for _ in range(5_000):  # as many as wait encoded, and some
         ours.call()
     time.sleep(1)
@@ -96,96 +102,74 @@ def pending(url: str) -> Found:
     return {"bytes": [(resident() - before) / (stats().pending - waited)]}
 
 
-def footprint(url: str) -> Found:
-    """Bytes that import and first delivery add to a process that has just started, and to one that uses httpx."""
-    if "httpx" in os.environ.get("BENCHMARK_LOADED", ""):
-        import httpx  # noqa: PLC0415
-
-        httpx.Client().post(f"{url}/track", content=b"[]")
-    before = resident()
-    import ts_autotrack as package  # noqa: PLC0415
-
-    package.configure(endpoint=url, api_key="k")
-    package.track("benchmark_feature", user_id="u", group_id="g")
-    package.flush(10)
-    return {"bytes": [resident() - before]}
-
-
 def million(url: str) -> Found:
-    """Bytes of resident memory after each of ten times 100,000 delivered events."""
+    """Return the bytes of resident memory after each of ten times 100,000 delivered events, less those after one."""
     ours = ts_autotrack(url)
-    found: Found = {"bytes": []}
+    sizes = []
     for _ in range(11):
         for _ in range(10):
             for _ in range(10_000):
                 ours.call()
             ours.finish()
         gc.collect()
-        found["bytes"].append(resident())
-    return found
+        sizes.append(resident())
+    return {"bytes": [size - sizes[0] for size in sizes[1:]]}
 
 
-def _requests(url: str, run: Callable[[int, Callable[[str], Any], Any], None], counts: tuple[int, ...]) -> Found:
-    """Return the CPU microseconds of an event, identity and delivery included, for each concurrency."""
-    from ts_autotrack import user_context  # noqa: PLC0415
+def _cost(url: str, run: Callable[[int, Identified, Callable[[], None]], None], counts: tuple[int, ...]) -> Found:
+    """Return the CPU microseconds of an event, identity and delivery included, for each concurrency.
 
-    ours = ts_autotrack(url)
+    What the same work takes without any tracking is subtracted.
+    """
+    configure(endpoint=url, api_key="k")
     numbers = itertools.count()
 
-    def identified(_: str) -> Any:
+    def identified() -> AbstractContextManager[Any]:
         number = next(numbers)
         return user_context(f"user_{number}", group_id=f"account_{number % 100}", user_email="jane@example.com")
+
+    def spent(count: int, who: Identified, call: Callable[[], None]) -> int:
+        gc.collect()
+        began = time.process_time_ns()
+        run(count, who, call)
+        flush(60)
+        return time.process_time_ns() - began
 
     found: Found = {str(count): [] for count in counts}
     for number in range(ROUNDS + 1):
         for count in counts:
-            spent = []
-            for tracked in (True, False):
-                gc.collect()
-                began = time.process_time_ns()
-                run(count, identified if tracked else (lambda _: threading.Lock()), ours if tracked else None)
-                if tracked:
-                    ours.finish()
-                spent.append(time.process_time_ns() - began)
-            if number:
-                found[str(count)].append((spent[0] - spent[1]) / REQUESTS / EVENTS_EACH / 1e3)
+            cost = spent(count, identified, tracked) - spent(count, nullcontext, bare)
+            if number:  # the first round warms up
+                found[str(count)].append(cost / REQUESTS / EVENTS_EACH / 1e3)
     return found
 
 
-def bare() -> None:
-    """Do nothing."""
-
-
 def over_threads(url: str) -> Found:
-    """See `_requests`."""
+    """See `_cost`: from 1 to 64 threads."""
 
-    def run(count: int, identified: Callable[[str], Any], ours: Started | None) -> None:
-        call = ours.call if ours else bare
-
+    def run(count: int, identified: Identified, call: Callable[[], None]) -> None:
         def work() -> None:
             for _ in range(REQUESTS // count):
-                with identified(""):
+                with identified():
                     for _ in range(EVENTS_EACH):
                         call()
 
-        started = [threading.Thread(target=work) for _ in range(count)]
-        for thread in started:
+        threads = [threading.Thread(target=work) for _ in range(count)]
+        for thread in threads:
             thread.start()
-        for thread in started:
+        for thread in threads:
             thread.join()
 
-    return _requests(url, run, (1, 8, 64))
+    return _cost(url, run, (1, 8, 64))
 
 
 def over_tasks(url: str) -> Found:
-    """See `_requests`; each task gives way to the others after each call."""
+    """See `_cost`: from 1 to 10,000 tasks, each of which gives way to the others after each call."""
 
-    def run(count: int, identified: Callable[[str], Any], ours: Started | None) -> None:
-        call = ours.call if ours else bare
-
+    def run(count: int, identified: Identified, call: Callable[[], None]) -> None:
         async def work() -> None:
-            for _ in range(max(1, REQUESTS // count)):
-                with identified(""):
+            for _ in range(REQUESTS // count):
+                with identified():
                     for _ in range(EVENTS_EACH):
                         call()
                         await asyncio.sleep(0)
@@ -195,9 +179,46 @@ def over_tasks(url: str) -> Found:
 
         asyncio.run(main())
 
-    return _requests(url, run, (1, 100, 4_000))
+    return _cost(url, run, (1, 100, 10_000))
+
+
+def sharing(url: str) -> Found:
+    """Calls in four processes at once, in memory and with one outbox for all of them; microseconds at p50 and p99."""
+    found: Found = {"memory p50": [], "memory p99": [], "outbox p50": [], "outbox p99": []}
+    with tempfile.TemporaryDirectory() as outbox:
+        for _ in range(ROUNDS):
+            for kept, directory in (("memory", None), ("outbox", outbox)):
+                for figure, microseconds in _four(url, directory).items():
+                    found[f"{kept} {figure}"].append(microseconds)
+    return found
+
+
+def _four(url: str, outbox: str | None) -> dict[str, float]:
+    ends: list[tuple[int, int]] = []
+    for _ in range(4):
+        reading, writing = os.pipe()
+        child = os.fork()
+        if child == 0:
+            ours = ts_autotrack(url, outbox=outbox)
+            ours.call()
+            ours.finish()
+            times = _probe.caller(ours, 5_000)
+            os.write(writing, json.dumps({"p50": _probe.at(times, 50), "p99": _probe.at(times, 99)}).encode())
+            from ts_autotrack import shutdown  # noqa: PLC0415
+
+            shutdown(5)
+            os._exit(0)
+        os.close(writing)
+        ends.append((child, reading))
+    seen = []
+    for child, reading in ends:
+        with os.fdopen(reading) as pipe:
+            seen.append(json.load(pipe))
+        os.waitpid(child, 0)
+    return {percent: sum(each[percent] for each in seen) / len(seen) for percent in ("p50", "p99")}
 
 
 if __name__ == "__main__":
-    print(json.dumps(globals()[sys.argv[1]](sys.argv[2])), flush=True)
+    sys.stdout.write(json.dumps(globals()[sys.argv[1]](sys.argv[2])))
+    sys.stdout.flush()
     os._exit(0)

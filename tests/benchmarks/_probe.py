@@ -1,10 +1,9 @@
 """What one contender costs beside the floors, in a process of its own.
 
     python -m tests.benchmarks._probe NAME URL ROUNDS EVENTS     prints a JSON object with a list for each figure
-    python -m tests.benchmarks._probe NAME URL                   a script: ten events, then it just ends
 
-Caller's times are of each single call while delivery goes on beside it, less what reading the clock takes. CPU is that of
-the whole process, from the first call to the last answer.
+Caller's times are of each single call while delivery goes on beside it, less what reading the clock takes. CPU is that
+of the whole process, from the first call to the last answer.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ from tests.benchmarks._contenders import ALL, Started, floors
 
 WARM_UP = 10
 CHUNK, PAUSE = 200, 0.001
-"""After so many calls the caller rests for so many seconds, as handlers of requests do: delivery is to go on beside it."""
+"""After so many calls the caller rests for so many seconds, as handlers of requests do: delivery goes on beside it."""
 
 
 def caller(subject: Started, events: int) -> list[int]:
@@ -49,6 +48,11 @@ def cpu(subject: Started, events: int) -> float:
     return (time.process_time_ns() - began) / events / 1e3
 
 
+def at(times: list[int], percent: int) -> float:
+    """Return the time, in microseconds, that so many percent of `times`, which are sorted, do not exceed."""
+    return times[len(times) * percent // 100] / 1e3
+
+
 def measure(name: str, url: str, rounds: int, events: int) -> dict[str, object]:
     """Return the contender's figures and the floors', in microseconds: one of each for each round."""
     logging.disable()  # what they have to say would be measured, too
@@ -69,23 +73,7 @@ def measure(name: str, url: str, rounds: int, events: int) -> dict[str, object]:
     return {"version": metadata.version(ALL[name].packages[0]), **found}
 
 
-def at(times: list[int], percent: int) -> float:
-    """Return the time, in microseconds, that so many percent of `times`, which are sorted, do not exceed."""
-    return times[len(times) * percent // 100] / 1e3
-
-
-def script(name: str, url: str) -> None:
-    """Track ten events and say when the first one was."""
-    call = ALL[name].start(url).call if name in ALL else None
-    print(time.monotonic(), flush=True)
-    for _ in range(10 if call else 0):
-        call()
-
-
 if __name__ == "__main__":
-    if len(sys.argv) == 3:
-        script(*sys.argv[1:])
-    else:
-        sys.stdout.write(json.dumps(measure(sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4]))) + "\n")
-        sys.stdout.flush()
-        os._exit(0)  # how long they take to end is measured elsewhere
+    sys.stdout.write(json.dumps(measure(sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4]))) + "\n")
+    sys.stdout.flush()
+    os._exit(0)  # how long they take to end is measured by `_script`

@@ -1,4 +1,4 @@
-"""A server that accepts whatever any of the contenders sends, and counts the events in it; run as a process of its own."""
+"""A server that takes whatever any of the contenders sends, and counts the events in it; a process of its own."""
 
 from __future__ import annotations
 

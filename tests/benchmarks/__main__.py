@@ -1,0 +1,271 @@
+"""What tracking costs, beside floors of the same run and, on request, beside other SDKs.
+
+    python -m tests.benchmarks                  measures us and prints a table; fails beyond the bounds
+    python -m tests.benchmarks --short          the same with few rounds, as in CI
+    python -m tests.benchmarks --peers          beside other SDKs, which are installed into a scratch environment
+    python -m tests.benchmarks --peers --write  and writes results.json, results.svg and README's table
+
+Two floors are measured in the same processes as everything else. C: a no-op `wrapt.decorator`, a contextvar's get,
+`time_ns` and a deque's append. D: orjson on prebuilt dicts in lists of 500, posted by httpx.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+import time
+import venv
+from pathlib import Path
+from statistics import median
+from typing import TYPE_CHECKING, Any
+
+import httpx
+
+from tests.benchmarks import _chart
+from tests.benchmarks._contenders import OURS, PEERS
+from tests.benchmarks._figures import of_ours, spread
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+HERE = Path(__file__).parent
+ROOT = HERE.parents[1]
+README = ROOT / "README.md"
+BEGIN, END = "<!-- benchmark: python -m tests.benchmarks --peers --write -->\n", "<!-- end of benchmark -->\n"
+EVENTS = 2_000
+"""Events of a round: the smallest queue of all holds 2,048."""
+SLOW = {"vendor's helper": 100}
+"""Events of a round of those that take a millisecond for each."""
+LOADS = ("at_full_speed", "bursts", "pending", "million", "over_threads", "over_tasks", "sharing")
+MODES = {"memory": "ts_autotrack", "outbox": "ts_autotrack, outbox", "event": "ts_autotrack, outbox, durability=event"}
+RESIDENT = "int(open('/proc/self/statm').read().split()[1]) * os.sysconf('SC_PAGE_SIZE')"
+FOOTPRINT = {
+    "ours": "import ts_autotrack as t; t.configure(endpoint={url!r}, api_key='k'); "
+    "t.track('benchmark_feature', user_id='u', group_id='g'); t.flush(10)",
+    "floor": "import httpx, orjson; httpx.Client(verify=False).post({url!r} + '/track', content=orjson.dumps([]))",
+}
+
+
+class Runner:
+    """Runs the parts in processes of their own, with one interpreter, against one sink."""
+
+    def __init__(self, python: str, url: str) -> None:
+        self._python = python
+        self.url = url
+        # What is installed has its bytecode, too.
+        self._environment = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
+
+    def run(self, *words: str) -> str:
+        """Run Python with these arguments; return what it prints."""
+        done = subprocess.run(
+            [self._python, *words], cwd=ROOT, env=self._environment, stdout=subprocess.PIPE, text=True, check=True
+        )
+        return done.stdout
+
+    def module(self, name: str, *words: str) -> Any:
+        """Run one of the modules beside this one; return what it has found."""
+        return json.loads(self.run("-m", f"tests.benchmarks.{name}", *words))
+
+    def seconds(self, code: str) -> float:
+        """Return what a whole process takes."""
+        began = time.perf_counter()
+        self.run("-c", code)
+        return time.perf_counter() - began
+
+    def exit(self, name: str) -> float:
+        """Return the seconds from the first of ten events to the end of the process."""
+        began = float(self.run("-m", "tests.benchmarks._script", name, self.url))
+        return time.monotonic() - began
+
+
+@contextlib.contextmanager
+def sink() -> Iterator[str]:
+    """Start the server that takes everything; give its URL."""
+    with subprocess.Popen([sys.executable, str(HERE / "_sink.py")], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        yield f"http://127.0.0.1:{process.stdout.readline().strip()}"
+        process.terminate()
+
+
+def measure_ours(runner: Runner, *, turns: int, rounds: int) -> dict[str, dict[str, list[float]]]:
+    """Run all parts in turn, several times; return what they have found, by their names."""
+    found: dict[str, dict[str, list[float]]] = {}
+    for _ in range(turns):
+        parts = {"forms": runner.module("_forms", runner.url, str(2 * rounds))}
+        parts |= {f"probe {mode}": probe(runner, name, rounds) for mode, name in MODES.items()}
+        parts |= {load: runner.module("_load", load, runner.url) for load in LOADS}
+        parts |= {"ends": ends(runner, rounds), "footprint": footprint(runner)}
+        for part, figures in parts.items():
+            for figure, values in figures.items():
+                if figure != "version":
+                    found.setdefault(part, {}).setdefault(figure, []).extend(values)
+    return found
+
+
+def probe(runner: Runner, name: str, rounds: int) -> dict[str, Any]:
+    """Return what one contender costs."""
+    found: dict[str, Any] = runner.module("_probe", name, runner.url, str(rounds), str(SLOW.get(name, EVENTS)))
+    return found
+
+
+def ends(runner: Runner, rounds: int) -> dict[str, list[float]]:
+    """Return the milliseconds that import, and ten events and the end of a script, add to a bare interpreter."""
+    found: dict[str, list[float]] = {"import": [], "bare": [], "exit": [], "exit floor": []}
+    for number in range(2 * rounds + 1):
+        bare, ours = runner.seconds("pass"), runner.seconds("import ts_autotrack")
+        nothing = runner.exit("nothing")
+        script, floor = runner.exit("ts_autotrack") - nothing, runner.exit("floor") - nothing
+        if number:  # the first round compiles
+            for figure, seconds in zip(found, (ours - bare, bare, script, floor), strict=True):
+                found[figure].append(1e3 * seconds)
+    return found
+
+
+def footprint(runner: Runner) -> dict[str, list[float]]:
+    """Return the MB of resident memory that import and first delivery add to a bare interpreter."""
+    found = {}
+    for name, code in FOOTPRINT.items():
+        whole = f"import os; a = {RESIDENT}; {code.format(url=runner.url)}; print({RESIDENT} - a)"
+        found[name] = [int(runner.run("-c", whole)) / 1e6]
+    return found
+
+
+def measure_peers(runner: Runner, *, turns: int, rounds: int) -> dict[str, dict[str, Any]]:
+    """Run all contenders in turn, several times; return what each has cost."""
+    found: dict[str, dict[str, Any]] = {}
+    contenders = {"ts_autotrack": OURS["ts_autotrack"], **PEERS}
+    for turn in range(turns):
+        for name, contender in contenders.items():
+            print(f"  {turn + 1}/{turns} {name}", file=sys.stderr)
+            row = found.setdefault(name, {"C": [], "D": [], "p50": [], "p99": [], "cpu": [], "import": [], "exit": []})
+            measured = probe(runner, name, rounds)
+            row["version"] = measured.pop("version")
+            for figure, values in measured.items():
+                row[figure] += values
+            runner.seconds(contender.imports)  # compiles, the first time
+            for _ in range(3):
+                row["import"].append(1e3 * (runner.seconds(contender.imports) - runner.seconds("pass")))
+            before = arrived(runner.url)
+            row["exit"].append(1e3 * (runner.exit(name) - runner.exit("nothing")))
+            row["arrived"] = arrived(runner.url) - before
+    return found
+
+
+def arrived(url: str) -> int:
+    """Return how many events have come to the sink, once no more are coming."""
+    seen = -1
+    while (now := int(httpx.get(f"{url}/seen").text)) != seen:
+        seen = now
+        time.sleep(0.2)
+    return seen
+
+
+def install_peers(scratch: Path) -> str:
+    """Install the peers, and us, into an environment of their own; return its interpreter."""
+    print("installing the peers ...", file=sys.stderr)
+    venv.create(scratch, with_pip=True)
+    python = str(scratch / "bin" / "python")
+    packages = sorted({package for peer in PEERS.values() for package in peer.packages})
+    subprocess.run([python, "-m", "pip", "install", "-q", str(ROOT), *packages], check=True)
+    return python
+
+
+def table_of_ours(found: dict[str, dict[str, list[float]]]) -> str:
+    """Return the table of our figures and their bounds."""
+    lines = ["| | median (quartiles) | ratio to | | bound |", "|---|---|---|---|---|"]
+    for figure in of_ours(found):
+        low, high = figure.spread
+        middle = f"{figure.median:.3g} {figure.unit}" + (f" ({low:.3g}-{high:.3g})" if len(figure.values) > 1 else "")
+        ratio = "" if figure.ratio is None else f"{figure.ratio:.2f}"
+        bound = "" if figure.most is None else f"{figure.most:g}" + ("" if figure.holds else " **exceeded**")
+        lines.append(f"| {figure.name} | {middle} | {figure.floor} | {ratio} | {bound} |")
+    return "\n".join(lines) + "\n"
+
+
+def table_of_peers(found: dict[str, dict[str, Any]]) -> str:
+    """Return the table that README shows: medians, and in brackets the ratio to the floor."""
+    c, d = (median(value for row in found.values() for value in row[floor]) for floor in "CD")
+    lines = [
+        "| | a call, median | 99 % of calls under | CPU of a delivered event | import | ten events, flush, exit |",
+        "|---|---|---|---|---|---|",
+        f"| floor | {c:.2f} us | | {d:.1f} us | | |",
+    ]
+    for name, row in found.items():
+        call, most, cpu = (median(row[figure]) for figure in ("p50", "p99", "cpu"))
+        lost = "" if row["arrived"] == 10 else f", {10 - row['arrived']} lost"
+        lines.append(
+            f"| {name} {row['version']} | {shown(call)} us ({times(row['p50'], row['C'])}) | {shown(most)} us "
+            f"| {shown(cpu)} us ({times(row['cpu'], row['D'])}) | {median(row['import']):.0f} ms "
+            f"| {median(row['exit']):.0f} ms{lost} |"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def shown(value: float) -> str:
+    """Return two digits or more of a figure."""
+    return f"{value:.0f}" if value >= 10 else f"{value:.2g}"
+
+
+def times(values: list[float], floors: list[float]) -> str:
+    """Return the middle of the rounds' ratios."""
+    ratio = median(value / floor for value, floor in zip(values, floors, strict=True))
+    return f"x {shown(ratio)}"
+
+
+def results(ours: dict[str, Any], peers: dict[str, Any]) -> dict[str, Any]:
+    """Return all that was measured, with medians and quartiles, as JSON takes it."""
+
+    def summed_up(figures: dict[str, Any]) -> dict[str, Any]:
+        return {
+            name: {"median": median(values), "quartiles": spread(values), "rounds": values}
+            if isinstance(values, list)
+            else values
+            for name, values in figures.items()
+        }
+
+    machine = {"python": platform.python_version(), "system": platform.system(), "cores": os.cpu_count()}
+    return {
+        "machine": machine,
+        "ours": {part: summed_up(figures) for part, figures in ours.items()},
+        "contenders": {name: summed_up(row) for name, row in peers.items()},
+    }
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Measure, and say what was found; return the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m tests.benchmarks", description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--short", action="store_true", help="few rounds, as in CI")
+    parser.add_argument("--peers", action="store_true", help="beside other SDKs, installed into a scratch environment")
+    parser.add_argument("--write", action="store_true", help="write results.json, results.svg and README's table")
+    parser.add_argument("--json", type=Path, metavar="PATH", help="where to write what was measured")
+    options = parser.parse_args(arguments)
+    turns, rounds = (1, 3) if options.short else (3, 5)
+    peers: dict[str, Any] = {}
+    with sink() as url, tempfile.TemporaryDirectory() as scratch:
+        ours = measure_ours(Runner(sys.executable, url), turns=turns, rounds=rounds)
+        print(table_of_ours(ours))
+        if options.peers:
+            peers = measure_peers(Runner(install_peers(Path(scratch)), url), turns=turns, rounds=rounds)
+            print(table_of_peers(peers))
+    text = json.dumps(results(ours, peers), indent=1) + "\n"
+    if options.json:
+        options.json.write_text(text)
+    if options.write and peers:
+        (HERE / "results.json").write_text(text)
+        (HERE / "results.svg").write_text(_chart.draw(peers))
+        before, _, rest = README.read_text().partition(BEGIN)
+        README.write_text(before + BEGIN + table_of_peers(peers) + END + rest.partition(END)[2])
+    failed = [figure for figure in of_ours(ours) if figure.fails]
+    for figure in failed:
+        print(f"{figure.name}: {figure.compared:.3g}, and at most {figure.most:g} is allowed", file=sys.stderr)
+    return int(bool(failed))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,119 @@
+"""What is measured of us, and what each figure may be: nearly always a ratio to something measured in the same run."""
+
+from __future__ import annotations
+
+from statistics import median, quantiles
+from typing import NamedTuple
+
+
+class Figure(NamedTuple):
+    """One thing measured, once for each round.
+
+    Attributes:
+        name: What it is.
+        unit: Of the values.
+        values: What was measured.
+        floors: What it is compared with, of the same rounds; empty for a figure that speaks for itself.
+        floor: The name of that.
+        most: The bound: of the ratio, or of the value if there are no floors.
+        slack: What a noisy machine may add, as a factor; CI fails beyond the two together.
+    """
+
+    name: str
+    unit: str
+    values: list[float]
+    floors: list[float]
+    floor: str = ""
+    most: float | None = None
+    slack: float = 1.0
+
+    @property
+    def median(self) -> float:
+        """The middle of what was measured."""
+        return median(self.values)
+
+    @property
+    def spread(self) -> tuple[float, float]:
+        """The quartiles of what was measured."""
+        return spread(self.values)
+
+    @property
+    def ratio(self) -> float | None:
+        """The middle of the rounds' ratios to the floor."""
+        if not self.floors:
+            return None
+        return median(value / floor for value, floor in zip(self.values, self.floors, strict=True))
+
+    @property
+    def compared(self) -> float:
+        """What the bound is about."""
+        return self.median if self.ratio is None else self.ratio
+
+    @property
+    def holds(self) -> bool:
+        """Whether it is within its bound."""
+        return self.most is None or self.compared <= self.most
+
+    @property
+    def fails(self) -> bool:
+        """Whether it is beyond its bound by more than a noisy machine explains."""
+        return self.most is not None and self.compared > self.most * self.slack
+
+
+def spread(values: list[float]) -> tuple[float, float]:
+    """Return the quartiles."""
+    if len(values) == 1:
+        return values[0], values[0]
+    low, _, high = quantiles(values, n=4, method="inclusive")
+    return low, high
+
+
+NOISY = 1.5
+FORMS = {
+    "function": 0.5,
+    "method": 0.5,
+    "coroutine": 0.65,
+    "generator": 0.8,
+    "async generator": None,
+    "two arguments captured, three properties": 1.75,
+    "suppressed": 0.2,
+    "disabled": 0.2,
+}
+"""What decorating may add to a call, as a ratio to floor C."""
+
+
+def of_ours(found: dict[str, dict[str, list[float]]]) -> list[Figure]:
+    """Return the figures of what the parts of the benchmark have found, by the names of the parts."""
+    forms, speed, pending = found["forms"], found["at_full_speed"], found["pending"]["bytes"]
+    memory, outbox, each = (found[f"probe {name}"] for name in ("memory", "outbox", "event"))
+    ends, size, bursts = found["ends"], found["footprint"], found["bursts"]
+    threads, tasks, sharing = found["over_threads"], found["over_tasks"], found["sharing"]
+    return [
+        *(
+            Figure(f"added to a call: {form}", "ns", forms[form], forms["C"], "C", most, NOISY)
+            for form, most in FORMS.items()
+        ),
+        Figure("a call while a backlog is delivered, p99", "us", speed["p99"], speed["C"], "C", 4, NOISY),
+        Figure("a call with durability=event, p50", "us", each["p50"], each["C"], "C", 20, NOISY),
+        Figure("CPU of a delivered event", "us", memory["cpu"], memory["D"], "D", 2.5, NOISY),
+        Figure("CPU of a delivered event, outbox", "us", outbox["cpu"], outbox["D"], "D", 4, NOISY),
+        Figure("CPU of a delivered event, durability=event", "us", each["cpu"], each["D"], "D"),
+        Figure("50,000 events in a tight loop: share lost", "", [1 - arrived for arrived in bursts["loop"]], [], "", 0),
+        Figure("8 threads x 5,000 events: share lost", "", [1 - arrived for arrived in bursts["threads"]], [], "", 0),
+        Figure("memory of an event that waits", "bytes", pending, [], "", 200),
+        Figure("memory that a million events add", "MB", [found["million"]["bytes"][-1] / 1e6], [], "", 1),
+        Figure("memory of import and first delivery", "MB", size["ours"], size["floor"], "httpx, orjson", 1.25),
+        Figure("import", "ms", ends["import"], ends["bare"], "bare interpreter", 2, NOISY),
+        Figure("ten events, flush and exit", "ms", ends["exit"], ends["exit floor"], "httpx, orjson", 1.3, NOISY),
+        Figure("64 threads to 1, an event", "us", threads["64"], threads["1"], "1 thread", 1.2, NOISY),
+        Figure("10,000 tasks to 1, an event", "us", tasks["10000"], tasks["1"], "1 task", 1.2, NOISY),
+        Figure(
+            "4 processes with one outbox, a call",
+            "us",
+            sharing["outbox p50"],
+            sharing["memory p50"],
+            "in memory",
+            1.2,
+            NOISY,
+        ),
+    ]

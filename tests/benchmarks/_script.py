@@ -1,0 +1,26 @@
+"""A script that tracks ten events, flushes and ends: `python -m tests.benchmarks._script NAME URL`.
+
+It prints the moment of the first event, on the clock of all processes. Nothing is loaded that is not needed.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+
+from tests.benchmarks._contenders import ALL, late_floor
+
+
+def main(name: str, url: str) -> None:
+    """Track ten events with a contender, with what a floor does, or with nothing at all."""
+    started = late_floor(url) if name == "floor" else ALL[name].start(url) if name in ALL else None
+    sys.stdout.write(f"{time.monotonic()}\n")
+    sys.stdout.flush()
+    if started is not None:
+        for _ in range(10):
+            started.call()
+        started.finish()
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
