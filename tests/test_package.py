@@ -86,7 +86,7 @@ def f(): pass
 async def g(): pass
 with user_context("u"): pass
 heavy = (
-    "httpx", "orjson", "opentelemetry", "sqlite3", "wrapt", "logging", "inspect", "typing", "dataclasses", "asyncio"
+    "httpx", "orjson", "opentelemetry", "sqlite3", "wrapt", "inspect", "typing", "dataclasses", "asyncio"
 )
 print([m for m in heavy if m in sys.modules and m not in before])
 """

@@ -5,13 +5,15 @@ Nothing here logs on the caller's path: `fault` and `warn_once` leave a notice, 
 
 from __future__ import annotations
 
+# More than half of our import, and loaded here all the same: before a fork it takes a lock that its own import needs.
+# Were it loaded with the first event, a fork just then would wait for the import, and that for the fork.
+import logging
 import time
 from collections import deque
 from itertools import count
 
 TYPE_CHECKING = False  # typing costs as much to import as all of this library
 if TYPE_CHECKING:
-    import logging
     from collections.abc import Hashable, Iterator
 
     class Count:
@@ -22,7 +24,7 @@ if TYPE_CHECKING:
 else:
     Count = count
 
-LOGGER_NAME = "ts_autotrack"
+logger = logging.getLogger("ts_autotrack")
 FAULT_INTERVAL = 60.0
 """Seconds between two reports of the same kind of fault."""
 
@@ -95,7 +97,7 @@ def report() -> None:
 def say(level: str, message: str, *values: object) -> None:
     """Log a message now; a handler or filter of the application that raises is not our end."""
     try:
-        getattr(logger(), level)("ts_autotrack: " + message, *values)
+        getattr(logger, level)("ts_autotrack: " + message, *values)
     except Exception:  # noqa: BLE001 - the application's handler
         next(faults)
 
@@ -106,26 +108,17 @@ def warn_now(key: Hashable, message: str) -> None:
     report()
 
 
-def logger() -> logging.Logger:
-    """The library's logger; logging is loaded with the first message."""
-    import logging  # noqa: PLC0415 - deliberately lazy: costs as much as all of our own import
-
-    return logging.getLogger(LOGGER_NAME)
-
-
 def debug(on: bool) -> None:  # noqa: FBT001 - a setting's value
     """Show all that the library has to say on standard error, whatever the application's logging does, or cease to."""
     global _debug_handler  # noqa: PLW0603 - the setting DEBUG is the process's
     if on and _debug_handler is None:
-        import logging  # noqa: PLC0415 - as above
-
         _debug_handler = logging.StreamHandler()
         _debug_handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
-        logger().addHandler(_debug_handler)
-        logger().setLevel(logging.DEBUG)
+        logger.addHandler(_debug_handler)
+        logger.setLevel(logging.DEBUG)
     elif not on and _debug_handler is not None:
-        logger().removeHandler(_debug_handler)
-        logger().setLevel("NOTSET")
+        logger.removeHandler(_debug_handler)
+        logger.setLevel(logging.NOTSET)
         _debug_handler = None
 
 

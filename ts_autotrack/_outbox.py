@@ -200,8 +200,9 @@ class Outbox:
 
     def reject(self, item: RejectedItem) -> None:
         """See `Backlog`. Kept in the quarantine first."""
-        self._quarantine.keep(item)
-        self.settle(1)
+        with self._turn:  # it is SQLite, too
+            self._quarantine.keep(item)
+            self.settle(1)
 
     def oldest(self) -> int | None:
         """See `Backlog`."""
@@ -237,7 +238,7 @@ class Outbox:
                     self._finish_adopted(self._adopted)
             except (sqlite3.Error, OSError) as error:
                 self._complain(error)
-        self._quarantine.tend()
+            self._quarantine.tend()
         while self._news:  # not in our turn: a log handler of the application may do anything
             say("info", "%s", self._news.popleft())
 

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 FILE = "rejected.db"
 MOST_BYTES = 64_000_000
 """Bytes of the file; past it rejected items are only counted and logged, until somebody purges it."""
+LOCK_TIMEOUT = 0.02
+"""Seconds to wait for another process; a caller with durability=event may be waiting, too."""
 MOST_WAITING = 1_000
 """Items that wait in memory for a file that does not take them; the oldest make room."""
 
@@ -42,7 +44,8 @@ class Quarantine:
         path: The file.
     """
 
-    def __init__(self, directory: str) -> None:
+    def __init__(self, directory: str, lock_timeout: float = LOCK_TIMEOUT) -> None:
+        self._lock_timeout = lock_timeout
         self.path = os.path.join(directory, FILE)  # noqa: PTH118 - pathlib costs an import
         self._waiting: deque[RejectedItem] = deque(maxlen=MOST_WAITING)  # what the file did not take
 
@@ -103,7 +106,7 @@ class Quarantine:
 
     @contextmanager
     def _open(self) -> Iterator[sqlite3.Connection]:
-        with closing(sqlite3.connect(self.path, timeout=0.2)) as database:
+        with closing(sqlite3.connect(self.path, timeout=self._lock_timeout)) as database:
             database.execute("PRAGMA auto_vacuum = FULL")
             database.execute("PRAGMA journal_mode = WAL")  # who reads does not keep a process from writing
             database.execute("PRAGMA synchronous = NORMAL")

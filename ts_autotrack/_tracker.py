@@ -32,7 +32,6 @@ class Tracker:
 
     def __init__(self) -> None:
         self._arguments: dict[str, object] = {}
-        self._forks_guarded = False
         self._thread_forks = False
         self.reset()
 
@@ -206,7 +205,6 @@ class Tracker:
             if buffer.off_reason is None:  # else shut down while this was loading
                 self._apply(config)
             if buffer.off_reason is None and self._worker is None:
-                self._guard_forks()
                 keeping = Keeping(buffer, self._counts, config, open_backlog, self._loading, self._turn)
                 worker = Worker(buffer, self._counts, config, connect, keeping, self._loading, self._ended)
                 worker.forked_by_thread = self._forked_by_thread
@@ -217,29 +215,18 @@ class Tracker:
         finally:
             self._loading.release()
 
-    def _guard_forks(self) -> None:
-        """Have forks wait while a thread of ours is importing or uses SQLite.
-
-        The child would be left with half a module, or with a lock of SQLite's that nobody releases, for good.
-        Hooks run last registered first, and that of `logging` takes a lock which imports need: so ours, which is there
-        from the start, has to be there once more after it.
-        """
-        if not self._forks_guarded and hasattr(os, "register_at_fork"):  # pragma: no branch - once, and not on Windows
-            self._forks_guarded = True
-            _faults.logger()
-            os.register_at_fork(before=self.before_fork, after_in_parent=self.after_fork)
-
     def before_fork(self) -> None:
-        """Wait for all of our threads to be where a fork does no harm, and hold them there."""
+        """Wait for all of our threads to be where a fork does no harm, and hold them there.
+
+        A child forked while one of them was importing, or used SQLite, would be left with half a module, or with a lock
+        that nobody releases, for good.
+        """
         if self._dying:
             time.sleep(LOADING_TIMEOUT)  # a pool that replaces workers which the same signal has ended: nobody would
         threading = sys.modules.get("threading")
         self._thread_forks = threading is not None and get_ident() != threading.main_thread().ident
-        had_logging = "logging" in sys.modules
         holds = self._fork_holds.setdefault(get_ident(), [])
         holds += [lock for lock in (self._turn, self._loading) if lock.acquire(timeout=LOADING_TIMEOUT)]
-        if not had_logging and (logging := sys.modules.get("logging")):
-            logging._lock.acquire()  # noqa: SLF001 - loaded while we waited: its hook after the fork will release that
 
     def after_fork(self) -> None:
         """Let them go on."""

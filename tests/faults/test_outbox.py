@@ -155,7 +155,7 @@ def test_retry_as_root_leaves_the_items_to_the_application(
 
 def test_python_without_sqlite(inspector: Inspector, alive: dict[str, str]) -> None:  # noqa: F811
     """Events wait in memory, a warning says so, and they arrive."""
-    done = run_python(f"import sys\nsys.modules['_sqlite3'] = None\n{APP}ten()", **alive)
+    done = run_python(f"import sys\nsys.modules['sqlite3'] = sys.modules['_sqlite3'] = None\n{APP}ten()", **alive)
     assert done.returncode == 0
     assert done.stderr.count("this Python has no SQLite") == 1
     assert numbers(inspector) == list(range(-1, 10))

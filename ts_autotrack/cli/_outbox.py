@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from ts_autotrack.typing import RejectedItem
 
 
+LOCK_TIMEOUT = 5.0
+"""Seconds to wait for a process that uses the quarantine."""
 MOST_COPIES = 10
 """Attempts to copy a file while a busy process is writing to it."""
 
@@ -87,7 +89,7 @@ def _guarded(name: str, run: Callable[[str, argparse.Namespace], int]) -> Callab
 
 def _status(directory: str, _: argparse.Namespace) -> int:
     found = [file for path in files(directory) if (file := _look(path))]
-    rejected = sum(1 for _ in Quarantine(directory).items())
+    rejected = sum(1 for _ in _quarantine(directory).items())
     print(f"{directory}: waiting {sum(file.events for file in found)}, refused {rejected}")
     for file in found:
         owner = "in use" if file.in_use else "its process has ended"
@@ -99,7 +101,7 @@ def _status(directory: str, _: argparse.Namespace) -> int:
 
 
 def _list(directory: str, _: argparse.Namespace) -> int:
-    for number, rejected in list(Quarantine(directory).items()):  # not while it is open: a pager may hold us up
+    for number, rejected in list(_quarantine(directory).items()):  # not while it is open: a pager may hold us up
         what, who = _about(rejected)
         print(_on_one_line(f"{number}  {rejected.rejected_at}  {what}  user={who}  {rejected.reason}"))
     return 0
@@ -160,7 +162,7 @@ def _retry(directory: str, options: argparse.Namespace) -> int:
         file = OutboxFile.create(directory, page=EVENT_PAGE)
         try:
             file.append([(rejected.path, rejected.item.encode(), 0) for _, rejected in chosen])
-            Quarantine(directory).remove([number for number, _ in chosen])
+            _quarantine(directory).remove([number for number, _ in chosen])
         finally:
             file.close()  # only now can a process adopt it
     print(f"{len(chosen)} items wait for the next process that uses this outbox")
@@ -173,13 +175,17 @@ def _purge(directory: str, options: argparse.Namespace) -> int:
         return 2
     chosen = _chosen(directory, options.ids)
     if chosen:
-        Quarantine(directory).remove([number for number, _ in chosen])
+        _quarantine(directory).remove([number for number, _ in chosen])
     print(f"{len(chosen)} items deleted")
     return 0
 
 
+def _quarantine(directory: str) -> Quarantine:
+    return Quarantine(directory, LOCK_TIMEOUT)
+
+
 def _chosen(directory: str, ids: list[int]) -> list[tuple[int, RejectedItem]]:
-    chosen = list(Quarantine(directory).items(ids))
+    chosen = list(_quarantine(directory).items(ids))
     if unknown := set(ids) - {number for number, _ in chosen}:
         message = f"there is no refused item {min(unknown)}"
         raise OSError(message)
