@@ -168,7 +168,8 @@ def track_feature(  # noqa: F811, PLR0913 - the contract's known properties
         action: `properties.action`. Default: the function's name; a block has none.
         interface: "api", "cli" or "agent", when the surface is not a browser.
         properties: Further properties: a dict, or a callable that is given the `FinishedCall` and returns one. The
-            callable runs on the caller's thread, and the call's arguments live until it has run.
+            callable runs on the caller's thread, and the call's arguments live until it has run. What is raised in it
+            (by a signal handler of yours, too) costs the event these properties, and goes no further.
         capture: Names of arguments to copy into the properties, as they are before the call (of a generator: before its
             first step). Nothing else is copied.
         on: "success" (the vendor counts engagement, not errors), "error", or "always", which adds

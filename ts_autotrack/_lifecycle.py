@@ -39,14 +39,17 @@ def configure(  # noqa: PLR0913 - the settings
         exporter: "thrivestack", "console", "jsonl" or "none".
         jsonl_path: The file that "jsonl" appends to; "-" is standard output.
         flush_interval: Seconds between two batches, unless 1,000 events wait before that.
-        request_timeout: Seconds that one request may take.
+        request_timeout: Seconds that a request may wait for a connection, for the next piece of the answer's head, and
+            for all of its body.
         exit_timeout: Seconds that the end of the process may be held up to deliver what is left.
         max_queue: Events that may wait in memory; more are refused and counted as "queue_full".
-        max_queue_bytes: Bytes of their own properties that these may have, counted where an event has more than 512.
+        max_queue_bytes: Bytes of what these carry, counted where an event, or a `user_context` that has ended, has more
+            than 512; past it events are refused, too.
         outbox: A directory in which events are kept until they are delivered, so that a crash, `os._exit` or a long
             outage loses none. Any number of processes of one application may share it. Chosen when the process tracks
             its first event; from then on a change waits for `shutdown`.
-        outbox_bytes: Bytes that the outbox may hold; past it new events are refused and counted as "outbox_full".
+        outbox_bytes: Bytes of events that the outbox may hold, all processes together; past it new ones are refused and
+            counted as "outbox_full". What other processes hold is looked at every few seconds.
         durability: "batch": an event is in the outbox within 50 ms, at no cost to the call; "event": before the call
             returns.
         baggage: Whether ids are read from OpenTelemetry baggage when no `user_context` gives them.

@@ -233,7 +233,7 @@ class Tracker:
         for lock in self._fork_holds.pop(get_ident(), ()):
             lock.release()
 
-    def _apply(self, config: Config) -> Config:
+    def _apply(self, config: Config) -> None:
         self._config = config
         buffer.limit = config.max_queue
         buffer.most_bytes = config.max_queue_bytes
@@ -242,14 +242,13 @@ class Tracker:
         if config.off_reason is None:
             buffer.off_reason = None
             buffer.idle()
-            return config
+            return
         buffer.close(config.off_reason)
         while self._worker is None and buffer.records:  # left by other threads while this one read the settings
             buffer.records.popleft()
             next(buffer.off)
         if config.off_reason == "no_api_key":
             _faults.warn_now("no_api_key", _NO_KEY)
-        return config
 
     def _tell_left(self, call: str, fate: str) -> bool:
         left, durable = self._left(), self._worker.durable if self._worker is not None else 0
