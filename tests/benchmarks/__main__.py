@@ -16,6 +16,7 @@ import contextlib
 import json
 import os
 import platform
+import re
 import subprocess
 import sys
 import tempfile
@@ -37,7 +38,8 @@ if TYPE_CHECKING:
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
 README = ROOT / "README.md"
-BEGIN, END = "<!-- benchmark: python -m tests.benchmarks --peers --write -->\n", "<!-- end of benchmark -->\n"
+BEGIN = "<!-- benchmark of {}: python -m tests.benchmarks --peers --write -->\n"
+END = "<!-- end of benchmark -->\n"
 EVENTS = 2_000
 """Events of a round: the smallest queue of all holds 2,048."""
 SLOW = {"vendor's helper": 100}
@@ -70,7 +72,7 @@ class Runner:
 
     def module(self, name: str, *words: str) -> Any:
         """Run one of the modules beside this one; return what it has found."""
-        return json.loads(self.run("-m", f"tests.benchmarks.{name}", *words))
+        return json.loads(self.run("-m", f"tests.benchmarks.{name}", *words), parse_float=rounded)
 
     def seconds(self, code: str) -> float:
         """Return what a whole process takes."""
@@ -123,7 +125,7 @@ def ends(runner: Runner, rounds: int) -> dict[str, list[float]]:
         script, floor = runner.exit("ts_autotrack") - nothing, runner.exit("floor") - nothing
         if number:  # the first round compiles
             for figure, seconds in zip(found, (ours - bare, bare, script, floor), strict=True):
-                found[figure].append(1e3 * seconds)
+                found[figure].append(rounded(1e3 * seconds))
     return found
 
 
@@ -150,9 +152,9 @@ def measure_peers(runner: Runner, *, turns: int, rounds: int) -> dict[str, dict[
                 row[figure] += values
             runner.seconds(contender.imports)  # compiles, the first time
             for _ in range(3):
-                row["import"].append(1e3 * (runner.seconds(contender.imports) - runner.seconds("pass")))
+                row["import"].append(rounded(1e3 * (runner.seconds(contender.imports) - runner.seconds("pass"))))
             before = arrived(runner.url)
-            row["exit"].append(1e3 * (runner.exit(name) - runner.exit("nothing")))
+            row["exit"].append(rounded(1e3 * (runner.exit(name) - runner.exit("nothing"))))
             row["arrived"] = arrived(runner.url) - before
     return found
 
@@ -178,10 +180,12 @@ def install_peers(scratch: Path) -> str:
 
 def table_of_ours(found: dict[str, dict[str, list[float]]]) -> str:
     """Return the table of our figures and their bounds."""
-    lines = ["| | median (quartiles) | ratio to | | bound |", "|---|---|---|---|---|"]
+    lines = ["| | median (quartiles) | beside | ratio | bound |", "|---|---|---|---|---|"]
     for figure in of_ours(found):
         low, high = figure.spread
-        middle = f"{figure.median:.3g} {figure.unit}" + (f" ({low:.3g}-{high:.3g})" if len(figure.values) > 1 else "")
+        middle = f"{digits(figure.median)} {figure.unit}".strip()
+        if high > low:
+            middle += f" ({digits(low)}-{digits(high)})"
         ratio = "" if figure.ratio is None else f"{figure.ratio:.2f}"
         bound = "" if figure.most is None else f"{figure.most:g}" + ("" if figure.holds else " **exceeded**")
         lines.append(f"| {figure.name} | {middle} | {figure.floor} | {ratio} | {bound} |")
@@ -205,6 +209,16 @@ def table_of_peers(found: dict[str, dict[str, Any]]) -> str:
             f"| {median(row['exit']):.0f} ms{lost} |"
         )
     return "\n".join(lines) + "\n"
+
+
+def digits(value: float) -> str:
+    """Return three digits of a figure."""
+    return f"{value:.0f}" if value >= 100 else f"{value:.3g}"
+
+
+def rounded(value: float | str) -> float:
+    """Return a figure with as many digits as are worth keeping."""
+    return float(f"{float(value):.4g}")
 
 
 def shown(value: float) -> str:
@@ -237,6 +251,12 @@ def results(ours: dict[str, Any], peers: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+def write_table(name: str, table: str) -> None:
+    """Put a table where README has it."""
+    before, begin, rest = README.read_text().partition(BEGIN.format(name))
+    README.write_text(before + begin + table + END + rest.partition(END)[2])
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Measure, and say what was found; return the exit status."""
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks", description=(__doc__ or "").partition("\n")[0])
@@ -253,14 +273,15 @@ def main(arguments: list[str] | None = None) -> int:
         if options.peers:
             peers = measure_peers(Runner(install_peers(Path(scratch)), url), turns=turns, rounds=rounds)
             print(table_of_peers(peers))
-    text = json.dumps(results(ours, peers), indent=1) + "\n"
+    text = json.dumps(results(ours, peers), indent=1)
+    text = re.sub(r"\[[^][{}]*]", lambda numbers: " ".join(numbers[0].split()), text) + "\n"
     if options.json:
         options.json.write_text(text)
     if options.write and peers:
         (HERE / "results.json").write_text(text)
         (HERE / "results.svg").write_text(_chart.draw(peers))
-        before, _, rest = README.read_text().partition(BEGIN)
-        README.write_text(before + BEGIN + table_of_peers(peers) + END + rest.partition(END)[2])
+        write_table("peers", table_of_peers(peers))
+        write_table("ours", table_of_ours(ours))
     failed = [figure for figure in of_ours(ours) if figure.fails]
     for figure in failed:
         print(f"{figure.name}: {figure.compared:.3g}, and at most {figure.most:g} is allowed", file=sys.stderr)

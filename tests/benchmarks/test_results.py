@@ -16,20 +16,30 @@ from tests.benchmarks._figures import Figure
 HERE = Path(__file__).parent
 
 
-@pytest.fixture
-def contenders() -> dict[str, Any]:
-    """What the committed run has measured of each contender."""
-    found = json.loads((HERE / "results.json").read_text())["contenders"]
+def committed(part: str) -> dict[str, Any]:
+    """Return what the committed run has measured."""
+    found = json.loads((HERE / "results.json").read_text())[part]
     return {
         name: {figure: value["rounds"] if isinstance(value, dict) else value for figure, value in row.items()}
         for name, row in found.items()
     }
 
 
-def test_table_in_readme_is_of_the_committed_run(contenders: dict[str, Any]) -> None:
-    """README's table and the figures beside the chart are of the same run."""
-    table = benchmark.README.read_text().partition(benchmark.BEGIN)[2].partition(benchmark.END)[0]
-    assert table == benchmark.table_of_peers(contenders)
+@pytest.fixture
+def contenders() -> dict[str, Any]:
+    """What the committed run has measured of each contender."""
+    return committed("contenders")
+
+
+def table_in_readme(name: str) -> str:
+    """Return one of README's tables."""
+    return benchmark.README.read_text().partition(benchmark.BEGIN.format(name))[2].partition(benchmark.END)[0]
+
+
+def test_tables_in_readme_are_of_the_committed_run(contenders: dict[str, Any]) -> None:
+    """README's tables and the figures beside the chart are of the same run."""
+    assert table_in_readme("peers") == benchmark.table_of_peers(contenders)
+    assert table_in_readme("ours") == benchmark.table_of_ours(committed("ours"))
 
 
 def test_chart_is_of_the_committed_run(contenders: dict[str, Any]) -> None:
