@@ -280,3 +280,17 @@ def test_fault_from_the_start() -> None:
         assert httpx.post(f"{url}/api/track", json=[TRACK], headers=KEY).status_code == 503
         assert process.stdout.readline() == "/api/track hit by fault 503\n"
         process.terminate()
+
+
+def test_client_that_goes_away_is_no_error() -> None:
+    """A process that is killed in the middle of its request leaves no traceback in the inspector's output."""
+    command = [sys.executable, "-m", "ts_autotrack.cli", "inspect", "--port", "0", "--quiet"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        url = process.stdout.readline().split()[3]
+        with socket.create_connection(("127.0.0.1", int(url.rpartition(":")[2]))) as client:
+            client.sendall(b"POST /api/track HTTP/1.1\r\nhost: x\r\nx-api-key: k\r\ncontent-length: 100\r\n\r\n[{")
+        assert httpx.post(f"{url}/api/track", json=[TRACK], headers=KEY).status_code == 200
+        process.terminate()
+        assert process.stderr.read() == ""

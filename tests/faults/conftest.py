@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +17,8 @@ import pytest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
+
+    from tests.conftest import Inspector
 
 LEDGER = "TS_AUTOTRACK_TEST_LEDGER"
 """The environment variable that names the file to write the ledger to."""
@@ -85,3 +89,34 @@ def ledger() -> Iterator[None]:
             for (fault, kept), row in _rows.items()
         ]
         Path(path).write_text(json.dumps(rows, indent=1))
+
+
+@pytest.fixture
+def outbox(tmp_path: Path) -> Path:
+    """Where the outbox is going to be."""
+    return tmp_path / "outbox"
+
+
+@pytest.fixture
+def dead(dead_endpoint: str, accounts: Path, outbox: Path) -> dict[str, str]:
+    """The variables of an application that has an outbox, and no server."""
+    return {"THRIVESTACK_ENDPOINT": dead_endpoint, "ACCOUNTS": str(accounts), "TS_AUTOTRACK_OUTBOX": str(outbox)}
+
+
+@pytest.fixture
+def alive(dead: dict[str, str], inspector: Inspector) -> dict[str, str]:
+    """The same with a server."""
+    return {**dead, "THRIVESTACK_ENDPOINT": inspector.endpoint}
+
+
+@pytest.fixture
+def cli(outbox: Path) -> Callable[..., str]:
+    """Run `ts-autotrack outbox` and return what it prints."""
+
+    def run(*words: str, status: int = 0) -> str:
+        command = [sys.executable, "-m", "ts_autotrack.cli", "outbox", *words, "--directory", str(outbox)]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+        assert done.returncode == status, done.stderr
+        return done.stdout or done.stderr
+
+    return run

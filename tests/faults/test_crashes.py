@@ -44,24 +44,6 @@ OUTAGE = ends.APP.replace(BEGUN, ATTRIBUTED + "ts_autotrack.flush(0.2)")
 EACH = {"TS_AUTOTRACK_DURABILITY": "event"}
 
 
-@pytest.fixture
-def outbox(tmp_path: Path) -> Path:
-    """Where the outbox is going to be."""
-    return tmp_path / "outbox"
-
-
-@pytest.fixture
-def dead(dead_endpoint: str, accounts: Path, outbox: Path) -> dict[str, str]:
-    """The variables of an application that has an outbox, and no server."""
-    return {"THRIVESTACK_ENDPOINT": dead_endpoint, "ACCOUNTS": str(accounts), "TS_AUTOTRACK_OUTBOX": str(outbox)}
-
-
-@pytest.fixture
-def alive(dead: dict[str, str], inspector: Inspector) -> dict[str, str]:
-    """The same with a server."""
-    return {**dead, "THRIVESTACK_ENDPOINT": inspector.endpoint}
-
-
 def numbers(inspector: Inspector) -> list[int]:
     """Return what arrived of the processes before the successor."""
     return sorted(item["properties"]["n"] for item in inspector.items(event_name="feature_used"))
@@ -492,19 +474,6 @@ print(now.delivered + now.dropped["outbox_full"], now.pending, 200 < now.deliver
     assert done.stderr.count("is full (TS_AUTOTRACK_OUTBOX_BYTES=100000)") == 1
     arrived = numbers(inspector)
     assert arrived == list(range(-1, len(arrived) - 1))
-
-
-@pytest.fixture
-def cli(outbox: Path) -> Callable[..., str]:
-    """Run `ts-autotrack outbox` and return what it prints."""
-
-    def run(*words: str, status: int = 0) -> str:
-        command = [sys.executable, "-m", "ts_autotrack.cli", "outbox", *words, "--directory", str(outbox)]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
-        assert done.returncode == status, done.stderr
-        return done.stdout or done.stderr
-
-    return run
 
 
 def test_quarantine_and_its_commands(  # noqa: PLR0913 - fixtures

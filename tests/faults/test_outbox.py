@@ -10,6 +10,7 @@ import sqlite3
 import stat
 import subprocess
 import sys
+import threading
 from typing import TYPE_CHECKING
 
 import pytest
@@ -22,13 +23,9 @@ from tests.faults.test_crashes import (
     KILL,
     OUTAGE,
     SUCCESSOR,
-    alive,  # noqa: F401 - a fixture
-    cli,  # noqa: F401 - a fixture
-    dead,  # noqa: F401 - a fixture
     events_files,
     leave_behind,
     numbers,
-    outbox,  # noqa: F401 - a fixture
     succeed,
 )
 
@@ -41,7 +38,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.slow
 
 
-def test_what_is_delivered_makes_room(inspector: Inspector, alive: dict[str, str]) -> None:  # noqa: F811
+def test_what_is_delivered_makes_room(inspector: Inspector, alive: dict[str, str]) -> None:
     """However many events go through a small outbox, none is refused while it is emptied in time."""
     code = f"""{APP}
 with user_context("u", group_id="g"):
@@ -68,7 +65,7 @@ while True: track("steady", user_id="u", group_id="g"); time.sleep(0.02)
 """
 
 
-def test_file_of_a_busy_process_shrinks(server: ScriptedServer, alive: dict[str, str]) -> None:  # noqa: F811
+def test_file_of_a_busy_process_shrinks(server: ScriptedServer, alive: dict[str, str]) -> None:
     """A backlog that has been delivered takes no other process's room, even if its owner's file is never empty."""
     server.always = lambda _: Answer(503)
     environment = {**alive, "THRIVESTACK_ENDPOINT": server.endpoint}
@@ -95,8 +92,8 @@ def test_file_of_a_busy_process_shrinks(server: ScriptedServer, alive: dict[str,
 
 def test_forked_child_adopts_what_its_dead_parent_left(
     inspector: Inspector,
-    dead: dict[str, str],  # noqa: F811
-    outbox: Path,  # noqa: F811
+    dead: dict[str, str],
+    outbox: Path,
 ) -> None:
     """A daemon that outlives the process it was forked from delivers that one's events, too."""
     code = f"""{OUTAGE}
@@ -118,9 +115,9 @@ while ts_autotrack.stats().adopted < 11 and time.monotonic() < deadline: time.sl
 
 def test_forked_child_leaves_its_living_parents_file_alone(
     inspector: Inspector,
-    dead: dict[str, str],  # noqa: F811
-    alive: dict[str, str],  # noqa: F811
-    outbox: Path,  # noqa: F811
+    dead: dict[str, str],
+    alive: dict[str, str],
+    outbox: Path,
 ) -> None:
     """What a living parent has on disk is the parent's, whatever the child looks at."""
     code = f"""{OUTAGE}
@@ -140,9 +137,9 @@ assert os.waitpid(child, 0)[1] == 0
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
 def test_retry_as_root_leaves_the_items_to_the_application(
     server: ScriptedServer,
-    alive: dict[str, str],  # noqa: F811
-    outbox: Path,  # noqa: F811
-    cli: Callable[..., str],  # noqa: F811
+    alive: dict[str, str],
+    outbox: Path,
+    cli: Callable[..., str],
 ) -> None:
     """What `sudo ts-autotrack outbox retry` writes belongs to whom the directory belongs to."""
     server.always = lambda _: Answer(400)
@@ -153,7 +150,7 @@ def test_retry_as_root_leaves_the_items_to_the_application(
     assert (path.stat().st_uid, path.stat().st_gid) == (65_534, 65_534)
 
 
-def test_python_without_sqlite(inspector: Inspector, alive: dict[str, str]) -> None:  # noqa: F811
+def test_python_without_sqlite(inspector: Inspector, alive: dict[str, str]) -> None:
     """Events wait in memory, a warning says so, and they arrive."""
     done = run_python(f"import sys\nsys.modules['sqlite3'] = sys.modules['_sqlite3'] = None\n{APP}ten()", **alive)
     assert done.returncode == 0
@@ -161,7 +158,7 @@ def test_python_without_sqlite(inspector: Inspector, alive: dict[str, str]) -> N
     assert numbers(inspector) == list(range(-1, 10))
 
 
-def test_foreign_database_is_set_aside(inspector: Inspector, alive: dict[str, str], outbox: Path) -> None:  # noqa: F811
+def test_foreign_database_is_set_aside(inspector: Inspector, alive: dict[str, str], outbox: Path) -> None:
     """A database that is none of ours is neither sent nor deleted."""
     outbox.mkdir()
     with contextlib.closing(sqlite3.connect(outbox / "customers.events")) as database, database:
@@ -177,9 +174,9 @@ def test_foreign_database_is_set_aside(inspector: Inspector, alive: dict[str, st
 @pytest.mark.parametrize("damage", ["items = 'x'", "first = 1.5", "path = x'00'", "body = 'text'", "path = '/other'"])
 def test_damaged_row_is_set_aside(
     inspector: Inspector,
-    dead: dict[str, str],  # noqa: F811
-    alive: dict[str, str],  # noqa: F811
-    outbox: Path,  # noqa: F811
+    dead: dict[str, str],
+    alive: dict[str, str],
+    outbox: Path,
     damage: str,
 ) -> None:
     """A file with a row that makes no sense is set aside with one warning, and stops nothing."""
@@ -196,9 +193,9 @@ def test_damaged_row_is_set_aside(
 
 def test_corrupt_quarantine_is_set_aside(
     server: ScriptedServer,
-    alive: dict[str, str],  # noqa: F811
-    outbox: Path,  # noqa: F811
-    cli: Callable[..., str],  # noqa: F811
+    alive: dict[str, str],
+    outbox: Path,
+    cli: Callable[..., str],
 ) -> None:
     """A quarantine that cannot be read makes room for a new one, which keeps the items; events are not affected."""
     outbox.mkdir()
@@ -213,9 +210,9 @@ def test_corrupt_quarantine_is_set_aside(
 
 def test_quarantine_that_is_locked_for_a_while(
     server: ScriptedServer,
-    alive: dict[str, str],  # noqa: F811
-    outbox: Path,  # noqa: F811
-    cli: Callable[..., str],  # noqa: F811
+    alive: dict[str, str],
+    outbox: Path,
+    cli: Callable[..., str],
 ) -> None:
     """What the server refuses meanwhile waits in memory, and is in the quarantine in the end."""
     outbox.mkdir()
@@ -236,7 +233,7 @@ def test_quarantine_that_is_locked_for_a_while(
 
 def test_order_is_kept_over_a_restart_in_the_process(
     inspector: Inspector,
-    dead: dict[str, str],  # noqa: F811
+    dead: dict[str, str],
 ) -> None:
     """What was tracked before `shutdown()` goes out before what is tracked after the `configure()` that undoes it."""
     code = f"""{OUTAGE}
@@ -263,7 +260,7 @@ print(now.accepted - now.adopted, now.handed_over == now.adopted)
     assert arrived == list(range(-1, 6000))
 
 
-def test_restart_with_another_outbox(inspector: Inspector, dead: dict[str, str], tmp_path: Path) -> None:  # noqa: F811
+def test_restart_with_another_outbox(inspector: Inspector, dead: dict[str, str], tmp_path: Path) -> None:
     """What stays behind in the old outbox is accounted for, and no account goes down."""
     code = f"""{OUTAGE}
 ten(); ts_autotrack.shutdown(0.2)
@@ -278,9 +275,9 @@ print(before, now.accepted, now.delivered, now.handed_over, now.adopted)
 
 def test_outbox_that_is_deleted_before_the_end(
     inspector: Inspector,
-    dead: dict[str, str],  # noqa: F811
-    alive: dict[str, str],  # noqa: F811
-    outbox: Path,  # noqa: F811
+    dead: dict[str, str],
+    alive: dict[str, str],
+    outbox: Path,
 ) -> None:
     """What was in a deleted file is on disk again after the end of the process."""
     code = f"{OUTAGE}ten(){KEPT}\nimport shutil; shutil.rmtree({str(outbox)!r})"
@@ -291,33 +288,38 @@ def test_outbox_that_is_deleted_before_the_end(
     assert numbers(inspector) == list(range(-1, 10))
 
 
-def test_flush_does_not_wait_for_what_others_left(
-    server: ScriptedServer,
-    dead: dict[str, str],  # noqa: F811
-    outbox: Path,  # noqa: F811
-) -> None:
-    """A process whose number a dead one had before waits for its own events only."""
-    path = leave_behind(dead, outbox)
-    name, pid, rest = path.name.rsplit("-", 2)
+def test_flush_does_not_wait_for_what_others_left(server: ScriptedServer, dead: dict[str, str], outbox: Path) -> None:
+    """A process whose number a dead one had before, as in a container, waits for its own events only."""
+    run_python(
+        f"{OUTAGE}with user_context('u', group_id='g'):\n  for n in range(9000): work(n)\n{KEPT[2:]}{KILL}", **dead
+    )
+    (path,) = events_files(outbox)
+    started, _, rest = path.name.rsplit("-", 2)
     code = f"""
-import os
-os.rename({str(path)!r}, {str(outbox)!r} + f"/{name}-{{os.getpid()}}-{rest}")
+import os, time
+os.rename({str(path)!r}, {str(outbox)!r} + f"/{started}-{{os.getpid()}}-{rest}")
+os.rename({str(path)!r} + "-wal", {str(outbox)!r} + f"/{started}-{{os.getpid()}}-{rest}-wal")
 import ts_autotrack
+began = time.monotonic()
 ts_autotrack.track("own", user_id="u", group_id="g")
-print(ts_autotrack.flush(5))
+print(ts_autotrack.flush(20), ts_autotrack.stats().pending > 1000)
 """
-    del pid
-    server.always = lambda request: Answer(503) if request.items[0]["event_name"] != "own" else Answer()
+
+    def slow(_: object) -> Answer:
+        threading.Event().wait(0.2)
+        return Answer()
+
+    server.always = slow
     done = run_python(code, **{**dead, "THRIVESTACK_ENDPOINT": server.endpoint, "TS_AUTOTRACK_EXIT_TIMEOUT": "0"})
-    assert "own" in [item["event_name"] for item in server.items] or done.stdout == "False\n"
+    assert done.stdout == "True True\n", done.stderr
 
 
 def test_adoption_does_not_wait_for_the_flush_interval(
     inspector: Inspector,
-    dead: dict[str, str],  # noqa: F811
-    alive: dict[str, str],  # noqa: F811
-    outbox: Path,  # noqa: F811
-    cli: Callable[..., str],  # noqa: F811
+    dead: dict[str, str],
+    alive: dict[str, str],
+    outbox: Path,
+    cli: Callable[..., str],
 ) -> None:
     """A process that sends once a minute adopts within seconds."""
     code = f"{APP}time.sleep(2.1); ten(100); print('waits', flush=True); sys.stdin.read()".replace("=30", "=60")
@@ -344,10 +346,10 @@ def test_adoption_does_not_wait_for_the_flush_interval(
 
 def test_export_and_list_of_what_is_damaged(
     server: ScriptedServer,
-    dead: dict[str, str],  # noqa: F811
-    alive: dict[str, str],  # noqa: F811
-    outbox: Path,  # noqa: F811
-    cli: Callable[..., str],  # noqa: F811
+    dead: dict[str, str],
+    alive: dict[str, str],
+    outbox: Path,
+    cli: Callable[..., str],
 ) -> None:
     """One bad file or item keeps nobody from seeing the others, and a server's words move no cursor."""
     server.always = lambda _: Answer(422, b"\x1b[2J\xc3\xa9\nno")
@@ -377,9 +379,9 @@ def test_export_and_list_of_what_is_damaged(
 
 
 def test_busy_outbox_can_be_looked_at(
-    alive: dict[str, str],  # noqa: F811
-    outbox: Path,  # noqa: F811
-    cli: Callable[..., str],  # noqa: F811
+    alive: dict[str, str],
+    outbox: Path,
+    cli: Callable[..., str],
 ) -> None:
     """`status` and `export` work again and again beside processes that come, write and go."""
     code = APP + "\nwith user_context('u', group_id='g'):\n  for n in range(10**6): work(n); time.sleep(0.0001)"

@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 from starlette.applications import Starlette
+from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse
 from starlette.routing import Mount, Route
 
@@ -73,6 +74,8 @@ class _Inspector:
             self._show(f"{path} refused with {error.status}: {error}")
             answer = {"success": False, "message": str(error), "item": error.item, "field": error.field}
             return JSONResponse(answer, error.status)
+        except ClientDisconnect:  # killed in the middle of its request: nobody reads the answer
+            return JSONResponse({"success": False}, BAD_REQUEST)
         self._store.add(path, items)
         for item in items:
             self._show(line(path, item))
