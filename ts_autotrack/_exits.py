@@ -11,6 +11,7 @@ import signal
 import sys
 import threading
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -25,20 +26,22 @@ class _Registry:
 _registry = _Registry()
 
 
-def arrange(drain: Callable[[], object], drain_last: Callable[[], object], drain_and_die: Callable[[], object]) -> None:
+def arrange(
+    drain: Callable[[], object], drain_last: Callable[[], object], drain_and: Callable[[Callable[[], object]], object]
+) -> None:
     """Have what is left delivered at those ends of this process that run no exit hooks.
 
     Args:
         drain: Waits for what is left, within the setting EXIT_TIMEOUT; the process may go on afterwards.
         drain_last: The same where the process is going to end when its threads have ended.
-        drain_and_die: The same where the process ends with the return of this.
+        drain_and: The same, then calls what it is given, which ends the process.
     """
-    on_sigterm(drain_and_die)
+    on_sigterm(drain_and)
     _in_child_processes(drain, drain_last)
     _in_uvicorn(drain)
 
 
-def on_sigterm(drain_and_die: Callable[[], object]) -> None:
+def on_sigterm(drain_and: Callable[[Callable[[], object]], object]) -> None:
     """Drain before the default disposition of SIGTERM ends the process; an application's own handler is left alone.
 
     Python lets only the main thread of the main interpreter set a handler: elsewhere this does nothing.
@@ -50,19 +53,14 @@ def on_sigterm(drain_and_die: Callable[[], object]) -> None:
     ):
         return
 
-    def end(number: int) -> None:  # pragma: no cover - it ends the process that measures
-        try:
-            drain_and_die()
-        finally:
-            os.kill(os.getpid(), number)  # so that the exit status is that of the signal
-
-    def handler(number: int, _: FrameType | None) -> None:  # pragma: no cover - likewise
+    def handler(number: int, _: FrameType | None) -> None:  # pragma: no cover - it ends the process that measures
         signal.signal(number, signal.SIG_DFL)  # a second SIGTERM does not wait
+        die = partial(os.kill, os.getpid(), number)  # so that the exit status is that of the signal
         gevent: Any = sys.modules.get("gevent")
         if gevent is not None and gevent.getcurrent() is gevent.get_hub():
-            gevent.spawn(end, number)  # the hub must not wait, and nothing would go on if it did
+            gevent.spawn(drain_and, die)  # the hub must not wait, and nothing would go on if it did
         else:
-            end(number)
+            drain_and(die)
 
     with suppress(ValueError):  # a subinterpreter, whose main thread is not that of the process
         signal.signal(signal.SIGTERM, handler)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from _thread import get_ident
 from typing import TYPE_CHECKING
 
 from ts_autotrack import _faults
@@ -42,6 +43,7 @@ class Keeping:
         self._open_backlog = open_backlog
         self._loading = loading
         self._intake: Intake | None = None
+        self._postponed: tuple[int, Callable[[], object]] | None = None
 
     @property
     def has_turn(self) -> bool:
@@ -85,7 +87,21 @@ class Keeping:
         except Exception as error:  # noqa: BLE001 - the barrier
             _faults.fault("keeping events", error)
             return False
+        finally:
+            self.resume()
         return True
+
+    def postpone(self, call: Callable[[], object]) -> bool:
+        """Have `call` run when this thread has given the turn back; return False if it does not have it."""
+        if self.has_turn:
+            self._postponed = get_ident(), call
+        return self.has_turn
+
+    def resume(self) -> None:
+        """Run what was postponed on this thread."""
+        if self._postponed is not None and self._postponed[0] == get_ident() and not self.has_turn:
+            (_, call), self._postponed = self._postponed, None
+            call()
 
     def close(self) -> list[Item]:
         """End, and return the items that are in memory only."""

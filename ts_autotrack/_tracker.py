@@ -7,6 +7,7 @@ import os
 import sys
 import time
 from _thread import RLock, get_ident
+from functools import partial
 
 from ts_autotrack import _baggage, _faults, _values
 from ts_autotrack._buffer import buffer
@@ -14,6 +15,8 @@ from ts_autotrack._stats import Counts
 
 TYPE_CHECKING = False  # typing costs as much to import as all of this library
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from ts_autotrack._backlog import Backlog
     from ts_autotrack._buffer import Record
     from ts_autotrack._config import Config
@@ -82,7 +85,7 @@ class Tracker:
         if config.off_reason is None:
             from ts_autotrack._exits import on_sigterm  # noqa: PLC0415 - as above
 
-            on_sigterm(self._drain_and_die)  # the first event may come from a thread, which can arrange for nothing
+            on_sigterm(self._drain_and)  # the first event may come from a thread, which can arrange for nothing
         if self._worker is not None and self._worker.stopping:
             self._ended, self._worker = self._worker, None  # after shutdown(): another one takes over
         if self._worker is not None and config.off_reason is None:
@@ -142,11 +145,16 @@ class Tracker:
         """Deliver what is left, within the setting EXIT_TIMEOUT."""
         self._flush(None, _LOST)
 
-    def _drain_and_die(self) -> None:
-        """Deliver what is left in a process that is going to end by a signal, whatever its threads are at."""
-        self.after_fork()  # should the signal have come in the middle of a fork
+    def _drain_and(self, die: Callable[[], object]) -> None:
+        """Deliver what is left, then `die`: called by a signal's handler, whatever the process is in the middle of."""
+        self.after_fork()  # it may be a fork
         self._dying = True
-        self._drain()
+        if self._worker is not None and self._worker.postpone(partial(self._drain_and, die)):
+            return
+        try:
+            self._drain()
+        finally:
+            die()
 
     def _drain_last(self) -> None:
         """Deliver what is left, and from now on each event before its call returns: the process may end at any time."""
@@ -208,7 +216,7 @@ class Tracker:
                 keeping = Keeping(buffer, self._counts, config, open_backlog, self._loading, self._turn)
                 worker = Worker(buffer, self._counts, config, connect, keeping, self._loading, self._ended)
                 worker.forked_by_thread = self._forked_by_thread
-                arrange(self._drain, self._drain_last, self._drain_and_die)
+                arrange(self._drain, self._drain_last, self._drain_and)
                 self._worker = worker  # only now: a signal handler that tracks meanwhile must not wait for it
         except Exception as error:  # noqa: BLE001 - the barrier; the next event tries again
             _faults.fault("starting", error)

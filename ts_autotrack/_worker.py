@@ -89,6 +89,10 @@ class Worker:
         """Have the sender look now; return whether there is a thread."""
         return self._sender.poke()
 
+    def postpone(self, call: Callable[[], object]) -> bool:
+        """Have `call` run when this thread, which a signal has interrupted, can wait; return False if it can now."""
+        return self._keeping.postpone(call)
+
     def flush(self, timeout: float) -> bool:
         """Wait until all that was accepted before is settled; return False if `timeout` seconds were too short."""
         if self._keeping.has_turn:
@@ -113,6 +117,7 @@ class Worker:
             self._keeper.poke()
         if not self._sender.started:
             self._run()  # no thread could be started: the caller does the work
+            self._keeping.resume()
         else:
             self.poke()
         if not self._sender.current:

@@ -258,6 +258,26 @@ def test_sigterm_in_the_middle_of_a_fork(inspector: Inspector, target: dict[str,
     assert numbers(inspector) == list(range(10))
 
 
+@pytest.mark.parametrize(
+    ("durability", "then", "arrive"), [("batch", "ten(); watch()", 10), ("event", "watch(); ten()", 1)]
+)
+def test_sigterm_while_the_main_thread_uses_the_outbox(  # noqa: PLR0913 - fixtures
+    inspector: Inspector, target: dict[str, str], tmp_path: Path, durability: str, then: str, arrive: int
+) -> None:
+    """It does so when it ends, and in every call if each event is to be on disk by then. All is delivered first."""
+    code = f"""{APP}
+def at(frame, *_):
+    if frame.f_code.co_filename.endswith("_intake.py"):
+        sys.setprofile(None)
+        os.kill(os.getpid(), signal.SIGTERM)
+def watch(): sys.setprofile(at)
+{then}"""
+    variables = {"TS_AUTOTRACK_OUTBOX": str(tmp_path / "outbox"), "TS_AUTOTRACK_DURABILITY": durability}
+    done = run_python(code, **target, **variables)
+    assert (done.returncode, numbers(inspector)) == (-15, list(range(arrive))), done.stderr
+    assert "not delivered" not in done.stderr
+
+
 def test_exit_does_not_wait_for_a_server_that_cannot_be_asked_in_time(
     server: ScriptedServer, environment: dict[str, str]
 ) -> None:
