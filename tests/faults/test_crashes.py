@@ -11,6 +11,7 @@ import sqlite3
 import stat
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +23,7 @@ from tests.faults import test_ends as ends
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from tests.conftest import Inspector, ScriptedServer
+    from tests.conftest import Inspector, Request, ScriptedServer
 
 pytestmark = pytest.mark.slow
 
@@ -62,16 +63,15 @@ def events_files(outbox: Path) -> list[Path]:
     return sorted(outbox.glob("*.events"))
 
 
-# A batch is on disk within 50 ms of the call: the pause is the promise itself.
-KEPT = "; time.sleep(0.05); "
+KEPT = "; kept(); "
 KILL = "os.kill(os.getpid(), signal.SIGKILL)"
 
 
 @pytest.mark.parametrize(
     ("name", "end", "setting"),
     [
-        ("SIGKILL, 50 ms after the call", KEPT + KILL, {}),
-        ("`os._exit`, 50 ms after the call", KEPT + "os._exit(0)", {}),
+        ("SIGKILL, once a batch is on disk", KEPT + KILL, {}),
+        ("`os._exit`, once a batch is on disk", KEPT + "os._exit(0)", {}),
         ("SIGKILL, right after the call, durability=event", "; " + KILL, EACH),
         ("`os._exit`, right after the call, durability=event", "; os._exit(0)", EACH),
         ("restart during an outage", "; sys.exit()", {}),
@@ -94,6 +94,19 @@ def test_next_process_delivers_what_a_dead_one_left(  # noqa: PLR0913 - fixtures
     assert {stat.S_IMODE(path.stat().st_mode) for path in outbox.iterdir()} == {0o600}
     assert succeed(alive, outbox) == 101
     guarantee(name, "outbox", range(-1, 100), numbers(inspector))
+
+
+def test_batch_is_on_disk_within_50_ms(dead: dict[str, str]) -> None:
+    """Those tracked right after a commit wait the longest. On a busy machine one in four will do."""
+    code = f"""{OUTAGE}
+def latency():
+    began = time.monotonic()
+    ten(){KEPT}
+    return time.monotonic() - began
+print(sorted(latency() for _ in range(20))[5])
+"""
+    done = run_python(code, TS_AUTOTRACK_EXIT_TIMEOUT="0", **dead)
+    assert float(done.stdout) < 0.05
 
 
 def test_sigkill_while_events_are_being_delivered(
@@ -122,7 +135,7 @@ def test_many_processes_share_an_outbox_and_die(  # noqa: PLR0913 - fixtures
     inspector: Inspector, dead: dict[str, str], alive: dict[str, str], accounts: Path, outbox: Path, guarantee: Any
 ) -> None:
     """Eight processes at once, all killed; three successors at once adopt each file once."""
-    code = OUTAGE + f"ten(int(sys.argv[1])); time.sleep(0.2); {KILL}"
+    code = OUTAGE + f"ten(int(sys.argv[1])){KEPT}{KILL}"
     environment = {**os.environ, **dead}
     crowd = [subprocess.Popen([sys.executable, "-c", code, str(n)], env=environment) for n in range(0, 80, 10)]
     for process in crowd:
@@ -162,17 +175,15 @@ def test_forked_child_that_ends_leaves_its_parents_outbox_alone(
 ) -> None:
     """A child that tracks nothing, or something, and ends in every way does no harm to what the parent has on disk."""
     code = f"""{OUTAGE}
-ten()
-time.sleep(0.05)
+ten(){KEPT}
 for start, end in ((None, sys.exit), (None, os._exit), (100, os._exit), (200, sys.exit)):
     child = os.fork()
     if child == 0:
         import gc; gc.collect()
-        if start: ten(start); time.sleep(0.05)
+        if start: ten(start){KEPT}
         end(0)
     os.waitpid(child, 0)
-ten(10)
-time.sleep(0.05)
+ten(10){KEPT}
 {KILL}
 """
     run_python(code, TS_AUTOTRACK_EXIT_TIMEOUT="0.1", **dead, **setting)
@@ -187,10 +198,16 @@ def test_request_in_flight_keeps_no_event_from_the_disk(
 ) -> None:
     """While the server lets a request hang, later events are on disk within 50 ms all the same."""
     hanging = {**alive, "THRIVESTACK_ENDPOINT": server.endpoint}
-    server.always = lambda _: Answer(wait=__import__("threading").Event())
-    code = f"{APP.replace('ts_autotrack.flush(5)', 'time.sleep(0.5)')}ten(){KEPT}{KILL}"
-    run_python(code, **hanging)
-    assert server.requests
+    hangs = outbox.parent / "hangs"
+
+    def hang(_: Request) -> Answer:
+        hangs.touch()
+        return Answer(wait=threading.Event())
+
+    server.always = hang
+    wait = f"while not os.path.exists({str(hangs)!r}): time.sleep(0.005)"
+    run_python(f"{APP.replace('ts_autotrack.flush(5)', wait)}ten(){KEPT}{KILL}", **hanging)
+    assert hangs.exists()
     succeed(alive, outbox)
     assert numbers(inspector) == list(range(-1, 10))
 
@@ -209,16 +226,22 @@ def tmpfs(size: str) -> list[str]:
 
 
 FULL = """
-import os, sys, time
+import logging, os, sys, threading
 import ts_autotrack
 from ts_autotrack import stats, track
+fails = threading.Event()
+class Handler(logging.StreamHandler):
+    def emit(self, record):
+        super().emit(record)
+        if "does not work" in record.getMessage(): fails.set()
+logging.getLogger("ts_autotrack").addHandler(Handler())
 track("e", {"n": -1}, user_id="u", group_id="g"); ts_autotrack.flush(0.5)
 filler = open("/mnt/filler", "wb", buffering=0)
 try:
     while True: filler.write(bytes(4096))
 except OSError: pass
 for n in range(200): track("e", {"n": n, "text": "x" * 1000}, user_id="u", group_id="g")
-time.sleep(0.2)
+fails.wait(20)
 print(stats().pending)
 os.unlink("/mnt/filler")
 filler.close()
@@ -375,7 +398,7 @@ def test_file_that_breaks_while_it_is_in_use(
 import glob, sqlite3
 with user_context("u", group_id="g"):
     for n in range(30000): work(n)
-time.sleep(0.5)
+kept()
 for path in glob.glob({str(outbox)!r} + "/*.events*"):
     with open(path, "r+b") as file:
         file.seek(0)
@@ -400,8 +423,7 @@ ts_autotrack.flush(5)
 def test_outbox_that_is_deleted_while_it_is_in_use(inspector: Inspector, dead: dict[str, str], outbox: Path) -> None:
     """What was in a deleted file still arrives if the process lasts; new events go to a new file."""
     code = f"""{OUTAGE}
-ten()
-time.sleep(0.1)
+ten(){KEPT}
 import shutil; shutil.rmtree({str(outbox)!r})
 while not os.path.exists({str(outbox)!r}): ten(10); time.sleep(0.1)
 ts_autotrack.configure(endpoint={inspector.endpoint!r})
@@ -420,8 +442,7 @@ def test_outbox_that_is_deleted_while_other_files_are_being_sent(
     leave_behind(dead, outbox)
     code = f"""{OUTAGE}
 ten(10)
-time.sleep(0.1)
-assert ts_autotrack.stats().adopted == 11
+while ts_autotrack.stats().adopted < 11: time.sleep(0.01)
 import glob
 for path in glob.glob({str(outbox)!r} + f"/*-{{os.getpid()}}-*"): os.unlink(path)
 deadline = time.monotonic() + 20
@@ -464,7 +485,8 @@ def test_full_outbox_refuses_the_newest_and_says_so(inspector: Inspector, dead: 
     code = f"""{OUTAGE}
 with user_context("u", group_id="g"):
     for n in range(2000): work(n)
-time.sleep(0.3)
+while not ts_autotrack.stats().dropped: time.sleep(0.01)
+kept()
 ts_autotrack.configure(endpoint={inspector.endpoint!r})
 ts_autotrack.flush(5); now = ts_autotrack.stats()
 print(now.delivered + now.dropped["outbox_full"], now.pending, 200 < now.delivered < 500)
@@ -485,10 +507,14 @@ def test_quarantine_and_its_commands(  # noqa: PLR0913 - fixtures
     guarantee: Any,
 ) -> None:
     """Refused items are kept with the server's words; they can be listed, exported, sent again and deleted, live."""
+    bad, accepted = {2, 5, 7}, []
 
-    def strict(request: Any) -> Answer:
-        bad = any(item["properties"].get("n") in (2, 5, 7) for item in request.items)
-        return Answer(422, b"n is odd") if bad else Answer()
+    def strict(request: Request) -> Answer:
+        numbers = [item["properties"]["n"] for item in request.items]
+        if bad.intersection(numbers):
+            return Answer(422, b"n is odd")
+        accepted.extend(numbers)
+        return Answer()
 
     server.always = strict
     code = f"{APP}ten(); print(ts_autotrack.flush(10), ts_autotrack.stats().rejected, flush=True); sys.stdin.read()"
@@ -511,24 +537,19 @@ def test_quarantine_and_its_commands(  # noqa: PLR0913 - fixtures
         assert "there is no refused item 9" in cli("export", "9", status=1)
         assert "name the ids" in cli("purge", status=2)
         assert cli("purge", "2") == "1 items deleted\n"
+        server.always = lambda _: Answer(503)  # else the live process might have sent them before we look
         assert cli("retry") == "2 items wait for the next process that uses this outbox\n"
         assert "waiting 2, refused 0" in cli("status")
-        server.always = None  # mended
+        bad.clear()  # mended
+        server.always = strict
         process.stdin.close()
         process.wait(30)
+    guarantee("items refused with 422, the rest", "outbox", {*range(-1, 10)} - {2, 5, 7}, {*accepted} - {2, 7})
     pending = [json.loads(line)["item"]["properties"]["n"] for line in cli("export", "--pending").splitlines()]
-    if pending:  # else the live process has adopted them already
+    if pending:  # else the live process has adopted and delivered them
         assert pending == [2, 7]
         succeed(alive, outbox)
-    accepted = [
-        item["properties"]["n"]
-        for item in [
-            *(item for request in server.requests if strict(request).status == 200 for item in request.items),
-            *inspector.items(event_name="feature_used"),
-        ]
-    ]
-    guarantee("items refused with 422, the rest", "outbox", {*range(-1, 10)} - {2, 5, 7}, {*accepted} - {2, 7})
-    assert sorted(accepted)[3:] == [2, 3, 4, 6, 7, 8, 9]
+    assert sorted(accepted + numbers(inspector)) == sorted({*range(-1, 10)} - {5})
 
 
 def test_commands_without_an_outbox(cli: Callable[..., str]) -> None:

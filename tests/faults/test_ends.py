@@ -44,6 +44,10 @@ def ten(start=0):
     with user_context("u", group_id="g"):
         for n in range(start, start + 10): work(n)
 
+def kept():  # with an outbox: wait until all that was tracked is on disk
+    worker = ts_autotrack._tracker.tracker._worker
+    while worker.durable < ts_autotrack.stats().pending: time.sleep(0.001)
+
 work(-1); ts_autotrack.flush(5)  # the thread is there, and sleeps
 """
 )
@@ -68,7 +72,11 @@ def target(inspector: Inspector, environment: dict[str, str]) -> dict[str, str]:
         ("`sys.exit`", "sys.exit(3)", 3),
         ("unhandled exception", "raise LookupError", 1),
         ("KeyboardInterrupt", "raise KeyboardInterrupt", -signal.SIGINT),
-        ("Ctrl-C", "os.kill(os.getpid(), signal.SIGINT)", -signal.SIGINT),
+        (
+            "Ctrl-C",  # which shells have their background jobs ignore
+            "signal.signal(signal.SIGINT, signal.default_int_handler); os.kill(os.getpid(), signal.SIGINT)",
+            -signal.SIGINT,
+        ),
         ("SIGTERM", "os.kill(os.getpid(), signal.SIGTERM); time.sleep(30)", -signal.SIGTERM),
         ("`sys.exit` in a thread", "threading.Thread(target=sys.exit).start()", 0),
         (
