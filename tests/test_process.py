@@ -165,6 +165,32 @@ print(shutdown(5), stats().delivered, stats().dropped)
     assert done.stderr.count("no thread can be started") == 1
 
 
+NO_THREAD = """
+import os, signal, threading, time
+def refuse(self): raise RuntimeError("can't start new thread")
+threading.Thread.start = refuse
+from ts_autotrack import track
+def three(*_):
+    for n in range(3): track("e", user_id="u")
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "end",
+    [
+        "three(); os.kill(os.getpid(), signal.SIGTERM); time.sleep(30)",
+        "import multiprocessing as m; p = m.get_context('fork').Process(target=three); p.start(); p.join()",
+    ],
+    ids=["SIGTERM", "Process"],
+)
+def test_end_without_exit_hooks_where_no_thread_can_be_started(inspector: Inspector, end: str) -> None:
+    """The ends that run no exit hooks deliver, too."""
+    done = run_python(NO_THREAD + end, THRIVESTACK_ENDPOINT=inspector.endpoint, TS_AUTOTRACK_EXIT_TIMEOUT="15")
+    assert len(inspector.items()) == 3, done.stderr
+    assert "not delivered" not in done.stderr
+
+
 def test_start_that_fails_is_tried_again(inspector: Inspector) -> None:
     """Should starting fail once, the event is kept, and the next one tries again."""
     code = """

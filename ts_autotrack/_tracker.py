@@ -143,7 +143,10 @@ class Tracker:
 
     def _drain(self) -> None:
         """Deliver what is left, within the setting EXIT_TIMEOUT."""
-        self._flush(None, _LOST)
+        if self._worker is None or self._worker.poke():
+            self._flush(None, _LOST)
+        else:
+            self.shutdown()  # no thread can be started: this one does the work
 
     def _drain_and(self, die: Callable[[], object]) -> None:
         """Deliver what is left, then `die`: called by a signal's handler, whatever the process is in the middle of."""

@@ -98,8 +98,9 @@ class Worker:
         if self._keeping.has_turn:
             timeout = 0.0  # a signal handler inside of our own turn: nothing can go on while it waits
         ticket = self._tickets.take()
-        self.poke()
-        if self.ended or self._sender.current:  # a log handler of the application that flushes
+        # No thread can be started; or it has ended; or it is this one: a log handler of the application that flushes.
+        if not self.poke() or self.ended or self._sender.current:
+            self._tickets.give_back(ticket)
             return not self.pending
         if ticket.done.wait(timeout):
             return ticket.settled

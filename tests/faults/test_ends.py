@@ -100,7 +100,9 @@ def test_events_arrive_and_the_status_stays(  # noqa: PLR0913 - fixtures
     guarantee(name, kept, range(10), numbers(inspector))
 
 
-def test_sigterm_in_an_application_with_its_own_handler_is_left_alone(inspector: Inspector) -> None:
+def test_sigterm_in_an_application_with_its_own_handler_is_left_alone(
+    inspector: Inspector, target: dict[str, str]
+) -> None:
     """A handler that the application set before the first event stays in place and is the only one to run."""
     code = """
 import os, signal
@@ -112,12 +114,12 @@ track("e", user_id="u")
 os.kill(os.getpid(), signal.SIGTERM)
 print(calls, signal.getsignal(signal.SIGTERM) is mine)
 """
-    done = run_python(code, THRIVESTACK_ENDPOINT=inspector.endpoint)
+    done = run_python(code, **target)
     assert (done.stdout, done.returncode) == ("[1] True\n", 0)
     assert len(inspector.items()) == 1
 
 
-def test_sigterm_where_only_threads_track(inspector: Inspector) -> None:
+def test_sigterm_where_only_threads_track(inspector: Inspector, target: dict[str, str]) -> None:
     """`configure` on the main thread is enough for SIGTERM to deliver what other threads have tracked."""
     code = """
 import os, signal, threading, time
@@ -127,7 +129,7 @@ thread = threading.Thread(target=lambda: [ts_autotrack.track("e", user_id="u", g
 thread.start(); thread.join()
 os.kill(os.getpid(), signal.SIGTERM); time.sleep(30)
 """
-    done = run_python(code, THRIVESTACK_ENDPOINT=inspector.endpoint)
+    done = run_python(code, **target)
     assert done.returncode == -signal.SIGTERM
     assert len(inspector.items()) == 10
 
