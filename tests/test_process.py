@@ -10,6 +10,8 @@ import pytest
 from tests.conftest import Answer, ScriptedServer, run_python
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from tests.conftest import Inspector
 
 TEN_EVENTS = """
@@ -163,6 +165,45 @@ print(shutdown(5), stats().delivered, stats().dropped)
     done = run_python(code, THRIVESTACK_ENDPOINT=inspector.endpoint)
     assert done.stdout == "False 3 True 3\nTrue 4 {}\n", done.stderr
     assert done.stderr.count("no thread can be started") == 1
+
+
+LATE_HOOKS = """
+import atexit
+def late():
+    for n in range(4): ts_autotrack.track("late", user_id="u")
+atexit.register(late)  # runs after ours
+import ts_autotrack
+ts_autotrack.track("e", user_id="u")
+"""
+UVICORN = """
+import os, signal, threading, ts_autotrack, uvicorn
+ts_autotrack.configure()
+async def app(scope, receive, send): ...
+class Server(uvicorn.Server):
+    async def startup(self, sockets=None):
+        await super().startup(sockets)
+        ts_autotrack.track("e", user_id="u")
+        os.kill(os.getpid(), signal.SIGTERM)
+Server(uvicorn.Config(app, port=0, lifespan="off", log_level="critical")).run()
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("code", [LATE_HOOKS, UVICORN], ids=["late exit hooks", "uvicorn"])
+@pytest.mark.parametrize("kept", ["memory", "outbox"])
+def test_dead_server_holds_up_the_end_once(dead_endpoint: str, tmp_path: Path, code: str, kept: str) -> None:
+    """However many times the end has to wait, all of them together are over within EXIT_TIMEOUT."""
+    outbox = {"TS_AUTOTRACK_OUTBOX": str(tmp_path / "outbox")} if kept == "outbox" else {}
+    took = []
+    for timeout in (0, 3):
+        began = time.monotonic()
+        done = run_python(code, THRIVESTACK_ENDPOINT=dead_endpoint, TS_AUTOTRACK_EXIT_TIMEOUT=str(timeout), **outbox)
+        took.append(time.monotonic() - began)
+        assert ("lost with the process" in done.stderr) == (kept == "memory"), done.stderr
+    assert took[1] - took[0] < 2 * 3 - 0.5
+    if kept == "outbox":
+        status = run_python("from ts_autotrack.cli import main; main(['outbox', 'status'])", **outbox)
+        assert f"waiting {10 if code == LATE_HOOKS else 2}, refused 0" in status.stdout
 
 
 NO_THREAD = """

@@ -45,6 +45,8 @@ class Tracker:
         self._turn = RLock()
         self._fork_holds: dict[int, list[RLock]] = {}  # by thread: two may fork at once
         self._dying = False
+        self._end_at: float | None = None
+        self._told: tuple[int, str] | None = None
         self._forked_by_thread, self._thread_forks = self._thread_forks, False
         self._config: Config | None = None
         self._worker: Worker | None = None
@@ -100,21 +102,22 @@ class Tracker:
 
     def flush(self, timeout: float) -> bool:
         """See `ts_autotrack.flush`."""
-        return self._flush(_bounded(timeout), "they stay queued")
-
-    def _flush(self, timeout: float | None, fate: str) -> bool:
+        timeout = _bounded(timeout)
         worker = self._settled_worker(timeout)
-        timeout = self._exit_timeout if timeout is None else timeout
         settled = not self._left() if worker is None else worker.flush(timeout)
-        return settled or self._tell_left(f"flush({timeout:g})", fate)
+        return settled or self._tell_left(f"flush({timeout:g})", "they stay queued")
 
     def shutdown(self, timeout: float | None = None) -> bool:
         """See `ts_autotrack.shutdown`."""
-        worker = self._settled_worker(None if timeout is None else _bounded(timeout))
+        worker = self._settled_worker(LOADING_TIMEOUT if timeout is None else _bounded(timeout))
         buffer.close(buffer.off_reason or "shutdown")
-        timeout = _bounded(self._exit_timeout if timeout is None else timeout)
-        settled = not self._left() if worker is None else worker.stop(timeout)
-        return settled or self._tell_left(f"shutdown({timeout:g})", _LOST)
+        if worker is None:
+            settled = not self._left()
+        elif timeout is None:
+            settled = self._wait_at_end(worker.stop)
+        else:
+            settled = worker.stop(_bounded(timeout))
+        return settled or self._tell_left("shutdown", _LOST)
 
     def end(self) -> None:
         """Run as an exit hook. Others may run after it: what they track is delivered before their call returns."""
@@ -124,18 +127,25 @@ class Tracker:
             if at_end:
                 buffer.end()
 
-    def _settled_worker(self, timeout: float | None) -> Worker | None:
+    def _wait_at_end(self, wait: Callable[[float], bool]) -> bool:
+        """Wait for at most EXIT_TIMEOUT, however many times the end of the process has to: each event of a late exit
+        hook, or uvicorn, which sends itself the signal again that it has handled.
+        """
+        now = time.monotonic()
+        if self._end_at is None or now > self._end_at + LOADING_TIMEOUT:  # that was not the end
+            self._end_at = now + (LOADING_TIMEOUT if self._config is None else self._config.exit_timeout)
+        settled = wait(max(0.0, self._end_at - now))
+        if settled:
+            self._end_at = None
+        return settled
+
+    def _settled_worker(self, timeout: float) -> Worker | None:
         """Return the worker; if another thread's first event is just preparing it, wait for that."""
-        timeout = LOADING_TIMEOUT if timeout is None else min(timeout, LOADING_TIMEOUT)
-        if self._worker is None and self._loading.acquire(timeout=timeout):
+        if self._worker is None and self._loading.acquire(timeout=min(timeout, LOADING_TIMEOUT)):
             self._loading.release()
         if buffer.records and buffer.off_reason is None:
             self._ensure_worker()
         return self._worker
-
-    @property
-    def _exit_timeout(self) -> float:
-        return LOADING_TIMEOUT if self._config is None else self._config.exit_timeout
 
     def _left(self) -> int:
         worker = self._worker or self._ended
@@ -143,10 +153,13 @@ class Tracker:
 
     def _drain(self) -> None:
         """Deliver what is left, within the setting EXIT_TIMEOUT."""
-        if self._worker is None or self._worker.poke():
-            self._flush(None, _LOST)
-        else:
+        worker = self._settled_worker(LOADING_TIMEOUT)
+        if worker is not None:
+            worker.keep()
+        if worker is not None and not worker.poke():
             self.shutdown()  # no thread can be started: this one does the work
+        elif self._left() and (worker is None or not self._wait_at_end(worker.flush)):
+            self._tell_left("the end of the process", _LOST)
 
     def _drain_and(self, die: Callable[[], object]) -> None:
         """Deliver what is left, then `die`: called by a signal's handler, whatever the process is in the middle of."""
@@ -265,7 +278,8 @@ class Tracker:
         left, durable = self._left(), self._worker.durable if self._worker is not None else 0
         if durable:
             _faults.say("info", "%s: %d events were not delivered in time; the outbox keeps them", call, durable)
-        if left > durable:
+        if left > durable and (left - durable, fate) != self._told:
+            self._told = left - durable, fate
             _faults.say("warning", "%s: %d events were not delivered in time; %s", call, left - durable, fate)
         return not left
 

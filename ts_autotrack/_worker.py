@@ -85,6 +85,11 @@ class Worker:
         elif self._keeper is not None:
             self._keep_now()  # no thread can be started: the caller does the work
 
+    def keep(self) -> None:
+        """With an outbox: have all that was tracked so far on disk."""
+        if not self._shared:
+            self._keep_now()
+
     def poke(self) -> bool:
         """Have the sender look now; return whether there is a thread."""
         return self._sender.poke()
@@ -112,8 +117,7 @@ class Worker:
         if self._keeping.has_turn:
             timeout = 0.0  # as in `flush`
         self._stop_at = time.monotonic() + timeout
-        if self._each or self._keeper is not None:
-            self._keep_now()  # whatever the sender is waiting for
+        self.keep()  # whatever the sender is waiting for
         if self._keeper is not None and self._keeper.started:
             self._keeper.poke()
         if not self._sender.started:
