@@ -53,8 +53,13 @@ class Inspector:
         return list(answer.json()["events"])
 
     def items(self, **query: str | int) -> list[dict[str, Any]]:
-        """Return the items that arrived."""
-        return [event["item"] for event in self.get(**query)]
+        """Return the items that arrived, however many."""
+        items: list[dict[str, Any]] = []
+        after = self._after
+        while events := self.get(**{"after": after, **query}):
+            items += [event["item"] for event in events]
+            after = events[-1]["id"]
+        return items
 
     def forget(self) -> None:
         """Begin a new test."""

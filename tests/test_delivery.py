@@ -673,8 +673,8 @@ def test_account_closes_under_threads(server: ScriptedServer) -> None:
         assert stamps == sorted(set(stamps))
 
 
-def test_dead_server_is_not_hammered(dead_endpoint: str) -> None:
-    """A server that is away sees growing pauses; events wait, encoded ones within a bound."""
+def test_events_wait_for_a_server_that_is_away(dead_endpoint: str) -> None:
+    """All of them, whatever the batches are."""
     configure(endpoint=dead_endpoint, api_key="k", flush_interval=0.01)
     for _ in range(5_000):
         track("e")
@@ -705,6 +705,26 @@ class FakeTransport:
 
     def close(self) -> None:
         """Nothing."""
+
+
+@pytest.mark.parametrize(
+    ("status", "pauses"),
+    [(503, [0.5, 1, 2, 4, 8, 16, 32, 60, 60]), (0, [0.5, 1, 2]), (401, [60, 60]), (302, [60, 60])],
+)
+def test_pauses_between_attempts(status: int, pauses: list[float]) -> None:
+    """They grow while the server is away, up to a minute, and are a minute where only somebody can mend it."""
+    backlog = MemoryBacklog()
+    exporter = Exporter(backlog, Counts(), jitter=lambda: 1.0)
+    for _ in range(2):
+        backlog.put([("/track", b"{}", 1)])
+        for pause in pauses:
+            exporter.not_before = 0.0
+            before = time.monotonic()
+            exporter.export(FakeTransport([status]), 1.0)
+            assert pause <= exporter.not_before - before < pause + 0.4
+        exporter.not_before = 0.0
+        exporter.export(FakeTransport([]), 1.0)  # all is forgiven
+        assert not backlog.pending
 
 
 sizes = st.sampled_from([1, 10, 400_000, 1_000_000, 1_999_990])

@@ -7,6 +7,8 @@ import signal
 import socket
 import subprocess
 import sys
+import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import httpx
@@ -16,18 +18,26 @@ from tests.conftest import run_python, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from tests.conftest import Inspector
 
 pytestmark = pytest.mark.slow
 
 REPORT = """
-import atexit, os
-def report():  # registered first, so it runs last
+import atexit, os, signal
+def report():
     import json, ts_autotrack
     with open(f"{os.environ['ACCOUNTS']}/{os.getpid()}", "w") as file: json.dump(ts_autotrack.stats()._asdict(), file)
-atexit.register(report)
+atexit.register(report)  # first, so it runs last
+def at(function, is_the_end):
+    def reporting(*args):
+        if is_the_end(*args): report()
+        return function(*args)
+    return reporting
+def is_deadly(number): return number == signal.SIGTERM and signal.getsignal(number) == signal.SIG_DFL
+os._exit = at(os._exit, lambda status: True)
+os.kill = at(os.kill, lambda process, number: process == os.getpid() and is_deadly(number))
+signal.raise_signal = at(signal.raise_signal, is_deadly)
 """
 APP = (
     REPORT
@@ -135,15 +145,58 @@ os.kill(os.getpid(), signal.SIGTERM); time.sleep(30)
 
 
 def test_sigterm_with_a_dead_server_is_over_in_time(dead_endpoint: str, environment: dict[str, str]) -> None:
-    """EXIT_TIMEOUT bounds SIGTERM, too, and a second SIGTERM ends the process at once."""
-    code = APP + "ten(); os.kill(os.getpid(), signal.SIGTERM)"
+    """EXIT_TIMEOUT bounds SIGTERM, too."""
+    code = APP + "ten(); print(time.time(), flush=True); os.kill(os.getpid(), signal.SIGTERM)"
     done = run_python(code, THRIVESTACK_ENDPOINT=dead_endpoint, TS_AUTOTRACK_EXIT_TIMEOUT="0.5", **environment)
+    assert time.time() - float(done.stdout) < 3
     assert done.returncode == -signal.SIGTERM
     assert "10 events were not delivered in time" in done.stderr
 
 
-FORK_AT_ONCE = """
-import os, time
+def test_second_sigterm_ends_the_process_at_once(dead_endpoint: str, environment: dict[str, str]) -> None:
+    """Whoever sends it again does not want to wait."""
+    code = APP + "ten(); print('up', flush=True); time.sleep(60)"
+    target = {"THRIVESTACK_ENDPOINT": dead_endpoint, "TS_AUTOTRACK_EXIT_TIMEOUT": "60", **environment}
+    with subprocess.Popen(
+        [sys.executable, "-c", code], env={**os.environ, **target}, stdout=subprocess.PIPE
+    ) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        process.terminate()
+        caught = Path(f"/proc/{process.pid}/status")
+
+        def is_draining() -> bool:  # the handler has given the signal its default disposition back
+            mask = next(line.split()[1] for line in caught.read_text().splitlines() if line.startswith("SigCgt:"))
+            return not int(mask, 16) >> (signal.SIGTERM - 1) & 1
+
+        wait_until(is_draining, "the handler")
+        process.terminate()
+        assert process.wait(10) == -signal.SIGTERM
+
+
+NO_THREAD = """
+import threading, time
+def refuse(self): raise RuntimeError("can't start new thread")
+threading.Thread.start = refuse
+from ts_autotrack import track
+for n in range(10): track("e", {"n": n}, user_id="u", group_id="g")
+"""
+
+
+@pytest.mark.parametrize("end", ["", "os.kill(os.getpid(), signal.SIGTERM); time.sleep(30)"], ids=["end", "SIGTERM"])
+def test_no_thread_can_be_started(
+    inspector: Inspector, target: dict[str, str], guarantee: Any, kept: str, end: str
+) -> None:
+    """As where a limit of the system is reached: whoever ends the process does the work."""
+    done = run_python(f"{REPORT}{NO_THREAD}{end}", **target)
+    assert done.returncode == (-signal.SIGTERM if end else 0), done.stderr
+    guarantee("no thread can be started", kept, range(10), numbers(inspector))
+
+
+FORK_AT_ONCE = (
+    REPORT
+    + """
+import time
 from ts_autotrack import flush, track
 track("parent", {"n": 0}, user_id="u")
 time.sleep(float(os.environ["PAUSE"]))  # what the thread is importing at this moment must not be left half in the child
@@ -155,6 +208,7 @@ if child == 0:
     os._exit(0 if flush(10) else 1)
 assert os.waitpid(child, 0)[1] == 0
 """
+)
 
 
 @pytest.mark.parametrize("pause", [0, 0.005, 0.01, 0.02, 0.04, 0.08])
@@ -164,7 +218,7 @@ def test_fork_while_the_thread_is_importing(
     """However soon after the first event a process forks, parent and child both deliver."""
     done = run_python(FORK_AT_ONCE, PAUSE=str(pause), **target)
     assert done.returncode == 0, done.stderr
-    guarantee("fork right after the first event", kept, range(2), numbers(inspector))
+    guarantee("fork right after the first event", kept, range(2), numbers(inspector), processes=2)
 
 
 CHILDREN = """
@@ -218,7 +272,7 @@ def test_multiprocessing(  # noqa: PLR0913 - fixtures
     )
     print(done.stderr)  # shown if this fails
     assert done.returncode == 0
-    guarantee(f"multiprocessing {name}, {method}", kept, range(last), numbers(inspector))
+    guarantee(f"multiprocessing {name}, {method}", kept, range(last), numbers(inspector), processes=2)
 
 
 def free_port() -> int:
@@ -291,7 +345,7 @@ def test_gunicorn(inspector: Inspector, served: Any, guarantee: Any, kept: str, 
     assert served(command, TRACK_AT_IMPORT="1") == 0
     arrived = numbers(inspector)
     assert [n for n in arrived if n < 0] == ([-1] if preload else [-1, -1])
-    guarantee(" ".join(["gunicorn", *preload]), kept, range(100), [n for n in arrived if n >= 0])
+    guarantee(" ".join(["gunicorn", *preload]), kept, range(100), [n for n in arrived if n >= 0], processes=2)
 
 
 @pytest.mark.parametrize("workers", [[], ["--workers", "2"]], ids=["single", "workers"])
@@ -333,7 +387,7 @@ def test_celery_prefork(
         finally:
             worker.terminate()
             worker.wait(60)
-    guarantee("Celery prefork, max-tasks-per-child", kept, range(80), numbers(inspector))
+    guarantee("Celery prefork, max-tasks-per-child", kept, range(80), numbers(inspector), processes=4)
 
 
 def test_gevent(inspector: Inspector, target: dict[str, str], guarantee: Any, kept: str) -> None:
