@@ -132,7 +132,7 @@ def test_events_can_be_asked_for(inspector: Inspector) -> None:
     post(inspector, "/group", [GROUP])
     assert [event["path"] for event in inspector.get()] == ["/track"] * 3 + ["/group"]
     assert [item["user_id"] for item in inspector.items(event_name="a")] == ["x", "y"]
-    assert len(inspector.items(path="/track", user_id="x", limit=1)) == 1
+    assert len(inspector.get(path="/track", user_id="x", limit=1)) == 1
     first = inspector.get(limit=1)[0]
     assert inspector.get(after=first["id"], limit=1)[0]["item"]["event_name"] == "b"
     assert inspector.get(after=9 * 10**30) == []

@@ -37,7 +37,7 @@ class Site:
         properties: Properties that every event carries.
         captured: Names of the arguments whose values an event may carry as a tuple: a dict takes four times the memory,
             and making one takes longer.
-        where: The place in the application, as "module:line", for messages.
+        where: The place in the application, such as "module.function, line 5", for messages.
         user_id: Overrides the scope's user.
         group_id: Overrides the scope's group.
         encoded: What the worker has encoded of it: the fields before its properties or traits, and these.
@@ -87,7 +87,7 @@ class Heavy(dict[str, "Any"]):
         self.size = size
         self._buffer = buffer
         self._era = buffer.era
-        buffer.held += size
+        buffer.held += size  # CPython switches no threads in the middle of this
         if buffer.held > buffer.most_bytes and buffer.room > 0:
             buffer.room = IDLE  # the next record has to ask
 

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Generator
     from typing import Any
 
-    from ts_autotrack._capture import Extras, Rule
+    from ts_autotrack._buffer import Extras
+    from ts_autotrack._capture import Rule
     from ts_autotrack._functions import Kind
 
 _records = buffer.records

@@ -18,11 +18,10 @@ if TYPE_CHECKING:
     from types import CodeType, FrameType
     from typing import Any, TypeAlias
 
-    from ts_autotrack._buffer import Site
+    from ts_autotrack._buffer import Extras, Site
     from ts_autotrack._scope import Scope
     from ts_autotrack.typing import FinishedCall
 
-    Extras: TypeAlias = dict[str, Any] | tuple[Any, ...] | None
     Argument: TypeAlias = tuple[str, int, tuple[object, ...]]
 
 
@@ -230,7 +229,7 @@ class Use:
             **values: Property names to values. A snapshot is taken. Later values win.
         """
         if self._finished:
-            where = _place(sys._getframe(1))  # noqa: SLF001
+            where = place(sys._getframe(1))  # noqa: SLF001
             warn_once(("late", where), f"{where}: use.set() after the block ended has no effect; call it inside")
             return
         self._properties = joined(self._properties, snapshot(values))
@@ -308,7 +307,7 @@ def add_properties(**values: object) -> None:
     elif call is not None:
         additions[call] = joined(additions.get(call), snapshot(values))
     else:
-        where = _place(caller)
+        where = place(caller)
         warn_once(
             ("add_properties", where),
             f"{where}: add_properties() outside of every tracked call has no effect. Decorate the function that it "
@@ -316,5 +315,6 @@ def add_properties(**values: object) -> None:
         )
 
 
-def _place(frame: FrameType) -> str:
-    return f"{frame.f_globals.get('__name__', '?')}:{frame.f_lineno}"
+def place(frame: FrameType) -> str:
+    """Return where in the application a frame is, for messages."""
+    return f"{frame.f_globals.get('__name__', '?')}, line {frame.f_lineno}"

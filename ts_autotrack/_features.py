@@ -6,7 +6,7 @@ import sys
 
 from ts_autotrack import _calls
 from ts_autotrack._buffer import Site
-from ts_autotrack._capture import Rule, Use, count_invalid, innermost_call, open_use
+from ts_autotrack._capture import Rule, Use, count_invalid, innermost_call, open_use, place
 from ts_autotrack._functions import decorate, name_of
 from ts_autotrack._scope import as_id
 from ts_autotrack._values import snapshot
@@ -92,8 +92,7 @@ class Feature:
         if self._options["name"] is None:
             message = "a `with track_feature(...)` block needs the feature's name: track_feature('export')"
             raise TypeError(message)
-        where = f"{caller.f_globals.get('__name__', '?')}:{caller.f_lineno}"
-        use = Use(self._rule(None, where, ()), self, innermost_call(caller))
+        use = Use(self._rule(None, place(caller), ()), self, innermost_call(caller))
         self._entered.append(use)
         use.enter()
         return use

@@ -131,6 +131,14 @@ def bind_user(user_id: object = None, **values: Any) -> None:
 
 
 def clear_user() -> None:
-    """Forget user, group, context and properties for the rest of the current context; `suppress` stays in force."""
+    """Forget user, group, context and properties for the rest of the current context; `suppress` stays in force.
+
+    Those of enclosing blocks, too: what is tracked until their end belongs to nobody.
+
+    Example:
+        >>> from ts_autotrack import bind_user, clear_user
+        >>> bind_user("user_123")
+        >>> clear_user()
+    """
     scope = nearest_open(current())
     replace(scope, Scope(suppressed=scope.suppressed))

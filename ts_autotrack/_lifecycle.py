@@ -73,7 +73,8 @@ def flush(timeout: float = 5.0) -> bool:
         timeout: Seconds to wait at the most.
 
     Returns:
-        True if nothing is left; False if time ran out, and a warning says how many events are left.
+        True if all of them are settled; False if time ran out, and a warning says how many are left. What other
+        processes have left in the outbox is not waited for.
 
     Example:
         >>> from ts_autotrack import flush
@@ -91,6 +92,11 @@ def shutdown(timeout: float | None = None) -> bool:
 
     Returns:
         True if nothing is left; False if time ran out, and a warning says how many events are left.
+
+    Example:
+        >>> from ts_autotrack import shutdown
+        >>> shutdown(timeout=1)
+        True
     """
     return tracker.shutdown(timeout)
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
 FILE = "rejected.db"
-MOST_BYTES = 64_000_000
+MOST_REJECTED_BYTES = 64_000_000
 """Bytes of the file; past it rejected items are only counted and logged, until somebody purges it."""
 LOCK_TIMEOUT = 0.02
 """Seconds to wait for another process; a caller with durability=event may be waiting, too."""
@@ -81,7 +81,7 @@ class Quarantine:
         if not os.path.exists(self.path):  # noqa: PTH110
             with suppress(FileExistsError):  # another process is faster
                 touch(self.path)
-        elif size_of(self.path) > MOST_BYTES:
+        elif size_of(self.path) > MOST_REJECTED_BYTES:
             warn_once("quarantine_full", _FULL.format(self.path))
             return
         with self._open() as database:

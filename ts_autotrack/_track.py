@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 
 from ts_autotrack._buffer import Site, buffer
-from ts_autotrack._capture import count_invalid, joined, record
+from ts_autotrack._capture import count_invalid, joined, place, record
 from ts_autotrack._faults import fault
 from ts_autotrack._scope import as_id, current, nearest_open
 from ts_autotrack._values import light, snapshot
@@ -14,7 +14,6 @@ TYPE_CHECKING = False  # typing costs as much to import as all of this library
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import datetime
-    from types import FrameType
 
     from ts_autotrack._buffer import Extras
     from ts_autotrack._scope import Scope
@@ -39,7 +38,8 @@ def track(  # noqa: PLR0913 - the fields of the contract
         user_id: The acting user; default: that of the enclosing `user_context`, or of OpenTelemetry baggage.
         group_id: The user's account; same default.
         timestamp: When it happened, for events of the past: a datetime (taken as UTC if it has no zone), seconds since
-            1970, or ISO 8601 text. Sent as it is. Default: now.
+            1970, or ISO 8601 text. Sent as it is. Default: now, or a millisecond after the user's event before it,
+            as the vendor asks, until that is a second ahead of the clock; from then on a microsecond.
         context: Keys for the event's `context`, over those of the enclosing `user_context`.
 
     Example:
@@ -157,15 +157,11 @@ def _scope(user_id: object, group_id: object, context: Mapping[str, object] | No
 
 def _where(scope: Scope) -> str:
     """Return the application's line; it is asked for only where a message will name it."""
-    return _place(sys._getframe(2)) if scope.user_id is None else ""  # noqa: SLF001
-
-
-def _place(frame: FrameType) -> str:
-    return f"{frame.f_globals.get('__name__', '?')}, line {frame.f_lineno}"
+    return place(sys._getframe(2)) if scope.user_id is None else ""  # noqa: SLF001
 
 
 def _invalid(why: str) -> None:
-    count_invalid(f"{_place(sys._getframe(2))}: {why}")  # noqa: SLF001
+    count_invalid(f"{place(sys._getframe(2))}: {why}")  # noqa: SLF001
 
 
 def _timestamp(value: datetime | float | str) -> str | None:

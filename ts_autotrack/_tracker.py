@@ -1,4 +1,4 @@
-"""Wires buffer, worker and exporter together. `tracker` is the only mutable global."""
+"""Wires buffer, worker and exporter together: `tracker` is what this process has of them."""
 
 from __future__ import annotations
 

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 MOST_READ = 65_536
 """Bytes of an answer that are read at the most; its warnings and reasons are shorter."""
-LEAST_SECRET = 7
+LEAST_SECRET = 8
 """Characters of a credential from which on it is masked in what a server says; a shorter one is no secret."""
 CONNECT_TIMEOUT = 5.0
 """Seconds, within the request's own timeout."""
@@ -47,7 +47,7 @@ class HttpTransport:
             "user-agent": f"ts_autotrack/{__version__}",
         }
         credentials = (config.api_key, config.auth_token)
-        self._secrets = [text.encode() for text in credentials if text and len(text) > LEAST_SECRET]
+        self._secrets = [text.encode() for text in credentials if text and len(text) >= LEAST_SECRET]
         if config.api_key:
             headers["x-api-key"] = config.api_key
         if config.auth_token:

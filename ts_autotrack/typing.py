@@ -30,8 +30,8 @@ class Stats(NamedTuple):
             "shutdown", "fault".
         replaced: Values, not events, that have no JSON form and were replaced by a marked placeholder.
         adopted: Events that another process had left in the outbox when it ended, and that this one took over.
-        handed_over: Events that this process has left in an outbox with `shutdown()`, and has then gone on without:
-            they are for any process to adopt, this one included.
+        handed_over: Events that this process has left in an outbox for any process to adopt, this one included: with
+            `shutdown()`, when it has then gone on, or in a file that was deleted under it, and that it wrote anew.
 
     Example:
         >>> from ts_autotrack import stats
@@ -53,7 +53,8 @@ class FinishedCall(NamedTuple):
     """What a callable given as `properties=` gets to see.
 
     Attributes:
-        args: The call's positional arguments, `self` included.
+        args: The call's positional arguments; with `self` if what is decorated is a plain function, without it if
+            another decorator has made it something else, which binds `self` first.
         kwargs: Its keyword arguments.
         result: What it returned; None if it raised.
         error: What it raised; None if it returned.

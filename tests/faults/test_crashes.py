@@ -559,7 +559,7 @@ def test_quarantine_and_its_commands(  # noqa: PLR0913 - fixtures
         assert "name the ids" in cli("purge", status=2)
         assert cli("purge", "2") == "1 items deleted\n"
         server.always = lambda _: Answer(503)  # else the live process might have sent them before we look
-        assert cli("retry") == "2 items wait for the next process that uses this outbox\n"
+        assert cli("retry") == "2 items wait for a process that uses this outbox\n"
         assert "waiting 2, refused 0" in cli("status")
         bad.clear()  # mended
         server.always = strict

@@ -52,7 +52,7 @@ def add_outbox(commands: Any) -> None:
     for name, run, text in (
         ("status", _status, "how many events wait, in whose files, and how many the server has refused"),
         ("list", _list, "the refused items, with the server's words"),
-        ("retry", _retry, "have refused items sent again, by the next process that uses the outbox"),
+        ("retry", _retry, "have refused items sent again, by a process that uses the outbox"),
         ("export", _export, "print refused items as JSON lines"),
         ("purge", _purge, "delete refused items for good"),
     ):
@@ -165,7 +165,7 @@ def _retry(directory: str, options: argparse.Namespace) -> int:
             _quarantine(directory).remove([number for number, _ in chosen])
         finally:
             file.close()  # only now can a process adopt it
-    print(f"{len(chosen)} items wait for the next process that uses this outbox")
+    print(f"{len(chosen)} items wait for a process that uses this outbox")
     return 0
 
 
