@@ -19,7 +19,8 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 from tests.benchmarks import _probe
-from tests.benchmarks._contenders import GROUP, USER, floors, ts_autotrack
+from tests.benchmarks._contenders import GROUP, USER, caller_floor, ts_autotrack
+from tests.benchmarks._sink import arrived
 from ts_autotrack import configure, flush, stats, track_feature, user_context
 
 if TYPE_CHECKING:
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
 ROUNDS = 5
 BURST = 50_000
 """Events that are tracked in one go at default settings, where 100,000 may wait."""
+BACKLOG = 1_000
+"""Events that wait at the least while "a backlog is delivered"."""
 REQUESTS, EVENTS_EACH = 10_000, 5
 """Requests, each of another user, and the events of each; they are spread over threads or tasks."""
 NOBODY = "http://127.0.0.1:9"
@@ -51,9 +54,12 @@ tracked = track_feature("benchmark_feature", feature_type="core")(bare)
 
 
 def at_full_speed(url: str) -> Found:
-    """Single calls while the worker has a backlog to deliver, beside floor C; microseconds."""
-    ours, floor = ts_autotrack(url), floors(url)
-    found: Found = {"C": [], "p50": [], "p99": [], "worst": []}
+    """Single calls while the worker has a backlog to deliver, beside floor C; microseconds.
+
+    And what a thread is late by that comes back from a rest: the worker has to let go of the interpreter first.
+    """
+    ours, floor = ts_autotrack(url), caller_floor()
+    found: Found = {"C": [], "p50": [], "p99": [], "worst": [], "late p50": [], "late p90": []}
     for _ in range(ROUNDS):
         found["C"].append(_probe.at(_probe.caller(floor, 5_000), 50))
         for _ in range(BURST):
@@ -62,7 +68,25 @@ def at_full_speed(url: str) -> Found:
         found["p50"].append(_probe.at(times, 50))
         found["p99"].append(_probe.at(times, 99))
         found["worst"].append(times[-1] / 1e3)
+        idle = _rests(bare, lambda done: done < 100)
+        for _ in range(BURST):
+            ours.call()
+        busy = _rests(ours.call, lambda _: stats().pending > BACKLOG)
+        ours.finish()
+        for percent in (50, 90):
+            found[f"late p{percent}"].append(_probe.at(busy, percent) - _probe.at(idle, percent))
     return found
+
+
+def _rests(call: Callable[[], object], go_on: Callable[[int], bool]) -> list[int]:
+    """Return the nanoseconds of each rest and the call after it, sorted; `go_on` is told how many there have been."""
+    times: list[int] = []
+    while go_on(len(times)):
+        began = time.perf_counter_ns()
+        time.sleep(_probe.PAUSE)
+        call()
+        times.append(time.perf_counter_ns() - began)
+    return sorted(times)
 
 
 def bursts(url: str) -> Found:
@@ -74,16 +98,17 @@ def bursts(url: str) -> Found:
             for _ in range(events):
                 tracked()
 
+    before = arrived(url)
     many(BURST)
     flush(60)
-    loop = stats().delivered
+    loop = arrived(url, before + BURST)
     threads = [threading.Thread(target=many, args=(5_000,)) for _ in range(8)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
     flush(60)
-    return {"loop": [loop / BURST], "threads": [(stats().delivered - loop) / 40_000]}
+    return {"loop": [(loop - before) / BURST], "threads": [(arrived(url, loop + 40_000) - loop) / 40_000]}
 
 
 def pending(url: str) -> Found:
@@ -117,7 +142,7 @@ def million(url: str) -> Found:
 
 
 def _cost(url: str, run: Callable[[int, Identified, Callable[[], None]], None], counts: tuple[int, ...]) -> Found:
-    """Return the CPU microseconds of an event, identity and delivery included, for each concurrency.
+    """Return the CPU microseconds of an event that arrives, identity and delivery included, for each concurrency.
 
     What the same work takes without any tracking is subtracted.
     """
@@ -138,9 +163,11 @@ def _cost(url: str, run: Callable[[int, Identified, Callable[[], None]], None], 
     found: Found = {str(count): [] for count in counts}
     for number in range(ROUNDS + 1):
         for count in counts:
+            before = arrived(url)
             cost = spent(count, identified, tracked) - spent(count, nullcontext, bare)
+            came = arrived(url, before + REQUESTS // count * count * EVENTS_EACH) - before
             if number:  # the first round warms up
-                found[str(count)].append(cost / REQUESTS / EVENTS_EACH / 1e3)
+                found[str(count)].append(cost / came / 1e3)
     return found
 
 

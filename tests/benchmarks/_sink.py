@@ -1,10 +1,17 @@
-"""A server that takes whatever any of the contenders sends, and counts the events in it; a process of its own."""
+"""A server that takes whatever any of the contenders sends, and counts the events in it; a process of its own.
+
+`arrived` asks it for the count.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gzip
+import math
 import sys
+import time
+from http.client import HTTPConnection
 
 MARKER = b"benchmark_feature"
 """What every contender's event carries once, however it is encoded."""
@@ -47,6 +54,19 @@ class Sink(asyncio.Protocol):
         seen += body.count(MARKER)
         content = b"%d" % seen if self._head.startswith(b"get /seen ") else BODY
         self._transport.write(ANSWER % (len(content), content))
+
+
+def arrived(url: str, enough: float = math.inf) -> int:
+    """Return how many events have come to the sink at this URL, once there are enough or no more are coming."""
+    with contextlib.closing(HTTPConnection(url.removeprefix("http://"))) as connection:
+        last = -1
+        while True:
+            connection.request("GET", "/seen")
+            now = int(connection.getresponse().read())
+            if now >= enough or now == last:
+                return now
+            last = now
+            time.sleep(0.2)
 
 
 async def main() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree as ET
@@ -10,8 +11,9 @@ from xml.etree import ElementTree as ET
 import pytest
 
 from tests.benchmarks import __main__ as benchmark
-from tests.benchmarks import _chart
+from tests.benchmarks import _chart, _probe
 from tests.benchmarks._figures import Figure
+from tests.benchmarks._sink import MARKER
 
 HERE = Path(__file__).parent
 
@@ -48,6 +50,28 @@ def test_chart_is_of_the_committed_run(contenders: dict[str, Any]) -> None:
     assert drawn == _chart.draw(contenders)
     texts = {element.text for element in ET.fromstring(drawn).iter() if element.text}  # noqa: S314 - our own
     assert set(contenders) <= texts
+
+
+def test_the_table_shows_what_the_worst_round_has_lost(contenders: dict[str, Any]) -> None:
+    """A loss in one round is not hidden by the others."""
+    found = {"posthog": {**contenders["posthog"], "lost": [0.0, 0.25, 0.0], "arrived": [10, 3, 10]}}
+    (row,) = (line for line in benchmark.table_of_peers(found).splitlines() if line.startswith("| posthog"))
+    assert "), 25.00% lost |" in row
+    assert row.endswith(" ms, 7 lost |")
+
+
+def test_cpu_is_of_what_the_sink_has_received() -> None:
+    """An event that was tracked and does not arrive does not count."""
+    with benchmark.sink() as url:
+        connection = HTTPConnection(url.removeprefix("http://"))
+
+        def deliver_half(events: int) -> None:
+            connection.request("POST", "/track", MARKER * (events // 2))
+            connection.getresponse().read()
+
+        _, arrived = _probe.cpu(deliver_half, 100, url)
+        connection.close()
+    assert arrived == 50
 
 
 @pytest.mark.parametrize(
