@@ -181,11 +181,7 @@ class Buffer:
 
     @property
     def pressed(self) -> bool:
-        """Whether taking records out matters more than giving way to the application: an eighth of the limit waits.
-
-        One that never lets go of the GIL by itself gets 5 ms of it each time, so that only 32,000 events a second would
-        be taken out, of 200,000 otherwise.
-        """
+        """Whether taking records out matters more than giving way to others: an eighth of the limit waits."""
         return 8 * (len(self.records) + self.encoded) > self.limit
 
     def idle(self) -> None:

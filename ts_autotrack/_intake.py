@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ts_autotrack._events import STRETCH
-
 if TYPE_CHECKING:
     from ts_autotrack._backlog import Backlog
     from ts_autotrack._buffer import Buffer, Record
@@ -44,9 +42,8 @@ class Intake:
         counts = self._counts
         records, taken = self._buffer.oldest(most), counts.taken
         self._taking = records, taken, counts.dropped.copy()
-        stretch = most if most > STRETCH and self._buffer.pressed else STRETCH
         try:
-            items, done = self._encoder.items(records, taken, stretch)
+            items, done = self._encoder.items(records, taken, pressed=self._buffer.pressed)
             del records[done:]
             self.backlog.put(items)
         except Exception:
