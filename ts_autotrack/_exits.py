@@ -6,12 +6,13 @@ with the default disposition, multiprocessing's children, Celery's workers and u
 
 from __future__ import annotations
 
+import _thread
 import os
 import signal
 import sys
 import threading
+import time
 from contextlib import suppress
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -27,43 +28,101 @@ _registry = _Registry()
 
 
 def arrange(
-    drain: Callable[[], object], drain_last: Callable[[], object], drain_and: Callable[[Callable[[], object]], object]
+    drain: Callable[[], object], drain_last: Callable[[], object], drain_to_die: Callable[[float], bool]
 ) -> None:
     """Have what is left delivered at those ends of this process that run no exit hooks.
 
     Args:
         drain: Waits for what is left, within the setting EXIT_TIMEOUT; the process may go on afterwards.
         drain_last: The same where the process is going to end when its threads have ended.
-        drain_and: The same, then calls what it is given, which ends the process.
+        drain_to_die: The same where a signal is going to end the process: for so many seconds at the most; returns
+            False if more of them would help.
     """
-    on_sigterm(drain_and)
+    on_sigterm(drain_to_die)
     _in_child_processes(drain, drain_last)
     _in_uvicorn(drain)
 
 
-def on_sigterm(drain_and: Callable[[Callable[[], object]], object]) -> None:
+def on_sigterm(drain_to_die: Callable[[float], bool]) -> None:
     """Drain before the default disposition of SIGTERM ends the process; an application's own handler is left alone.
 
     Python lets only the main thread of the main interpreter set a handler: elsewhere this does nothing.
     """
     if (
-        threading.current_thread() is not threading.main_thread()
-        or signal.getsignal(signal.SIGTERM) != signal.SIG_DFL
-        or _is_caught_in_c(signal.SIGTERM)
+        threading.current_thread() is threading.main_thread()
+        and signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+        and not _is_caught_in_c(signal.SIGTERM)
     ):
-        return
+        with suppress(ValueError):  # a subinterpreter, whose main thread is not that of the process
+            signal.signal(signal.SIGTERM, _Sigterm(drain_to_die))
 
-    def handler(number: int, _: FrameType | None) -> None:  # pragma: no cover - it ends the process that measures
-        signal.signal(number, signal.SIG_DFL)  # a second SIGTERM does not wait
-        die = partial(os.kill, os.getpid(), number)  # so that the exit status is that of the signal
+
+SLICE, BREATH = 0.1, 0.002
+"""Seconds that the handler waits, and that what the signal has interrupted then goes on for."""
+
+
+class _Sigterm:  # pragma: no cover - it ends the process that measures
+    """Handles SIGTERM: waits for what is left, then has the signal end the process, whose status is that of the signal.
+
+    What the signal has interrupted may hold a lock that delivery needs: a log handler's, that of an import, a tracing
+    tool's. So as long as something is left, that goes on for a moment now and then, until the signal is sent again.
+    """
+
+    def __init__(self, drain_to_die: Callable[[float], bool]) -> None:
+        self._drain_to_die = drain_to_die
+        self._ending = self._sent_again = False
+
+    def __call__(self, number: int, _: FrameType | None) -> None:
+        sent_again, self._sent_again = self._sent_again, False
+        if self._ending and not sent_again:
+            self._die(number)  # whoever sends it twice does not want to wait
+            return
+        self._ending = True
         gevent: Any = sys.modules.get("gevent")
-        if gevent is not None and gevent.getcurrent() is gevent.get_hub():
-            gevent.spawn(drain_and, die)  # the hub must not wait, and nothing would go on if it did
+        if gevent is None:
+            self._wait(number)
+        elif gevent.getcurrent() is gevent.get_hub():
+            gevent.spawn(self._wait_in_place, number)  # the hub must not wait, and nothing would go on if it did
         else:
-            drain_and(die)
+            self._wait_in_place(number)
 
-    with suppress(ValueError):  # a subinterpreter, whose main thread is not that of the process
-        signal.signal(signal.SIGTERM, handler)
+    def _wait(self, number: int) -> None:
+        done = True
+        try:
+            done = self._drain_to_die(SLICE)
+        finally:
+            if done:
+                self._die(number)
+            elif not self._send_again(number):
+                self._wait_in_place(number)
+
+    def _wait_in_place(self, number: int) -> None:
+        try:
+            while not self._drain_to_die(SLICE):
+                time.sleep(BREATH)
+        finally:
+            self._die(number)
+
+    def _send_again(self, number: int) -> bool:
+        main = threading.main_thread().ident
+
+        def send() -> None:
+            time.sleep(BREATH)
+            self._sent_again = True
+            signal.pthread_kill(main, number)  # type: ignore[arg-type]
+
+        try:
+            _thread.start_new_thread(send, ())  # a Thread takes locks that may be those held
+        except RuntimeError:  # no thread can be started
+            return False
+        return hasattr(signal, "pthread_kill")  # not on Windows
+
+    def _die(self, number: int) -> None:
+        signal.signal(number, signal.SIG_DFL)
+        os.kill(os.getpid(), number)
+        if os.getpid() == 1:  # the first process of a container, which that does not end
+            signal.signal(number, self)
+            self._ending = False
 
 
 def _is_caught_in_c(number: int) -> bool:
@@ -84,7 +143,7 @@ def _in_child_processes(drain: Callable[[], object], drain_last: Callable[[], ob
             util.Finalize(None, drain_last, exitpriority=0)
     util = sys.modules.get("multiprocessing.util")
     if util is not None:
-        # A child that tracked while its main module was being imported has its finalizers cleared after that.
+        # A forkserver's child that tracked while its main module was imported has its finalizers cleared after that.
         finalize = util.Finalize
         util.register_after_fork(_registry, lambda _: finalize(None, drain_last, exitpriority=0))
     signals: Any = sys.modules.get("celery.signals")

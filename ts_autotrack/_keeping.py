@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from _thread import get_ident
 from typing import TYPE_CHECKING
 
 from ts_autotrack import _faults
@@ -43,7 +42,6 @@ class Keeping:
         self._open_backlog = open_backlog
         self._loading = loading
         self._intake: Intake | None = None
-        self._postponed: tuple[int, Callable[[], object]] | None = None
 
     @property
     def has_turn(self) -> bool:
@@ -87,21 +85,14 @@ class Keeping:
         except Exception as error:  # noqa: BLE001 - the barrier
             _faults.fault("keeping events", error)
             return False
-        finally:
-            self.resume()
         return True
 
-    def postpone(self, call: Callable[[], object]) -> bool:
-        """Have `call` run when this thread has given the turn back; return False if it does not have it."""
-        if self.has_turn:
-            self._postponed = get_ident(), call
-        return self.has_turn
-
-    def resume(self) -> None:
-        """Run what was postponed on this thread."""
-        if self._postponed is not None and self._postponed[0] == get_ident() and not self.has_turn:
-            (_, call), self._postponed = self._postponed, None
-            call()
+    def run_within(self, seconds: float) -> bool:
+        """`run`, but wait for the turn for so long at the most: at the end of the process nobody may give it back."""
+        if self.has_turn or not self.turn.acquire(timeout=seconds):
+            return False
+        self.turn.release()
+        return self.run()
 
     def close(self) -> list[Item]:
         """End, and return the items that are in memory only."""

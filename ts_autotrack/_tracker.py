@@ -7,7 +7,6 @@ import os
 import sys
 import time
 from _thread import RLock, get_ident
-from functools import partial
 
 from ts_autotrack import _baggage, _faults, _values
 from ts_autotrack._buffer import buffer
@@ -15,8 +14,6 @@ from ts_autotrack._stats import Counts
 
 TYPE_CHECKING = False  # typing costs as much to import as all of this library
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from ts_autotrack._backlog import Backlog
     from ts_autotrack._buffer import Record
     from ts_autotrack._config import Config
@@ -28,6 +25,8 @@ if TYPE_CHECKING:
 LOADING_TIMEOUT = 5.0
 """Seconds that a fork, or the end of the process, waits for a thread of ours that is importing or writing to the
 outbox."""
+KEEP_TIMEOUT = 1.0
+"""Seconds that the end of the process waits for that, whatever EXIT_TIMEOUT says, to have the last events on disk."""
 
 
 class Tracker:
@@ -87,7 +86,7 @@ class Tracker:
         if config.off_reason is None:
             from ts_autotrack._exits import on_sigterm  # noqa: PLC0415 - as above
 
-            on_sigterm(self._drain_and)  # the first event may come from a thread, which can arrange for nothing
+            on_sigterm(self._drain_to_die)  # the first event may come from a thread, which can arrange for nothing
         if self._worker is not None and self._worker.stopping:
             self._ended, self._worker = self._worker, None  # after shutdown(): another one takes over
         if self._worker is not None and config.off_reason is None:
@@ -111,33 +110,35 @@ class Tracker:
         """See `ts_autotrack.shutdown`."""
         worker = self._settled_worker(LOADING_TIMEOUT if timeout is None else _bounded(timeout))
         buffer.close(buffer.off_reason or "shutdown")
-        if worker is None:
-            settled = not self._left()
-        elif timeout is None:
-            settled = self._wait_at_end(worker.stop)
-        else:
-            settled = worker.stop(_bounded(timeout))
+        seconds = self._time_left() if timeout is None else _bounded(timeout)
+        if worker is not None:
+            worker.keep(max(seconds, KEEP_TIMEOUT))
+        settled = not self._left() if worker is None else worker.stop(seconds)
+        if settled:
+            self._end_at = None
         return settled or self._tell_left("shutdown", _LOST)
 
     def end(self) -> None:
         """Run as an exit hook. Others may run after it: what they track is delivered before their call returns."""
+        if self._dying:
+            # The signal is sent again, and is what ends the process.
+            time.sleep(self._time_left() + KEEP_TIMEOUT)
         if buffer.off_reason != "shutdown":  # else the application has called `shutdown`
             at_end = buffer.off_reason is None
             self.shutdown()
             if at_end:
                 buffer.end()
 
-    def _wait_at_end(self, wait: Callable[[float], bool]) -> bool:
-        """Wait for at most EXIT_TIMEOUT, however many times the end of the process has to: each event of a late exit
-        hook, or uvicorn, which sends itself the signal again that it has handled.
+    def _time_left(self) -> float:
+        """Return the seconds that are left of EXIT_TIMEOUT, however many times the end of the process waits.
+
+        It does for each event of a late exit hook, and in uvicorn, which sends itself the signal again that it has
+        handled. Once all is delivered it may take as long again.
         """
         now = time.monotonic()
         if self._end_at is None or now > self._end_at + LOADING_TIMEOUT:  # that was not the end
             self._end_at = now + (LOADING_TIMEOUT if self._config is None else self._config.exit_timeout)
-        settled = wait(max(0.0, self._end_at - now))
-        if settled:
-            self._end_at = None
-        return settled
+        return max(0.0, self._end_at - now)
 
     def _settled_worker(self, timeout: float) -> Worker | None:
         """Return the worker; if another thread's first event is just preparing it, wait for that."""
@@ -153,24 +154,33 @@ class Tracker:
 
     def _drain(self) -> None:
         """Deliver what is left, within the setting EXIT_TIMEOUT."""
-        worker = self._settled_worker(LOADING_TIMEOUT)
-        if worker is not None:
-            worker.keep()
-        if worker is not None and not worker.poke():
-            self.shutdown()  # no thread can be started: this one does the work
-        elif self._left() and (worker is None or not self._wait_at_end(worker.flush)):
-            self._tell_left("the end of the process", _LOST)
+        self._drain_for(1_000_000.0)
 
-    def _drain_and(self, die: Callable[[], object]) -> None:
-        """Deliver what is left, then `die`: called by a signal's handler, whatever the process is in the middle of."""
-        self.after_fork()  # it may be a fork
-        self._dying = True
-        if self._worker is not None and self._worker.postpone(partial(self._drain_and, die)):
-            return
-        try:
-            self._drain()
-        finally:
-            die()
+    def _drain_for(self, seconds: float) -> bool:
+        """Deliver what is left, for so many seconds at the most; return False if EXIT_TIMEOUT leaves time for more."""
+        wait = min(seconds, self._time_left())
+        worker = self._settled_worker(min(seconds, LOADING_TIMEOUT))
+        if worker is not None and self._left():
+            worker.keep(wait)
+            if not worker.poke():
+                self.shutdown()  # no thread can be started: this one does the work
+                return True
+            worker.flush(wait)
+        if not self._left():
+            self._end_at = None
+            return True
+        if self._time_left() > 0:
+            return False
+        if worker is not None:
+            worker.keep(KEEP_TIMEOUT)
+        self._tell_left("the end of the process", _LOST)
+        return True
+
+    def _drain_to_die(self, seconds: float) -> bool:
+        """`_drain_for` in a process that a signal ends then, whatever it was in the middle of."""
+        self.after_fork()  # it may have been a fork
+        self._dying = os.getpid() != 1  # the first process of a container survives
+        return self._drain_for(seconds)
 
     def _drain_last(self) -> None:
         """Deliver what is left, and from now on each event before its call returns: the process may end at any time."""
@@ -232,7 +242,7 @@ class Tracker:
                 keeping = Keeping(buffer, self._counts, config, open_backlog, self._loading, self._turn)
                 worker = Worker(buffer, self._counts, config, connect, keeping, self._loading, self._ended)
                 worker.forked_by_thread = self._forked_by_thread
-                arrange(self._drain, self._drain_last, self._drain_and)
+                arrange(self._drain, self._drain_last, self._drain_to_die)
                 self._worker = worker  # only now: a signal handler that tracks meanwhile must not wait for it
         except Exception as error:  # noqa: BLE001 - the barrier; the next event tries again
             _faults.fault("starting", error)

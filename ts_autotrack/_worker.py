@@ -85,18 +85,14 @@ class Worker:
         elif self._keeper is not None:
             self._keep_now()  # no thread can be started: the caller does the work
 
-    def keep(self) -> None:
-        """With an outbox: have all that was tracked so far on disk."""
-        if not self._shared:
-            self._keep_now()
+    def keep(self, timeout: float) -> None:
+        """With an outbox: have all that was tracked so far on disk, if that can begin within so many seconds."""
+        if not self._shared and self._keeping.run_within(timeout):
+            self._nudge()
 
     def poke(self) -> bool:
         """Have the sender look now; return whether there is a thread."""
         return self._sender.poke()
-
-    def postpone(self, call: Callable[[], object]) -> bool:
-        """Have `call` run when this thread, which a signal has interrupted, can wait; return False if it can now."""
-        return self._keeping.postpone(call)
 
     def flush(self, timeout: float) -> bool:
         """Wait until all that was accepted before is settled; return False if `timeout` seconds were too short."""
@@ -117,12 +113,10 @@ class Worker:
         if self._keeping.has_turn:
             timeout = 0.0  # as in `flush`
         self._stop_at = time.monotonic() + timeout
-        self.keep()  # whatever the sender is waiting for
         if self._keeper is not None and self._keeper.started:
             self._keeper.poke()
         if not self._sender.started:
             self._run()  # no thread could be started: the caller does the work
-            self._keeping.resume()
         else:
             self.poke()
         if not self._sender.current:
