@@ -70,14 +70,15 @@ class _Sigterm:  # pragma: no cover - it ends the process that measures
 
     def __init__(self, drain_to_die: Callable[[float], bool]) -> None:
         self._drain_to_die = drain_to_die
-        self._ending = self._sent_again = False
+        self._ending = 0  # the process that does; not a child of it that has just been forked
+        self._sent_again = False
 
     def __call__(self, number: int, _: FrameType | None) -> None:
         sent_again, self._sent_again = self._sent_again, False
-        if self._ending and not sent_again:
+        if self._ending == os.getpid() and not sent_again:
             self._die(number)  # whoever sends it twice does not want to wait
             return
-        self._ending = True
+        self._ending = os.getpid()
         gevent: Any = sys.modules.get("gevent")
         if gevent is None:
             self._wait(number)
@@ -122,7 +123,7 @@ class _Sigterm:  # pragma: no cover - it ends the process that measures
         os.kill(os.getpid(), number)
         if os.getpid() == 1:  # the first process of a container, which that does not end
             signal.signal(number, self)
-            self._ending = False
+            self._ending = 0
 
 
 def _is_caught_in_c(number: int) -> bool:

@@ -160,13 +160,14 @@ class Tracker:
         """Deliver what is left, for so many seconds at the most; return False if EXIT_TIMEOUT leaves time for more."""
         wait = min(seconds, self._time_left())
         worker = self._settled_worker(min(seconds, LOADING_TIMEOUT))
-        if worker is not None and self._left():
+        settled = not self._left()
+        if worker is not None and not settled:
             worker.keep(wait)
             if not worker.poke():
                 self.shutdown()  # no thread can be started: this one does the work
                 return True
-            worker.flush(wait)
-        if not self._left():
+            settled = worker.flush(wait)
+        if settled:
             self._end_at = None
             return True
         if self._time_left() > 0:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -256,6 +257,30 @@ def test_sigterm_in_the_middle_of_a_fork(inspector: Inspector, target: dict[str,
     done = run_python(code, **target)
     assert done.returncode == -15, done.stderr
     assert numbers(inspector) == list(range(10))
+
+
+def test_sigterm_of_the_first_process_of_a_container(inspector: Inspector, target: dict[str, str]) -> None:
+    """The system ignores the signal there: all is delivered each time, and the process goes on as it did."""
+    container = ["unshare", "-r", "-p", "-f", sys.executable, "-c"]
+    if shutil.which("unshare") is None or subprocess.run([*container, ""], capture_output=True, check=False).returncode:
+        pytest.skip("this machine lets nobody make a process the first of its own")
+    code = f"""{APP}
+assert os.getpid() == 1
+for turn in (0, 10):
+    ten(turn)
+    os.kill(1, signal.SIGTERM)
+    print(ts_autotrack.stats().pending)
+    began = time.monotonic()
+    child = os.fork()
+    if not child: os._exit(0)
+    os.waitpid(child, 0)
+    assert time.monotonic() - began < 3
+"""
+    done = subprocess.run(
+        [*container, code], env={**os.environ, **target}, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (done.returncode, done.stdout) == (0, "0\n0\n"), done.stderr
+    assert numbers(inspector) == list(range(20))
 
 
 HELD_LOCKS = {
