@@ -72,9 +72,11 @@ class _Sigterm:  # pragma: no cover - it ends the process that measures
         self._drain_to_die = drain_to_die
         self._ending = 0  # the process that does; not a child of it that has just been forked
         self._sent_again = False
+        self._answered = 0
 
     def __call__(self, number: int, _: FrameType | None) -> None:
         sent_again, self._sent_again = self._sent_again, False
+        self._answered += 1
         if self._ending == os.getpid() and not sent_again:
             self._die(number)  # whoever sends it twice does not want to wait
             return
@@ -105,12 +107,13 @@ class _Sigterm:  # pragma: no cover - it ends the process that measures
             self._die(number)
 
     def _send_again(self, number: int) -> bool:
-        main = threading.main_thread().ident
+        main, answered = threading.main_thread().ident, self._answered
 
         def send() -> None:
-            time.sleep(BREATH)
-            self._sent_again = True
-            signal.pthread_kill(main, number)  # type: ignore[arg-type]
+            while self._answered == answered:  # a signal right before a call that waits is not seen until that returns
+                time.sleep(BREATH)
+                self._sent_again = True
+                signal.pthread_kill(main, number)  # type: ignore[arg-type]
 
         try:
             _thread.start_new_thread(send, ())  # a Thread takes locks that may be those held

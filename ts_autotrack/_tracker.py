@@ -120,14 +120,14 @@ class Tracker:
 
     def end(self) -> None:
         """Run as an exit hook. Others may run after it: what they track is delivered before their call returns."""
-        if self._dying:
-            # The signal is sent again, and is what ends the process.
-            time.sleep(self._time_left() + KEEP_TIMEOUT)
         if buffer.off_reason != "shutdown":  # else the application has called `shutdown`
             at_end = buffer.off_reason is None
             self.shutdown()
             if at_end:
                 buffer.end()
+        if self._dying:
+            # The signal is sent again, and is what ends the process.
+            time.sleep(self._time_left() + KEEP_TIMEOUT)
 
     def _time_left(self) -> float:
         """Return the seconds that are left of EXIT_TIMEOUT, however many times the end of the process waits.
@@ -160,14 +160,13 @@ class Tracker:
         """Deliver what is left, for so many seconds at the most; return False if EXIT_TIMEOUT leaves time for more."""
         wait = min(seconds, self._time_left())
         worker = self._settled_worker(min(seconds, LOADING_TIMEOUT))
-        settled = not self._left()
-        if worker is not None and not settled:
+        if worker is not None:
             worker.keep(wait)
             if not worker.poke():
                 self.shutdown()  # no thread can be started: this one does the work
                 return True
-            settled = worker.flush(wait)
-        if settled:
+        # Not by `_left`: an event that is none of those any more may still be on its way out of the outbox.
+        if worker.flush(wait) if worker is not None else not self._left():
             self._end_at = None
             return True
         if self._time_left() > 0:
