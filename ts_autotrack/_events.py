@@ -71,14 +71,14 @@ class Encoder:
             pressed: Whether so many wait that these matter more than giving way to threads that compute.
         """
         items: list[Item] = []
-        done, room = 0, MOST_BYTES
+        rests = not pressed or time.monotonic() >= self._no_rest_until
+        done, room = self._encode(records[:STRETCH] if rests else records, sequence, items, MOST_BYTES)
         while room > 0 and done < len(records):
             began = time.monotonic()
-            rests = not pressed or began >= self._no_rest_until
-            if rests and done:
-                time.sleep(GIVE_WAY)
-                if (now := time.monotonic()) - began > LONG_REST:
-                    self._no_rest_until = now + NO_REST
+            time.sleep(GIVE_WAY)
+            now = time.monotonic()
+            if pressed and now - began > LONG_REST:
+                self._no_rest_until, rests = now + NO_REST, False
             stretch = records[done : done + STRETCH] if rests else records[done:]
             more, room = self._encode(stretch, sequence + done, items, room)
             done += more
