@@ -58,7 +58,8 @@ def on_sigterm(drain_to_die: Callable[[float], bool]) -> None:
 
 
 SLICE, BREATH = 0.1, 0.002
-"""Seconds that the handler waits, and that what the signal has interrupted then goes on for."""
+"""Seconds that the handler waits, and that what the signal has interrupted then goes on for; each time twice as long as
+before, up to as long as the handler waits: an import takes more than a moment."""
 
 
 class _Sigterm:  # pragma: no cover - it ends the process that measures
@@ -72,15 +73,17 @@ class _Sigterm:  # pragma: no cover - it ends the process that measures
         self._drain_to_die = drain_to_die
         self._ending = 0  # the process that does; not a child of it that has just been forked
         self._sent_again = False
-        self._answered = 0
+        self._slices = 0
+        self._breath = BREATH
 
     def __call__(self, number: int, _: FrameType | None) -> None:
         sent_again, self._sent_again = self._sent_again, False
-        self._answered += 1
+        self._slices += 1
         if self._ending == os.getpid() and not sent_again:
             self._die(number)  # whoever sends it twice does not want to wait
             return
-        self._ending = os.getpid()
+        if self._ending != os.getpid():
+            self._ending, self._breath = os.getpid(), BREATH
         gevent: Any = sys.modules.get("gevent")
         if gevent is None:
             self._wait(number)
@@ -107,19 +110,23 @@ class _Sigterm:  # pragma: no cover - it ends the process that measures
             self._die(number)
 
     def _send_again(self, number: int) -> bool:
-        main, answered = threading.main_thread().ident, self._answered
+        if not hasattr(signal, "pthread_kill"):  # Windows
+            return False
+        main, slices, breath = threading.main_thread().ident, self._slices, self._breath
+        self._breath = min(2 * breath, SLICE)
 
         def send() -> None:
-            while self._answered == answered:  # a signal right before a call that waits is not seen until that returns
-                time.sleep(BREATH)
+            time.sleep(breath)
+            while self._slices == slices:  # a signal right before a call that waits is not seen until that returns
                 self._sent_again = True
                 signal.pthread_kill(main, number)  # type: ignore[arg-type]
+                time.sleep(breath)
 
         try:
             _thread.start_new_thread(send, ())  # a Thread takes locks that may be those held
         except RuntimeError:  # no thread can be started
             return False
-        return hasattr(signal, "pthread_kill")  # not on Windows
+        return True
 
     def _die(self, number: int) -> None:
         signal.signal(number, signal.SIG_DFL)

@@ -8,9 +8,7 @@ from ts_autotrack import _faults
 
 if TYPE_CHECKING:
     from _thread import RLock
-    from collections.abc import Callable
 
-    from ts_autotrack._backlog import Backlog
     from ts_autotrack._buffer import Buffer
     from ts_autotrack._config import Config
     from ts_autotrack._events import Item
@@ -26,12 +24,11 @@ class Keeping:
             event is to be on disk before the call returns.
     """
 
-    def __init__(  # noqa: PLR0913 - what it works on and with
+    def __init__(
         self,
         buffer: Buffer,
         counts: Counts,
         config: Config,
-        open_backlog: Callable[[Config, Counts, RLock], Backlog],
         loading: RLock,
         turn: RLock,
     ) -> None:
@@ -39,7 +36,6 @@ class Keeping:
         self._buffer = buffer
         self._counts = counts
         self._config = config
-        self._open_backlog = open_backlog
         self._loading = loading
         self._intake: Intake | None = None
 
@@ -69,8 +65,9 @@ class Keeping:
             if self._intake is None:
                 from ts_autotrack._events import Encoder  # noqa: PLC0415
                 from ts_autotrack._intake import Intake  # noqa: PLC0415
+                from ts_autotrack._opening import open_backlog  # noqa: PLC0415
 
-                backlog = self._open_backlog(self._config, self._counts, self.turn)
+                backlog = open_backlog(self._config, self._counts, self.turn)
                 self._intake = Intake(self._buffer, Encoder(self._counts), backlog, self._counts)
             return self._intake
 

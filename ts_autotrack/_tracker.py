@@ -14,10 +14,8 @@ from ts_autotrack._stats import Counts
 
 TYPE_CHECKING = False  # typing costs as much to import as all of this library
 if TYPE_CHECKING:
-    from ts_autotrack._backlog import Backlog
     from ts_autotrack._buffer import Record
     from ts_autotrack._config import Config
-    from ts_autotrack._delivery import Transport
     from ts_autotrack._worker import Worker
     from ts_autotrack.typing import RejectedItem, Stats
 
@@ -239,8 +237,8 @@ class Tracker:
             if buffer.off_reason is None:  # else shut down while this was loading
                 self._apply(config)
             if buffer.off_reason is None and self._worker is None:
-                keeping = Keeping(buffer, self._counts, config, open_backlog, self._loading, self._turn)
-                worker = Worker(buffer, self._counts, config, connect, keeping, self._loading, self._ended)
+                keeping = Keeping(buffer, self._counts, config, self._loading, self._turn)
+                worker = Worker(buffer, self._counts, config, keeping, self._loading, self._ended)
                 worker.forked_by_thread = self._forked_by_thread
                 arrange(self._drain, self._drain_last, self._drain_to_die)
                 self._worker = worker  # only now: a signal handler that tracks meanwhile must not wait for it
@@ -303,45 +301,11 @@ def _bounded(timeout: float) -> float:
     return min(max(0.0, timeout), 1_000_000.0)
 
 
-def connect(config: Config) -> Transport:
-    """Open the transport that `config` asks for; each is loaded only if it is used."""
-    if config.exporter == "console":
-        from ts_autotrack._local import ConsoleTransport  # noqa: PLC0415
-
-        return ConsoleTransport()
-    if config.exporter == "jsonl":
-        from ts_autotrack._local import JsonLinesTransport  # noqa: PLC0415
-
-        return JsonLinesTransport(config.jsonl_path)
-    from ts_autotrack._transport import HttpTransport  # noqa: PLC0415
-
-    return HttpTransport(config)
-
-
-def open_backlog(config: Config, counts: Counts, turn: RLock) -> Backlog:
-    """Make what `config` has events wait in: memory, or an outbox."""
-    if config.outbox:
-        try:
-            from ts_autotrack._outbox import Outbox  # noqa: PLC0415 - SQLite is loaded only if it is used
-        except ImportError as error:
-            _faults.warn_once("no sqlite", _NO_SQLITE.format(config.outbox, error))
-        else:
-            each = config.durability == "event"
-            return Outbox(config.outbox, config.outbox_bytes, each=each, counts=counts, turn=turn)
-    from ts_autotrack._backlog import MemoryBacklog  # noqa: PLC0415 - as above
-
-    return MemoryBacklog()
-
-
 _LOST = "they are lost with the process"
 _NO_KEY = (
     "no events are sent: there is no key. Set THRIVESTACK_API_KEY, or THRIVESTACK_ENDPOINT to a running "
     "`ts-autotrack inspect`, or TS_AUTOTRACK_EXPORTER=console to see events here, or TS_AUTOTRACK_DISABLED=1 to "
     "silence this."
-)
-_NO_SQLITE = (
-    "the outbox {} cannot be used: this Python has no SQLite ({}). Events wait in memory, where a crash of the process "
-    "would lose them."
 )
 _OUTBOX_SET_LATE = (
     "configure(): the outbox was chosen with the first event. Set it before that, or call shutdown() first; until then "

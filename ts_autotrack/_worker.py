@@ -12,12 +12,11 @@ from typing import TYPE_CHECKING
 from ts_autotrack import _faults
 from ts_autotrack._buffer import BATCH_ITEMS
 from ts_autotrack._identity import suppress
+from ts_autotrack._opening import open_transport
 from ts_autotrack._runner import Latch, Runner
 from ts_autotrack._tickets import Tickets
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from ts_autotrack._buffer import Buffer
     from ts_autotrack._config import Config
     from ts_autotrack._delivery import Exporter, Transport
@@ -51,7 +50,6 @@ class Worker:
         buffer: Buffer,
         counts: Counts,
         config: Config,
-        connect: Callable[[Config], Transport],
         keeping: Keeping,
         loading: _thread.RLock,
         after: Worker | None,
@@ -64,7 +62,6 @@ class Worker:
         self._after = after
         self._buffer = buffer
         self._counts = counts
-        self._connect = connect
         self._keeping = keeping
         self._transport: tuple[Config, Transport] | None = None
         self._claim = _thread.allocate_lock()
@@ -274,7 +271,7 @@ class Worker:
         if self._transport is None or self._transport[0] is not config:
             if self._transport is not None:
                 self._transport[1].close()
-            self._transport = (config, self._connect(config))
+            self._transport = (config, open_transport(config))
             exporter.forgive()
         return self._transport[1]
 

@@ -27,7 +27,9 @@ REPORT = """
 import atexit, os, signal
 def report():
     import json, ts_autotrack
-    with open(f"{os.environ['ACCOUNTS']}/{os.getpid()}", "w") as file: json.dump(ts_autotrack.stats()._asdict(), file)
+    new = f"{os.environ['ACCOUNTS']}.{os.getpid()}"
+    with open(new, "w") as file: json.dump(ts_autotrack.stats()._asdict(), file)
+    os.replace(new, f"{os.environ['ACCOUNTS']}/{os.getpid()}")  # all of it, or nothing
 atexit.register(report)  # first, so it runs last
 def at(function, is_the_end):
     def reporting(*args):
