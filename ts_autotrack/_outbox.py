@@ -87,7 +87,8 @@ class Outbox:
 
     def put(self, items: list[Item]) -> None:
         """See `Backlog`. Committed when this returns, unless the disk does not work."""
-        if self._unsaved:
+        sent_from_memory = self._head.in_memory and not (self._own is not None and self._own.pending)
+        if self._unsaved or sent_from_memory:
             self._set_by(items)  # in order; `tend` tries again
         else:
             self._save(items)
@@ -110,6 +111,11 @@ class Outbox:
         return held or bool(self._unsaved and after < self._unsaved[-1][2] <= through)
 
     def _save(self, items: list[Item]) -> None:
+        if not self._commit(items):
+            self._set_by(items)
+
+    def _commit(self, items: list[Item]) -> bool:
+        """Write items to the own file, as far as the limit allows; return False if the disk does not work."""
         try:
             if self._own is None:
                 self._look_around(time.monotonic())  # for what an earlier worker has left, which comes before
@@ -119,16 +125,16 @@ class Outbox:
                 items = self._fitting(items, self._others + self._own.size)
                 size = _size(items)
             if not items:
-                return
+                return True
             caught_up = self._caught_up()
             chunks = self._own.append(items)
         except (sqlite3.Error, OSError) as error:
-            self._set_by(items)
             self._trouble(self._own, error)
-            return
+            return False
         self._broken = False
         if caught_up:
             self._head.keep(self._own, items, size, chunks)
+        return True
 
     def _fitting(self, items: list[Item], used: int) -> list[Item]:
         """Return the items that the limit allows; the others are refused: the newest, as in a full queue."""
@@ -248,11 +254,9 @@ class Outbox:
                 return  # what it has comes before, and cannot be read at the moment
             self._own = self._own or OutboxFile.create(self.directory, page=self._page)
             self._head.save(self._own)
-        unsaved = list(self._unsaved)
-        self._unsaved.clear()
-        self._unsaved_bytes = 0
-        self._save(unsaved)
-        if not self._unsaved:
+        if self._commit(list(self._unsaved)):
+            self._unsaved.clear()  # only now: `pending` is looked at meanwhile
+            self._unsaved_bytes = 0
             self._broken = False
             self._news.append(f"the outbox {self.directory} works again")
 

@@ -364,22 +364,28 @@ def test_interrupts_in_the_middle_of_a_commit(
     assert len(arrived) == len(set(arrived))
 
 
-def test_disk_that_works_again_gets_all_that_waited(
-    inspector: Inspector, dead: dict[str, str], alive: dict[str, str], outbox: Path
+@pytest.mark.parametrize("setting", [{}, EACH], ids=["batch", "event"])
+@pytest.mark.parametrize("order", ["ten(); unlink(); ten(10)", "ten(); ten(10); unlink()", "unlink(); ten(); ten(10)"])
+def test_disk_that_works_again_gets_all_that_waited(  # noqa: PLR0913 - fixtures
+    inspector: Inspector,
+    dead: dict[str, str],
+    alive: dict[str, str],
+    outbox: Path,
+    order: str,
+    setting: dict[str, str],
 ) -> None:
     """Once there can be an outbox, everything that had to wait in memory is written, what is being sent included."""
     outbox.write_text("in the way")
-    code = f"""{OUTAGE}
-ten(); time.sleep(0.3); ten(10)
-os.unlink({str(outbox)!r})
-from ts_autotrack._tracker import tracker
-deadline = time.monotonic() + 10
-while tracker._worker.durable < 21 and time.monotonic() < deadline: time.sleep(0.01)
+    code = f"""{OUTAGE.replace("flush(0.2)", "flush(1)")}
+def unlink(): os.unlink({str(outbox)!r})
+{order}
+kept()
 {KILL}
 """
-    run_python(code, **dead)
+    done = run_python(code, **dead, **setting)
+    assert done.returncode == -signal.SIGKILL
     succeed(alive, outbox)
-    assert numbers(inspector) == list(range(-1, 20))
+    assert [item["properties"]["n"] for item in inspector.items(event_name="feature_used")] == list(range(-1, 20))
 
 
 def leave_behind(dead: dict[str, str], outbox: Path) -> Path:
