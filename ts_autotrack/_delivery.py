@@ -91,6 +91,7 @@ class Exporter:
     Attributes:
         deadline: Monotonic time after which nothing more is sent; None while there is no hurry.
         not_before: Monotonic time of the next attempt; 0 if there is nothing to wait for.
+        sending: Whether a request is under way.
     """
 
     def __init__(self, backlog: Backlog, counts: Counts, jitter: Callable[[], float] = random.random) -> None:
@@ -98,6 +99,7 @@ class Exporter:
         self.deadline: float | None = None
         self._counts = counts
         self.not_before = 0.0
+        self.sending = False
         self._asked_until = 0.0  # the server has said not to come before that
         self._failures = 0
         # Lengths of stretches at the head of the backlog, the last one first, that are tried one by one because the
@@ -135,10 +137,12 @@ class Exporter:
             if not bodies:
                 return
             self._attempted = time.monotonic()
+            self.sending = True
             try:
                 response = transport.send(path, bodies, timeout)
             except Exception as error:  # noqa: BLE001 - no answer is no answer, whatever the reason
                 response = Response(0, f"{type(error).__name__}: {error}".encode())
+            self.sending = False
             left -= self._settle(path, bodies, response)
             after_each()
 

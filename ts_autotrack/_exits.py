@@ -27,23 +27,21 @@ class _Registry:
 _registry = _Registry()
 
 
-def arrange(
-    drain: Callable[[], object], drain_last: Callable[[], object], drain_to_die: Callable[[float], bool]
-) -> None:
+def arrange(drain: Callable[[], object], drain_last: Callable[[], object], drain_to_die: Callable[[], bool]) -> None:
     """Have what is left delivered at those ends of this process that run no exit hooks.
 
     Args:
         drain: Waits for what is left, within the setting EXIT_TIMEOUT; the process may go on afterwards.
         drain_last: The same where the process is going to end when its threads have ended.
-        drain_to_die: The same where a signal is going to end the process: for so many seconds at the most; returns
-            False if more of them would help.
+        drain_to_die: The same where a signal is going to end the process; returns False if what that has interrupted
+            should go on for a moment.
     """
     on_sigterm(drain_to_die)
     _in_child_processes(drain, drain_last)
     _in_uvicorn(drain)
 
 
-def on_sigterm(drain_to_die: Callable[[float], bool]) -> None:
+def on_sigterm(drain_to_die: Callable[[], bool]) -> None:
     """Drain before the default disposition of SIGTERM ends the process; an application's own handler is left alone.
 
     Python lets only the main thread of the main interpreter set a handler: elsewhere this does nothing.
@@ -57,45 +55,72 @@ def on_sigterm(drain_to_die: Callable[[float], bool]) -> None:
             signal.signal(signal.SIGTERM, _Sigterm(drain_to_die))
 
 
-SLICE, BREATH = 0.1, 0.002
-"""Seconds that the handler waits, and that what the signal has interrupted then goes on for; each time twice as long as
-before, up to as long as the handler waits: an import takes more than a moment."""
+BREATH, MOST_BREATH = 0.002, 0.1
+"""Seconds that what the signal has interrupted goes on for: the first time, and at the most. Each time is twice as long
+as the one before, for an import takes more than a moment."""
+
+
+class _Again:
+    """The signal is about to be sent again.
+
+    Attributes:
+        sent: Whether it has been.
+        taken: Whether the handler has seen it.
+        over: Whether it will not be sent any more.
+    """
+
+    over = sent = taken = False
+
+    def send(self, thread: int, number: int, breath: float) -> None:
+        """Send it until it is seen: right before a call that waits it is not, until that returns."""
+        time.sleep(breath)
+        self.sent = True
+        while not self.taken:
+            signal.pthread_kill(thread, number)
+            time.sleep(breath)
+            breath = min(2 * breath, MOST_BREATH)
+        self.over = True
 
 
 class _Sigterm:  # pragma: no cover - it ends the process that measures
     """Handles SIGTERM: waits for what is left, then has the signal end the process, whose status is that of the signal.
 
     What the signal has interrupted may hold a lock that delivery needs: a log handler's, that of an import, a tracing
-    tool's. So as long as something is left, that goes on for a moment now and then, until the signal is sent again.
+    tool's. Where delivery seems to be stuck, it goes on for a moment, until the signal is sent again.
     """
 
-    def __init__(self, drain_to_die: Callable[[float], bool]) -> None:
+    def __init__(self, drain_to_die: Callable[[], bool]) -> None:
         self._drain_to_die = drain_to_die
         self._ending = 0  # the process that does; not a child of it that has just been forked
-        self._sent_again = False
-        self._slices = 0
+        self._again: _Again | None = None
         self._breath = BREATH
 
     def __call__(self, number: int, _: FrameType | None) -> None:
-        sent_again, self._sent_again = self._sent_again, False
-        self._slices += 1
-        if self._ending == os.getpid() and not sent_again:
+        again = self._again if self._ending == os.getpid() else None
+        if again is not None and again.taken:
+            return  # one too many of ours
+        if again is not None and again.sent:
+            again.taken = True
+            while not again.over:
+                time.sleep(BREATH)
+            self._again = None
+        elif self._ending == os.getpid():
             self._die(number)  # whoever sends it twice does not want to wait
             return
-        if self._ending != os.getpid():
-            self._ending, self._breath = os.getpid(), BREATH
-        gevent: Any = sys.modules.get("gevent")
-        if gevent is None:
-            self._wait(number)
-        elif gevent.getcurrent() is gevent.get_hub():
-            gevent.spawn(self._wait_in_place, number)  # the hub must not wait, and nothing would go on if it did
         else:
+            self._ending, self._again, self._breath = os.getpid(), None, BREATH
+        gevent: Any = sys.modules.get("gevent")
+        if gevent is not None and gevent.getcurrent().parent is not None:
+            gevent.spawn(self._wait_in_place, number)  # the hub must not wait, nor the greenlet that delivers
+        elif gevent is not None or not _reaches_main(number):
             self._wait_in_place(number)
+        else:
+            self._wait(number)
 
     def _wait(self, number: int) -> None:
         done = True
         try:
-            done = self._drain_to_die(SLICE)
+            done = self._drain_to_die()
         finally:
             if done:
                 self._die(number)
@@ -104,28 +129,19 @@ class _Sigterm:  # pragma: no cover - it ends the process that measures
 
     def _wait_in_place(self, number: int) -> None:
         try:
-            while not self._drain_to_die(SLICE):
+            while not self._drain_to_die():
                 time.sleep(BREATH)
         finally:
             self._die(number)
 
     def _send_again(self, number: int) -> bool:
-        if not hasattr(signal, "pthread_kill"):  # Windows
-            return False
-        main, slices, breath = threading.main_thread().ident, self._slices, self._breath
-        self._breath = min(2 * breath, SLICE)
-
-        def send() -> None:
-            time.sleep(breath)
-            while self._slices == slices:  # a signal right before a call that waits is not seen until that returns
-                self._sent_again = True
-                signal.pthread_kill(main, number)  # type: ignore[arg-type]
-                time.sleep(breath)
-
-        try:
-            _thread.start_new_thread(send, ())  # a Thread takes locks that may be those held
+        self._again = again = _Again()
+        main = threading.main_thread().ident or 0
+        try:  # not a Thread, which takes locks that may be those held
+            _thread.start_new_thread(again.send, (main, number, self._breath))
         except RuntimeError:  # no thread can be started
             return False
+        self._breath = min(2 * self._breath, MOST_BREATH)
         return True
 
     def _die(self, number: int) -> None:
@@ -134,6 +150,11 @@ class _Sigterm:  # pragma: no cover - it ends the process that measures
         if os.getpid() == 1:  # the first process of a container, which that does not end
             signal.signal(number, self)
             self._ending = 0
+
+
+def _reaches_main(number: int) -> bool:
+    """Whether the main thread, which calls this, can be sent a signal: not on Windows, nor where it blocks it."""
+    return hasattr(signal, "pthread_kill") and number not in signal.pthread_sigmask(signal.SIG_BLOCK, ())
 
 
 def _is_caught_in_c(number: int) -> bool:

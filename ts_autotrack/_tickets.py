@@ -7,6 +7,12 @@ from collections import deque
 
 from ts_autotrack._runner import Latch
 
+TYPE_CHECKING = False  # typing costs as much to import as all of this library
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ts_autotrack._worker import Worker
+
 
 class Ticket:
     """Somebody waits in `flush`.
@@ -63,3 +69,39 @@ class Tickets:
         """Let everybody go."""
         while self._waiting:
             self._waiting.popleft().done.open()
+
+
+SLICE, MOST_SLICES = 0.1, 10
+"""Seconds after which a signal's handler looks whether delivery is stuck; and how many times, before it takes that for
+granted: it may be stuck inside of a request, too."""
+
+
+class Farewell:
+    """The wait, in the handler of a signal that ends the process, for what is left to be delivered."""
+
+    def __init__(self, worker: Worker, tickets: Tickets) -> None:
+        self._worker = worker
+        self._tickets = tickets
+        self._ticket: Ticket | None = None  # one for all of the wait, or nothing new could ever be tracked meanwhile
+        self._went_on = False
+
+    def wait(self, time_left: Callable[[], float]) -> bool | None:
+        """Return whether all is settled, or None if what the signal has interrupted should go on for a moment.
+
+        Delivery may want a lock that it holds, or it is our own work. What it tracks then is waited for, too.
+        """
+        worker, slices = self._worker, 0
+        while True:
+            worker.keep(SLICE)
+            self._ticket = self._ticket or self._tickets.take()
+            left, slices = time_left(), slices + 1
+            if worker.wait_for(self._ticket, min(SLICE, left)):
+                self._ticket = None
+                if not self._went_on:
+                    return True
+                self._went_on = False  # once more, for what it has tracked
+            elif not left or worker.ended:
+                return False
+            elif worker.may_be_stuck or slices >= MOST_SLICES:
+                self._went_on = True
+                return None

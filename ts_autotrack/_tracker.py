@@ -87,6 +87,8 @@ class Tracker:
             on_sigterm(self._drain_to_die)  # the first event may come from a thread, which can arrange for nothing
         if self._worker is not None and self._worker.stopping:
             self._ended, self._worker = self._worker, None  # after shutdown(): another one takes over
+            if not buffer.at_end:
+                self._end_at = None  # that was not the end
         if self._worker is not None and config.off_reason is None:
             if _outbox_of(config) != _outbox_of(self._worker.config):
                 _faults.warn_now(("setting", "outbox"), _OUTBOX_SET_LATE)
@@ -152,33 +154,42 @@ class Tracker:
 
     def _drain(self) -> None:
         """Deliver what is left, within the setting EXIT_TIMEOUT."""
-        self._drain_for(1_000_000.0)
-
-    def _drain_for(self, seconds: float) -> bool:
-        """Deliver what is left, for so many seconds at the most; return False if EXIT_TIMEOUT leaves time for more."""
-        wait = min(seconds, self._time_left())
-        worker = self._settled_worker(min(seconds, LOADING_TIMEOUT))
+        worker = self._settled_worker(LOADING_TIMEOUT)
         if worker is not None:
-            worker.keep(wait)
-            if not worker.poke():
-                self.shutdown()  # no thread can be started: this one does the work
-                return True
-        # Not by `_left`: an event that is none of those any more may still be on its way out of the outbox.
-        if worker.flush(wait) if worker is not None else not self._left():
-            self._end_at = None
-            return True
-        if self._time_left() > 0:
-            return False
-        if worker is not None:
-            worker.keep(KEEP_TIMEOUT)
-        self._tell_left("the end of the process", _LOST)
-        return True
+            worker.keep(max(self._time_left(), KEEP_TIMEOUT))
+        if worker is not None and not worker.poke():
+            self.shutdown()  # no thread can be started: this one does the work
+        else:
+            self._conclude(worker.flush(self._time_left()) if worker is not None else not self._left())
 
-    def _drain_to_die(self, seconds: float) -> bool:
-        """`_drain_for` in a process that a signal ends then, whatever it was in the middle of."""
+    def _drain_to_die(self) -> bool:
+        """`_drain` in a process that a signal ends then, called by its handler.
+
+        Returns False if what the signal has interrupted should go on for a moment: delivery may want a lock that it
+        holds, or it is our own work. What it tracks then is delivered, too.
+        """
         self.after_fork()  # it may have been a fork
         self._dying = os.getpid() != 1  # the first process of a container survives
-        return self._drain_for(seconds)
+        worker = self._settled_worker(0.1)
+        if worker is None:
+            if buffer.records and self._time_left():
+                return False  # this thread is at the first event
+            self._conclude(not self._left())
+            return True
+        if not worker.poke():
+            self.shutdown()  # no thread can be started: this one does the work
+        elif (settled := worker.farewell.wait(self._time_left)) is None:
+            return False
+        else:
+            worker.keep(0.0 if settled else KEEP_TIMEOUT)
+            self._conclude(settled)
+        return True
+
+    def _conclude(self, settled: bool) -> None:  # noqa: FBT001 - what a flush returns
+        if settled:
+            self._end_at = None
+        else:
+            self._tell_left("the end of the process", _LOST)
 
     def _drain_last(self) -> None:
         """Deliver what is left, and from now on each event before its call returns: the process may end at any time."""
@@ -254,7 +265,8 @@ class Tracker:
         that nobody releases, for good.
         """
         if self._dying:
-            time.sleep(LOADING_TIMEOUT)  # a pool that replaces workers which the same signal has ended: nobody would
+            # A pool that replaces workers which the same signal has ended: nobody would end those.
+            time.sleep(self._time_left() + KEEP_TIMEOUT)
         threading = sys.modules.get("threading")
         self._thread_forks = threading is not None and get_ident() != threading.main_thread().ident
         holds = self._fork_holds.setdefault(get_ident(), [])

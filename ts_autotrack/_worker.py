@@ -14,7 +14,7 @@ from ts_autotrack._buffer import BATCH_ITEMS
 from ts_autotrack._identity import suppress
 from ts_autotrack._opening import open_transport
 from ts_autotrack._runner import Latch, Runner
-from ts_autotrack._tickets import Tickets
+from ts_autotrack._tickets import Farewell, Tickets
 
 if TYPE_CHECKING:
     from ts_autotrack._buffer import Buffer
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from ts_autotrack._intake import Intake
     from ts_autotrack._keeping import Keeping
     from ts_autotrack._stats import Counts
+    from ts_autotrack._tickets import Ticket
 
 EAGER_SECONDS, EAGER_INTERVAL = 2.0, 0.05
 """A process's first two seconds flush every 50 ms: a developer who is watching sees the first events at once."""
@@ -40,6 +41,7 @@ class Worker:
 
     Attributes:
         config: The settings in force; the next round goes by those that are set here.
+        farewell: How a signal's handler waits for what is left.
         left: What `stop` could not settle and no outbox holds; for the worker after this one.
         forked_by_thread: Whether the process was forked by a thread that was not its parent's main one. Such a process
             ends with the last of its threads, and no exit hook runs: this one must not be the last.
@@ -67,6 +69,9 @@ class Worker:
         self._claim = _thread.allocate_lock()
         self._born = time.monotonic()
         self._tickets = Tickets()
+        self.farewell = Farewell(self, self._tickets)
+        self._exporter: Exporter | None = None
+        self._rests = False
         self._stop_at: float | None = None
         self._ended = Latch()
         self._wake_at = 1  # the number of the record with which whoever keeps it wakes the sender
@@ -93,16 +98,19 @@ class Worker:
 
     def flush(self, timeout: float) -> bool:
         """Wait until all that was accepted before is settled; return False if `timeout` seconds were too short."""
+        ticket = self._tickets.take()
+        settled = self.wait_for(ticket, timeout)
+        self._tickets.give_back(ticket)
+        return settled
+
+    def wait_for(self, ticket: Ticket, timeout: float) -> bool:
+        """Wait until what the ticket is for is settled; return False if `timeout` seconds were too short."""
         if self._keeping.has_turn:
             timeout = 0.0  # a signal handler inside of our own turn: nothing can go on while it waits
-        ticket = self._tickets.take()
         # No thread can be started; or it has ended; or it is this one: a log handler of the application that flushes.
         if not self.poke() or self.ended or self._sender.current:
-            self._tickets.give_back(ticket)
             return not self.pending
-        if ticket.done.wait(timeout):
-            return ticket.settled
-        self._tickets.give_back(ticket)
+        ticket.done.wait(timeout)
         return ticket.settled
 
     def stop(self, timeout: float) -> bool:
@@ -119,6 +127,12 @@ class Worker:
         if not self._sender.current:
             self._ended.wait(timeout)
         return not self.pending
+
+    @property
+    def may_be_stuck(self) -> bool:
+        """Whether the sender neither rests nor waits for an answer: it may want a lock that this thread holds."""
+        waits = self._rests or (self._exporter is not None and self._exporter.sending)
+        return self._keeping.has_turn or not waits
 
     @property
     def ended(self) -> bool:
@@ -164,18 +178,14 @@ class Worker:
 
     def _keep(self) -> None:
         with suppress():
-            while self._stop_at is None:
+            while (keeper := self._keeper) is not None and self._stop_at is None:
                 self._keep_now()
                 self._keeping.open_buffer()
-                self._keeper_sleep(KEEP_INTERVAL if self._keeping.takes else IDLE_POLL)
+                keeper.sleep(KEEP_INTERVAL if self._keeping.takes else IDLE_POLL)
                 if not self._buffer.records and self._stop_at is None:
                     self._buffer.idle()
                     if not self._buffer.records:  # pragma: no branch - an event may just have come
-                        self._keeper_sleep(IDLE_POLL)
-
-    def _keeper_sleep(self, seconds: float) -> None:
-        if self._keeper is not None:  # pragma: no branch - this is its thread
-            self._keeper.sleep(seconds)
+                        keeper.sleep(IDLE_POLL)
 
     # On the sender.
 
@@ -198,6 +208,7 @@ class Worker:
         if loaded is None:
             return
         intake, exporter = loaded
+        self._exporter = exporter
         while not self._finished(exporter):
             try:
                 self._work(intake, exporter)
@@ -297,7 +308,9 @@ class Worker:
 
     def _sleep(self, until: float) -> bool:
         """Sleep for a while, until then at the most; return whether somebody has woken this thread."""
+        self._rests = True
         woken = self._sender.sleep(min(until - time.monotonic(), IDLE_POLL))
+        self._rests = False
         if self.forked_by_thread and self._stop_at is None and not threading.main_thread().is_alive():
             self._stop_at = time.monotonic() + self.config.exit_timeout
             return True

@@ -6,12 +6,13 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
 import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.conftest import Answer, run_python
+from tests.conftest import Answer, run_python, wait_until
 from tests.faults.test_ends import APP, REPORT, numbers
 
 if TYPE_CHECKING:
@@ -281,6 +282,67 @@ for turn in (0, 10):
     )
     assert (done.returncode, done.stdout) == (0, "0\n0\n"), done.stderr
     assert numbers(inspector) == list(range(20))
+
+
+GOES_ON = {
+    "tracks": """
+with user_context("u", group_id="g"):
+    for n in range(10, 10**6): work(n); print(n, flush=True); time.sleep(0.001)
+""",
+    "blocks the signal": "signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})\nwhile True: time.sleep(0.01)",
+    "is traced": """
+null = os.open(os.devnull, os.O_WRONLY)
+def trace(*_): os.write(null, b"x"); return trace
+sys.settrace(trace)
+while True: time.sleep(0.01)
+""",
+}
+
+
+@pytest.mark.parametrize("main", GOES_ON)
+def test_sigterm_beside_a_slow_server(server: ScriptedServer, environment: dict[str, str], main: str) -> None:
+    """The end takes two requests at the most, whatever the main thread is at; what it has tracked by then arrives."""
+
+    def slow(_: object) -> Answer:
+        threading.Event().wait(0.3)
+        return Answer()
+
+    server.always = slow
+    code = f"{APP}ten(); print(9, flush=True)\n{GOES_ON[main]}"
+    target = {**environment, "THRIVESTACK_ENDPOINT": server.endpoint, "TS_AUTOTRACK_EXIT_TIMEOUT": "20"}
+    with subprocess.Popen(
+        [sys.executable, "-c", code], env={**os.environ, **target}, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+    ) as process:
+        assert process.stdout is not None
+        said = int(process.stdout.readline())
+        wait_until(lambda: server.requests, "the first request")
+        began = time.monotonic()
+        process.terminate()
+        said = max([said, *map(int, process.stdout.read().split())])
+        assert process.wait(20) == -15
+        assert time.monotonic() - began < 5
+    arrived = [item["properties"]["n"] for request in server.requests for item in request.items]
+    assert arrived == list(range(len(arrived)))
+    assert len(arrived) > said
+
+
+def test_shutdown_that_failed_was_not_the_end(server: ScriptedServer, environment: dict[str, str]) -> None:
+    """After a `configure` that undoes it, the end has its own EXIT_TIMEOUT."""
+    server.always = lambda _: Answer(503)
+    code = f"""{APP}ten(); print(ts_autotrack.shutdown(), flush=True)
+sys.stdin.readline()
+ts_autotrack.configure(); ten(10)"""
+    target = {**environment, "THRIVESTACK_ENDPOINT": server.endpoint, "TS_AUTOTRACK_EXIT_TIMEOUT": "1"}
+    with subprocess.Popen(
+        [sys.executable, "-c", code], env={**os.environ, **target}, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"False\n"
+        server.always = None
+        before = len(server.requests)
+        process.communicate(b"\n", timeout=20)
+    arrived = [item["properties"]["n"] for request in server.requests[before:] for item in request.items]
+    assert arrived == list(range(20))
 
 
 HELD_LOCKS = {
