@@ -101,8 +101,11 @@ class _Sigterm:  # pragma: no cover - it ends the process that measures
             return  # one too many of ours
         if again is not None and again.sent:
             again.taken = True
+            time.sleep(BREATH)  # for one too many of ours to come in
             while not again.over:
                 time.sleep(BREATH)
+            if self._again is not again:
+                return  # another call, in the middle of this one, has answered
             self._again = None
         elif self._ending == os.getpid():
             self._die(number)  # whoever sends it twice does not want to wait
