@@ -32,11 +32,11 @@ def work(): pass
 def many(count):
     with user_context("u", group_id="g"):
         for n in range(count): work()
-many(1000)  # all that is loaded is loaded
-flush(0.5)
-before = rss()
-many(99_000)
+many(1000)
 worker = ts_autotrack._tracker.tracker._worker
+while not (worker._exporter and worker._exporter.not_before): time.sleep(0.01)
+before = rss()  # all that is loaded is loaded: an attempt has failed
+many(99_000)
 while os.environ.get("TS_AUTOTRACK_OUTBOX") and worker.durable < 100_000: time.sleep(0.01)
 during = rss()
 assert stats().pending == 100_000, stats()
@@ -49,7 +49,7 @@ print(during - before, rss() - before, stats().delivered)
 )
 
 
-@pytest.mark.parametrize(("kept", "most", "rest"), [("memory", 40, 0.6), ("outbox", 20, 0.95)])
+@pytest.mark.parametrize(("kept", "most", "rest"), [("memory", 40, 0.8), ("outbox", 20, 0.95)])
 def test_100_000_events_during_an_outage(  # noqa: PLR0913 - fixtures
     inspector: Inspector,
     dead_endpoint: str,
