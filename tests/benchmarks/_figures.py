@@ -68,7 +68,8 @@ def spread(values: list[float]) -> tuple[float, float]:
     return low, high
 
 
-NOISY = 1.5
+NOISY, DISK = 1.5, 2.0
+"""The slack of a time; and of one that waits for the disk, which C does not: 19 C, and 29 within the same hour."""
 FORMS = {
     "function": 0.5,
     "method": 0.5,
@@ -97,7 +98,7 @@ def of_ours(found: dict[str, dict[str, list[float]]]) -> list[Figure]:
         Figure("a call while a backlog is delivered, p99", "us", speed["p99"], speed["C"], "C", 4, NOISY),
         Figure("late from 1 ms of sleep while a backlog is delivered, p50", "us", speed["late p50"], []),
         Figure("late from 1 ms of sleep while a backlog is delivered, p90", "us", speed["late p90"], []),
-        Figure("a call with durability=event, p50", "us", each["p50"], each["C"], "C", 20, NOISY),
+        Figure("a call with durability=event, p50", "us", each["p50"], each["C"], "C", 20, DISK),
         Figure("CPU of a delivered event", "us", memory["cpu"], memory["D"], "D", 2.5, NOISY),
         Figure("CPU of a delivered event, outbox", "us", outbox["cpu"], outbox["D"], "D", 4, NOISY),
         Figure("CPU of a delivered event, durability=event", "us", each["cpu"], each["D"], "D"),
