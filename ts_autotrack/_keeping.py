@@ -38,6 +38,7 @@ class Keeping:
         self._config = config
         self._loading = loading
         self._intake: Intake | None = None
+        self._closed = False
 
     @property
     def has_turn(self) -> bool:
@@ -78,6 +79,8 @@ class Keeping:
         try:
             # `with` takes and gives the lock back even if a signal handler raises; `try` and `finally` do not.
             with self.turn:
+                if self._closed:
+                    return False  # the buffer is another worker's by now
                 (self._intake or self.load()).run()
         except Exception as error:  # noqa: BLE001 - the barrier
             _faults.fault("keeping events", error)
@@ -93,7 +96,9 @@ class Keeping:
 
     def close(self) -> list[Item]:
         """End, and return the items that are in memory only."""
-        return self._intake.backlog.close() if self._intake else []
+        with self.turn:
+            self._closed = True
+            return self._intake.backlog.close() if self._intake else []
 
     def open_buffer(self) -> None:
         """Let captures append by themselves, as far as there is room beside what waits encoded."""
