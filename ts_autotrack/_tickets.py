@@ -101,6 +101,8 @@ class Farewell:
                     return True
                 self._went_on = False  # once more, for what it has tracked
             elif not left or worker.ended:
+                self._tickets.give_back(self._ticket)
+                self._ticket = None  # should the process go on after all
                 return False
             elif worker.may_be_stuck or slices >= MOST_SLICES:
                 self._went_on = True

@@ -26,6 +26,9 @@ outbox."""
 KEEP_TIMEOUT = 1.0
 """Seconds that the end of the process waits for that, whatever EXIT_TIMEOUT says, to have the last events on disk."""
 
+GLANCE = 0.1
+"""Seconds that a signal's handler waits for another thread that is at the first event: it may want a lock held here."""
+
 
 class Tracker:
     """The library's state in one process: nothing until the first event, then a buffer, a worker and an account."""
@@ -104,7 +107,7 @@ class Tracker:
         timeout = _bounded(timeout)
         worker = self._settled_worker(timeout)
         settled = not self._left() if worker is None else worker.flush(timeout)
-        return settled or self._tell_left(f"flush({timeout:g})", "they stay queued")
+        return settled or self._tell_left(f"flush({timeout:g})", _QUEUED)
 
     def shutdown(self, timeout: float | None = None) -> bool:
         """See `ts_autotrack.shutdown`."""
@@ -160,7 +163,7 @@ class Tracker:
         if worker is not None and not worker.poke():
             self.shutdown()  # no thread can be started: this one does the work
         else:
-            self._conclude(worker.flush(self._time_left()) if worker is not None else not self._left())
+            self._conclude(worker.flush(self._time_left()) if worker is not None else not self._left(), _LOST)
 
     def _drain_to_die(self) -> bool:
         """`_drain` in a process that a signal ends then, called by its handler.
@@ -170,26 +173,30 @@ class Tracker:
         """
         self.after_fork()  # it may have been a fork
         self._dying = os.getpid() != 1  # the first process of a container survives
-        worker = self._settled_worker(0.1)
+        worker = self._settled_worker(GLANCE)
         if worker is None:
             if buffer.records and self._time_left():
                 return False  # this thread is at the first event
-            self._conclude(not self._left())
+            self._conclude(not self._left(), _LOST)
             return True
         if not worker.poke():
             self.shutdown()  # no thread can be started: this one does the work
-        elif (settled := worker.farewell.wait(self._time_left)) is None:
+            return True
+        settled = worker.farewell.wait(self._time_left)
+        if settled is None:
             return False
-        else:
-            worker.keep(0.0 if settled else KEEP_TIMEOUT)
-            self._conclude(settled)
+        if not settled:
+            worker.keep(KEEP_TIMEOUT)
+        self._conclude(settled, _LOST if self._dying else _QUEUED)
+        if not self._dying:
+            self._end_at = None  # the next signal has its own time
         return True
 
-    def _conclude(self, settled: bool) -> None:  # noqa: FBT001 - what a flush returns
+    def _conclude(self, settled: bool, fate: str) -> None:  # noqa: FBT001 - what a flush returns
         if settled:
             self._end_at = None
         else:
-            self._tell_left("the end of the process", _LOST)
+            self._tell_left("the end of the process", fate)
 
     def _drain_last(self) -> None:
         """Deliver what is left, and from now on each event before its call returns: the process may end at any time."""
@@ -313,7 +320,7 @@ def _bounded(timeout: float) -> float:
     return min(max(0.0, timeout), 1_000_000.0)
 
 
-_LOST = "they are lost with the process"
+_LOST, _QUEUED = "they are lost with the process", "they stay queued"
 _NO_KEY = (
     "no events are sent: there is no key. Set THRIVESTACK_API_KEY, or THRIVESTACK_ENDPOINT to a running "
     "`ts-autotrack inspect`, or TS_AUTOTRACK_EXPORTER=console to see events here, or TS_AUTOTRACK_DISABLED=1 to "

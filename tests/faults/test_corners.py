@@ -260,11 +260,16 @@ def test_sigterm_in_the_middle_of_a_fork(inspector: Inspector, target: dict[str,
     assert numbers(inspector) == list(range(10))
 
 
+def container() -> list[str]:
+    """Return a command that runs Python as the first process of a container, if this machine lets us."""
+    command = ["unshare", "-r", "-p", "-f", sys.executable, "-c"]
+    if shutil.which("unshare") is None or subprocess.run([*command, ""], capture_output=True, check=False).returncode:
+        pytest.skip("this machine lets nobody make a process the first of its own")
+    return command
+
+
 def test_sigterm_of_the_first_process_of_a_container(inspector: Inspector, target: dict[str, str]) -> None:
     """The system ignores the signal there: all is delivered each time, and the process goes on as it did."""
-    container = ["unshare", "-r", "-p", "-f", sys.executable, "-c"]
-    if shutil.which("unshare") is None or subprocess.run([*container, ""], capture_output=True, check=False).returncode:
-        pytest.skip("this machine lets nobody make a process the first of its own")
     code = f"""{APP}
 assert os.getpid() == 1
 for turn in (0, 10):
@@ -278,7 +283,7 @@ for turn in (0, 10):
     assert time.monotonic() - began < 3
 """
     done = subprocess.run(
-        [*container, code], env={**os.environ, **target}, capture_output=True, text=True, timeout=60, check=False
+        [*container(), code], env={**os.environ, **target}, capture_output=True, text=True, timeout=60, check=False
     )
     assert (done.returncode, done.stdout) == (0, "0\n0\n"), done.stderr
     assert numbers(inspector) == list(range(20))
@@ -343,6 +348,27 @@ ts_autotrack.configure(); ten(10)"""
         process.communicate(b"\n", timeout=20)
     arrived = [item["properties"]["n"] for request in server.requests[before:] for item in request.items]
     assert arrived == list(range(20))
+
+
+def test_sigterm_that_failed_was_not_the_end(
+    server: ScriptedServer, environment: dict[str, str], tmp_path: Path
+) -> None:
+    """Where the process goes on, the next one waits for all that was tracked by then."""
+    mended = tmp_path / "mended"
+    server.always = lambda _: Answer(200 if mended.exists() else 503)
+    code = f"""{APP}
+ten(); os.kill(1, signal.SIGTERM); print(ts_autotrack.stats().pending)
+open({str(mended)!r}, "w").close()
+ts_autotrack.configure(exit_timeout=15)
+for start in range(10, 2000, 10): ten(start)  # more than go out with what has failed
+os.kill(1, signal.SIGTERM); print(ts_autotrack.stats().pending)
+"""
+    target = {**environment, "THRIVESTACK_ENDPOINT": server.endpoint, "TS_AUTOTRACK_EXIT_TIMEOUT": "0.5"}
+    done = subprocess.run(
+        [*container(), code], env={**os.environ, **target}, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (done.returncode, done.stdout) == (0, "10\n0\n"), done.stderr
+    assert "10 events were not delivered in time; they stay queued" in done.stderr
 
 
 HELD_LOCKS = {
