@@ -9,6 +9,7 @@ import logging
 import re
 import threading
 import time
+from _thread import RLock
 from email.utils import format_datetime
 from statistics import median
 from typing import TYPE_CHECKING, Any
@@ -37,9 +38,12 @@ from ts_autotrack import (
     user_context,
 )
 from ts_autotrack._backlog import MemoryBacklog
-from ts_autotrack._buffer import BATCH_ITEMS
+from ts_autotrack._buffer import BATCH_ITEMS, Buffer, Site
+from ts_autotrack._config import load
 from ts_autotrack._delivery import Exporter, Response, verdict
 from ts_autotrack._events import MAX_BODY, Clock
+from ts_autotrack._keeping import Keeping
+from ts_autotrack._scope import Scope
 from ts_autotrack._stats import Counts
 from ts_autotrack._tracker import tracker
 from ts_autotrack._transport import _seconds
@@ -754,6 +758,19 @@ def test_any_history_keeps_limits_order_and_account(kinds: list[tuple[str, int, 
         assert len(bodies) <= BATCH_ITEMS
         assert len(bodies) == 1 or sum(map(len, bodies)) + len(bodies) + 1 <= MAX_BODY
         assert {where for where, body, _ in items if body in bodies} == {path}
+
+
+def test_what_has_ended_takes_nothing_more() -> None:
+    """A thread of a worker that has ended leaves the buffer to the next worker."""
+    buffer, counts = Buffer(), Counts()
+    keeping = Keeping(buffer, counts, load({"exporter": "none"}), RLock(), RLock())
+    buffer.records.append((Site("/track", "e", {}, "here", user_id="u"), Scope(), 1, None))
+    assert keeping.run()
+    assert (keeping.pending, len(buffer.records)) == (1, 0)
+    assert len(keeping.close()) == 1
+    buffer.records.append((Site("/track", "e", {}, "here", user_id="u"), Scope(), 2, None))
+    assert not keeping.run()
+    assert (counts.taken, len(buffer.records)) == (1, 1)
 
 
 def stamp(clock: Clock, user_id: str, microseconds: int) -> str:
