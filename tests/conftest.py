@@ -17,9 +17,9 @@ import httpx
 import pytest
 
 import ts_autotrack
-from ts_autotrack import _faults
-from ts_autotrack._scope import Scope, _current
-from ts_autotrack._tracker import tracker
+from ts_autotrack._core import diagnostics
+from ts_autotrack._core.client import client
+from ts_autotrack._core.identity.scope import Scope, _current
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -193,15 +193,15 @@ def clean_library(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.Temp
         if name.startswith(("TS_AUTOTRACK_", "THRIVESTACK_")) or name == "DO_NOT_TRACK":
             monkeypatch.delenv(name)
     monkeypatch.chdir(tmp_path_factory.mktemp("cwd"))
-    monkeypatch.setattr(_faults, "reraise", True)
+    monkeypatch.setattr(diagnostics, "reraise", True)
     scope = _current.set(Scope())
     yield
     _current.reset(scope)
     ts_autotrack.shutdown(1)
-    tracker._arguments = {}
-    _faults.debug(False)
+    client._arguments = {}
+    diagnostics.debug(False)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    tracker.reset()
+    client.reset()
 
 
 def run_python(code: str, **environment: str) -> subprocess.CompletedProcess[str]:

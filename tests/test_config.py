@@ -9,7 +9,7 @@ import pytest
 
 from tests.conftest import run_python
 from ts_autotrack import configure, flush, stats, track, track_feature, user_context
-from ts_autotrack._config import DEFAULT_ENDPOINT, SETTINGS, load
+from ts_autotrack._core.config import DEFAULT_ENDPOINT, SETTINGS, load
 
 if TYPE_CHECKING:
     from tests.conftest import Inspector
@@ -226,19 +226,19 @@ def bare() -> None:
 
 def test_events_left_by_another_thread_while_settings_are_read_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     """A record that another thread left before the library found itself off is counted as the others are."""
-    from ts_autotrack import _config  # noqa: PLC0415
-    from ts_autotrack._tracker import tracker  # noqa: PLC0415
+    from ts_autotrack._core import config  # noqa: PLC0415
+    from ts_autotrack._core.client import client  # noqa: PLC0415
 
-    real = _config.load
+    real = config.load
 
     def slow(arguments: dict[str, object]) -> Any:
         with user_context("u", group_id="g"):
             bare()  # while the first caller is still reading
         return real(arguments)
 
-    monkeypatch.setattr(_config, "load", slow)
+    monkeypatch.setattr(config, "load", slow)
     monkeypatch.setenv("TS_AUTOTRACK_DISABLED", "1")
-    tracker.reset()
+    client.reset()
     with user_context("u", group_id="g"):
         bare()
     assert stats().dropped == {"disabled": 2}

@@ -25,7 +25,6 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 
 from tests.conftest import DEADLINE, Answer, ScriptedServer, wait_until
 from ts_autotrack import (
-    _faults,
     clear_user,
     configure,
     flush,
@@ -37,16 +36,17 @@ from ts_autotrack import (
     track_feature,
     user_context,
 )
-from ts_autotrack._backlog import MemoryBacklog
-from ts_autotrack._buffer import BATCH_ITEMS, Buffer, Site
-from ts_autotrack._config import load
-from ts_autotrack._delivery import Exporter, Response, verdict
-from ts_autotrack._events import MAX_BODY, Clock
-from ts_autotrack._keeping import Keeping
-from ts_autotrack._scope import Scope
-from ts_autotrack._stats import Counts
-from ts_autotrack._tracker import tracker
-from ts_autotrack._transport import _seconds
+from ts_autotrack._core import diagnostics
+from ts_autotrack._core.capture.buffer import BATCH_ITEMS, Buffer, EventTemplate
+from ts_autotrack._core.client import client
+from ts_autotrack._core.config import load
+from ts_autotrack._core.counters import Counts
+from ts_autotrack._core.delivery.drainer import Keeping
+from ts_autotrack._core.delivery.encoder import MAX_BODY, Clock
+from ts_autotrack._core.delivery.exporter import Exporter, Response, verdict
+from ts_autotrack._core.delivery.queue import MemoryQueue
+from ts_autotrack._core.identity.scope import Scope
+from ts_autotrack._core.transports.http import _seconds
 from ts_autotrack.typing import Stats
 
 if TYPE_CHECKING:
@@ -185,10 +185,10 @@ def test_own_requests_are_neither_logged_nor_instrumented(
 def test_token_alone(server: ScriptedServer) -> None:
     """A token without a key is enough."""
     shutdown(5)
-    tracker._arguments = {}
+    client._arguments = {}
     configure(endpoint=server.endpoint.replace("127.0.0.1", "127.0.0.2"), auth_token="the-token")
-    assert tracker._config is not None
-    assert tracker._config.api_key is None
+    assert client._config is not None
+    assert client._config.api_key is None
     configure(endpoint=server.endpoint)
     track("e")
     assert flush(10)
@@ -227,7 +227,7 @@ def test_transient_failures_are_retried_with_the_same_ids(
     server: ScriptedServer, answer: Answer | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """5xx, 408, 429 and a reset are retried until they pass; ids and timestamps stay the same."""
-    monkeypatch.setattr("ts_autotrack._delivery.BACKOFF_FIRST", 0.01)
+    monkeypatch.setattr("ts_autotrack._core.delivery.exporter.BACKOFF_FIRST", 0.01)
 
     def reset(_: Request) -> Answer:
         raise ConnectionResetError
@@ -263,7 +263,7 @@ def test_flush_does_not_hurry_a_server_that_asked_to_wait(server: ScriptedServer
 
 def test_unreadable_retry_after_is_no_harm(server: ScriptedServer, monkeypatch: pytest.MonkeyPatch) -> None:
     """A `Retry-After` that holds neither seconds nor a date is ignored."""
-    monkeypatch.setattr("ts_autotrack._delivery.BACKOFF_FIRST", 0.01)
+    monkeypatch.setattr("ts_autotrack._core.delivery.exporter.BACKOFF_FIRST", 0.01)
     server.script.append(Answer(503, headers={"Retry-After": "soon"}))
     server.script.append(Answer(503, headers={"Retry-After": "Mon, 01 Jan 2024 00:00:00 +99999999999999"}))
     track("e")
@@ -486,8 +486,8 @@ def test_flush_under_load_waits_for_its_own_events_only(server: ScriptedServer) 
         stop.set()
         thread.join()
     assert flush(5)
-    assert tracker._worker is not None
-    assert len(tracker._worker._tickets) == 0
+    assert client._worker is not None
+    assert len(client._worker._tickets) == 0
 
 
 def test_refusal_of_everything_costs_two_requests_an_item(server: ScriptedServer) -> None:
@@ -538,7 +538,7 @@ def test_first_events_go_out_at_once(server: ScriptedServer) -> None:
 
 def test_later_events_are_batched_by_the_interval(server: ScriptedServer, monkeypatch: pytest.MonkeyPatch) -> None:
     """After the first seconds of a process there is at most one batch in an interval, unless a full one waits."""
-    monkeypatch.setattr("ts_autotrack._worker.EAGER_SECONDS", 0.0)
+    monkeypatch.setattr("ts_autotrack._core.delivery.worker.EAGER_SECONDS", 0.0)
     configure(flush_interval=0.4)
     gate = threading.Event()
     server.script.append(Answer(wait=gate))
@@ -626,7 +626,7 @@ def test_shutdown_ends_a_flush_that_waits(dead_endpoint: str) -> None:
     returned: list[bool] = []
     thread = threading.Thread(target=lambda: returned.append(flush(30)))
     thread.start()
-    wait_until(lambda: tracker._worker is not None and tracker._worker._tickets, "the flush to wait")
+    wait_until(lambda: client._worker is not None and client._worker._tickets, "the flush to wait")
     assert not shutdown(0.2)
     thread.join(DEADLINE)
     assert returned == [False]
@@ -717,7 +717,7 @@ class FakeTransport:
 )
 def test_pauses_between_attempts(status: int, pauses: list[float]) -> None:
     """They grow while the server is away, up to a minute, and are a minute where only somebody can mend it."""
-    backlog = MemoryBacklog()
+    backlog = MemoryQueue()
     exporter = Exporter(backlog, Counts(), jitter=lambda: 1.0)
     for _ in range(2):
         backlog.put([("/track", b"{}", 1)])
@@ -743,7 +743,7 @@ def test_any_history_keeps_limits_order_and_account(kinds: list[tuple[str, int, 
         (path, (b"poison" if poison else b"") + str(n).encode() + b"x" * (size - 10), n)
         for n, (path, size, poison) in enumerate(kinds)
     ]
-    backlog, counts, transport = MemoryBacklog(), Counts(), FakeTransport(statuses)
+    backlog, counts, transport = MemoryQueue(), Counts(), FakeTransport(statuses)
     backlog.put(items)
     exporter = Exporter(backlog, counts, jitter=lambda: 0.0)
     for _ in range(200):
@@ -764,11 +764,11 @@ def test_what_has_ended_takes_nothing_more() -> None:
     """A thread of a worker that has ended leaves the buffer to the next worker."""
     buffer, counts = Buffer(), Counts()
     keeping = Keeping(buffer, counts, load({"exporter": "none"}), RLock(), RLock())
-    buffer.records.append((Site("/track", "e", {}, "here", user_id="u"), Scope(), 1, None))
+    buffer.records.append((EventTemplate("/track", "e", {}, "here", user_id="u"), Scope(), 1, None))
     assert keeping.run()
     assert (keeping.pending, len(buffer.records)) == (1, 0)
     assert len(keeping.close()) == 1
-    buffer.records.append((Site("/track", "e", {}, "here", user_id="u"), Scope(), 2, None))
+    buffer.records.append((EventTemplate("/track", "e", {}, "here", user_id="u"), Scope(), 2, None))
     assert not keeping.run()
     assert (counts.taken, len(buffer.records)) == (1, 1)
 
@@ -809,7 +809,7 @@ def test_fault_in_delivery_is_reported_and_survived(
     server: ScriptedServer, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """A fault of ours is counted and logged with a reason, and the next events are delivered."""
-    monkeypatch.setattr(_faults, "reraise", False)
+    monkeypatch.setattr(diagnostics, "reraise", False)
     monkeypatch.setenv("HTTPS_PROXY", "nonsense://proxy")
     configure(endpoint="https://127.0.0.1:1")
     track("e")
@@ -828,15 +828,15 @@ def test_faults_are_reported_once_a_minute(monkeypatch: pytest.MonkeyPatch, capl
         def __str__(self) -> str:
             raise LookupError
 
-    monkeypatch.setattr(_faults, "reraise", False)
-    before = _faults.faults.read()
+    monkeypatch.setattr(diagnostics, "reraise", False)
+    before = diagnostics.faults.read()
     for _ in range(5):
-        _faults.fault("testing", UnprintableError())
-        _faults.report()
-    monkeypatch.setattr(_faults, "FAULT_INTERVAL", 0.0)
-    _faults.fault("testing", ValueError("again"))
-    _faults.report()
-    assert _faults.faults.read() - before == 6
+        diagnostics.fault("testing", UnprintableError())
+        diagnostics.report()
+    monkeypatch.setattr(diagnostics, "FAULT_INTERVAL", 0.0)
+    diagnostics.fault("testing", ValueError("again"))
+    diagnostics.report()
+    assert diagnostics.faults.read() - before == 6
     assert [record.getMessage() for record in caplog.records] == [
         "ts_autotrack: testing failed (UnprintableError); the application was not affected",
         "ts_autotrack: testing failed (ValueError: again); the application was not affected",
@@ -850,7 +850,7 @@ def test_key_appears_in_no_log_and_no_error(caplog: pytest.LogCaptureFixture, de
     configure(endpoint=dead_endpoint, api_key=secret, auth_token=secret, debug=True)
     track("e")
     assert not flush(0.3)
-    assert secret not in repr(tracker._config)
+    assert secret not in repr(client._config)
     assert secret not in caplog.text
     with pytest.raises(ValueError, match="api_key") as error:
         configure(api_key=f"{secret}\n{secret}")

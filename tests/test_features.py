@@ -22,7 +22,6 @@ import wrapt
 
 from tests.conftest import run_python
 from ts_autotrack import (
-    _faults,
     add_properties,
     bind_user,
     flush,
@@ -34,6 +33,7 @@ from ts_autotrack import (
     track_feature,
     user_context,
 )
+from ts_autotrack._core import diagnostics
 from ts_autotrack.typing import FinishedCall
 
 if TYPE_CHECKING:
@@ -1032,7 +1032,7 @@ def test_finished_block_of_another_context_gets_no_more_properties(inspector: In
 
 def test_calls_at_the_recursion_limit_see_no_error_of_ours(monkeypatch: pytest.MonkeyPatch) -> None:
     """However little stack is left, a call that succeeds inside a plain wrapper succeeds inside ours."""
-    monkeypatch.setattr(_faults, "reraise", False)
+    monkeypatch.setattr(diagnostics, "reraise", False)
 
     def leaf(value: list[int]) -> int:
         return value[0]
@@ -1058,7 +1058,7 @@ def test_calls_at_the_recursion_limit_see_no_error_of_ours(monkeypatch: pytest.M
 @pytest.mark.parametrize("call", [lambda: track("e", {"a": [1]}), lambda: identify({"a": [1]}), lambda: group("g")])
 def test_events_at_the_recursion_limit(monkeypatch: pytest.MonkeyPatch, call: Callable[[], None]) -> None:
     """Where any function can be called, the functions that send events can: they never raise."""
-    monkeypatch.setattr(_faults, "reraise", False)
+    monkeypatch.setattr(diagnostics, "reraise", False)
 
     def any_function() -> None: ...
 

@@ -12,20 +12,20 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from ts_autotrack._backlog import MemoryBacklog
-from ts_autotrack._buffer import BATCH_ITEMS, Buffer, Site
-from ts_autotrack._delivery import Exporter, Response
-from ts_autotrack._events import MAX_BODY, Encoder
-from ts_autotrack._intake import Intake
-from ts_autotrack._outbox import Outbox
-from ts_autotrack._scope import Scope
-from ts_autotrack._stats import Counts
+from ts_autotrack._core.capture.buffer import BATCH_ITEMS, Buffer, EventTemplate
+from ts_autotrack._core.counters import Counts
+from ts_autotrack._core.delivery.encoder import MAX_BODY, Encoder
+from ts_autotrack._core.delivery.exporter import Exporter, Response
+from ts_autotrack._core.delivery.intake import Intake
+from ts_autotrack._core.delivery.queue import MemoryQueue
+from ts_autotrack._core.identity.scope import Scope
+from ts_autotrack._core.outbox.outbox import Outbox
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from ts_autotrack._backlog import Backlog
-    from ts_autotrack._events import Item
+    from ts_autotrack._core.delivery.encoder import Item
+    from ts_autotrack._core.delivery.queue import EventQueue
 
 LOST_ANSWER = -1
 """An answer of the tests: the items were taken, and the connection broke before that could be said."""
@@ -96,7 +96,7 @@ class Histories(RuleBasedStateMachine):
         self.buffer, self.counts = Buffer(), Counts()
         turn = RLock()
         self.outbox = Interruptible(self.directory, LIMIT, each=self.each, counts=self.counts, turn=turn)
-        self.backlog: Backlog = self.outbox if self.durable else MemoryBacklog()
+        self.backlog: EventQueue = self.outbox if self.durable else MemoryQueue()
         self.intake = Intake(self.buffer, Encoder(self.counts), self.backlog, self.counts)
         self.exporter = Exporter(self.backlog, self.counts, jitter=lambda: 0.0)
         self.scope = Scope("u", "g")
@@ -106,7 +106,7 @@ class Histories(RuleBasedStateMachine):
     def track(self, *, count: int, size: int, poison: bool) -> None:
         """Track some events, one of them perhaps one that the server will refuse."""
         for index in range(count):
-            site = Site("/identify" if self.number % 7 == 0 else "/track", "e", {}, "here")
+            site = EventTemplate("/identify" if self.number % 7 == 0 else "/track", "e", {}, "here")
             text = "poison" if poison and index == count // 2 else "x" * size
             self.buffer.records.append((site, self.scope, 10**18, {"n": self.number, "text": text}))
             self.at_risk.add(self.number)

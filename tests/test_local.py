@@ -76,8 +76,8 @@ def test_half_a_line_is_ended_before_the_next(tmp_path: Path, monkeypatch: pytes
             raise OSError(failures.pop(), "No space left on device")
         return real(file, text)
 
-    monkeypatch.setattr("ts_autotrack._local.os.write", write)
-    monkeypatch.setattr("ts_autotrack._delivery.BACKOFF_FIRST", 0.01)
+    monkeypatch.setattr("ts_autotrack._core.transports.local.os.write", write)
+    monkeypatch.setattr("ts_autotrack._core.delivery.exporter.BACKOFF_FIRST", 0.01)
     configure(exporter="jsonl", jsonl_path=path)
     track("e", user_id="u")
     assert flush(5)

@@ -12,11 +12,14 @@ import pytest
 
 import ts_autotrack
 from tests.conftest import run_python
-from ts_autotrack import _features
 from ts_autotrack import typing as our_types
+from ts_autotrack._core.capture import feature
 
 PACKAGE = Path(ts_autotrack.__file__).parent
-CORE = sorted(path.stem for path in PACKAGE.glob("*.py"))
+CORE = sorted(
+    ".".join(path.relative_to(PACKAGE).with_suffix("").parts).removesuffix(".__init__")
+    for path in (PACKAGE / "_core").rglob("*.py")
+)
 
 
 def test_all_is_sorted_and_is_what_is_exported() -> None:
@@ -67,7 +70,7 @@ def test_imports_form_a_dag_and_core_imports_no_edge() -> None:
             done.add(module)
 
     # The proxy's copies decorate anew, so it and the module that loads it lazily know of each other: the one exception.
-    graph["_proxies"].discard("_functions")
+    graph["_core.proxy"].discard("_core.decorate")
     for module in graph:
         visit(module, ())
     for module in CORE:
@@ -93,7 +96,17 @@ print([m for m in heavy if m in sys.modules and m not in before])
     assert run_python(code).stdout == "[]\n"
 
 
-@pytest.mark.parametrize("module", ["_capture", "_features", "_identity", "_lifecycle", "_track", "typing"])
+@pytest.mark.parametrize(
+    "module",
+    [
+        "_core.capture.call",
+        "_core.capture.feature",
+        "_core.identity.user_context",
+        "_core.api",
+        "_core.capture.manual",
+        "typing",
+    ],
+)
 def test_examples_in_docstrings_run(module: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """The examples of the public names do what they show."""
     monkeypatch.setenv("TS_AUTOTRACK_EXPORTER", "none")
@@ -110,9 +123,9 @@ def test_public_names_have_docstrings_with_examples() -> None:
 
 def test_values_allowed_at_run_time_are_those_of_the_types() -> None:
     """What the type checker allows and what decoration allows are the same."""
-    assert typing.get_args(our_types.FeatureType) == _features.FEATURE_TYPES
-    assert typing.get_args(our_types.Interface) == _features.INTERFACES
-    assert typing.get_args(our_types.Outcome) == _features.OUTCOMES
+    assert typing.get_args(our_types.FeatureType) == feature.FEATURE_TYPES
+    assert typing.get_args(our_types.Interface) == feature.INTERFACES
+    assert typing.get_args(our_types.Outcome) == feature.OUTCOMES
 
 
 def test_modules_stay_readable() -> None:

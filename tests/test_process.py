@@ -277,10 +277,10 @@ def flaky(path, *args):
     return real(path, *args)
 builtins.open = flaky
 import ts_autotrack
-from ts_autotrack import _faults
+from ts_autotrack._core import diagnostics
 ts_autotrack.track("first", user_id="u")
 ts_autotrack.track("second", user_id="u")
-print(ts_autotrack.flush(5), ts_autotrack.stats().delivered, _faults.faults.read())
+print(ts_autotrack.flush(5), ts_autotrack.stats().delivered, diagnostics.faults.read())
 """
     done = run_python(code, THRIVESTACK_ENDPOINT=inspector.endpoint)
     assert done.stdout == "True 2 1\n", done.stderr

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from ts_autotrack import _faults, flush, group, identify, stats, track, user_context
+from ts_autotrack import flush, group, identify, stats, track, user_context
+from ts_autotrack._core import diagnostics
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -84,13 +85,13 @@ def test_hostile_arguments_never_raise(inspector: Inspector, monkeypatch: pytest
         def items(self) -> Any:
             raise LookupError
 
-    monkeypatch.setattr(_faults, "reraise", False)
-    before = _faults.faults.read()
+    monkeypatch.setattr(diagnostics, "reraise", False)
+    before = diagnostics.faults.read()
     track("e", Hostile(a=1), user_id="u")
     identify(Hostile(a=1), user_id="u")
     group("g", Hostile(a=1))
     assert flush(5)
     assert inspector.items() == []
-    assert _faults.faults.read() - before == 3
+    assert diagnostics.faults.read() - before == 3
     assert stats().dropped == {"fault": 3}
     assert stats().accepted == 3

@@ -22,12 +22,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ts_autotrack import _faults, flush, stats, track, track_feature, user_context
-from ts_autotrack._buffer import Site
-from ts_autotrack._events import Encoder
-from ts_autotrack._scope import Scope
-from ts_autotrack._stats import Counts
-from ts_autotrack._values import MAX_NODES, placeholders, snapshot
+from ts_autotrack import flush, stats, track, track_feature, user_context
+from ts_autotrack._core import diagnostics
+from ts_autotrack._core.capture.buffer import EventTemplate
+from ts_autotrack._core.counters import Counts
+from ts_autotrack._core.delivery.encoder import Encoder
+from ts_autotrack._core.identity.scope import Scope
+from ts_autotrack._core.snapshot import MAX_NODES, placeholders, snapshot
 
 if TYPE_CHECKING:
     from tests.conftest import Inspector
@@ -275,11 +276,11 @@ def test_keys_of_any_type_at_the_top(inspector: Inspector) -> None:
 
 def test_a_record_that_cannot_be_encoded_costs_itself_only(monkeypatch: pytest.MonkeyPatch) -> None:
     """Should building an item fail all the same, it is dropped as a fault, and the next one is built."""
-    monkeypatch.setattr(_faults, "reraise", False)
+    monkeypatch.setattr(diagnostics, "reraise", False)
     raw = Scope("u", "g", properties={"raw": object()})
-    (item,), _ = Encoder(Counts()).items([(Site("/track", "e", {}, "here"), raw, 1, None)], 0)
+    (item,), _ = Encoder(Counts()).items([(EventTemplate("/track", "e", {}, "here"), raw, 1, None)], 0)
     assert b'"raw":"<not JSON: object>"' in item[1]
-    counts, site, scope = Counts(), Site("/track", "e", {}, "here"), Scope("u", "g")
+    counts, site, scope = Counts(), EventTemplate("/track", "e", {}, "here"), Scope("u", "g")
     broken: Any = (site, scope, None, None)
     items, done = Encoder(counts).items([broken, (site, scope, 1, None)], 0)
     assert done == 2
@@ -333,7 +334,7 @@ anything = st.recursive(
 def test_any_properties_become_json(properties: dict[str, Any]) -> None:
     """Whatever the properties, the item is JSON that a strict parser reads, and the input is left as it was."""
     before = placeholders.read()
-    record = (Site("/track", "e", {}, "here"), Scope("u", "g"), 1, snapshot(properties))
+    record = (EventTemplate("/track", "e", {}, "here"), Scope("u", "g"), 1, snapshot(properties))
     ((_, body, _),), _ = Encoder(Counts()).items([record], 0)
 
     def no_constant(name: str) -> None:

@@ -1,10 +1,10 @@
 """Product-usage events for ThriveStack: decorators capture calls, a background exporter delivers them."""
 
-from ts_autotrack._capture import add_properties
-from ts_autotrack._features import track_feature
-from ts_autotrack._identity import bind_user, clear_user, suppress, user_context
-from ts_autotrack._lifecycle import configure, flush, rejected, shutdown, stats
-from ts_autotrack._track import group, identify, track
+from ts_autotrack._core.api import configure, flush, rejected, shutdown, stats
+from ts_autotrack._core.capture.call import add_properties
+from ts_autotrack._core.capture.feature import track_feature
+from ts_autotrack._core.capture.manual import group, identify, track
+from ts_autotrack._core.identity.user_context import bind_user, clear_user, suppress, user_context
 
 __all__ = [
     "add_properties",

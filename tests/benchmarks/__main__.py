@@ -51,7 +51,7 @@ FOOTPRINT = {
 }
 
 
-class Runner:
+class BackgroundThread:
     """Runs the parts in processes of their own, with one interpreter, against one sink."""
 
     def __init__(self, python: str, url: str) -> None:
@@ -92,7 +92,7 @@ def sink() -> Iterator[str]:
         process.terminate()
 
 
-def measure_ours(runner: Runner, *, turns: int, rounds: int) -> dict[str, dict[str, list[float]]]:
+def measure_ours(runner: BackgroundThread, *, turns: int, rounds: int) -> dict[str, dict[str, list[float]]]:
     """Run all parts in turn, several times; return what they have found, by their names."""
     found: dict[str, dict[str, list[float]]] = {}
     for _ in range(turns):
@@ -107,13 +107,13 @@ def measure_ours(runner: Runner, *, turns: int, rounds: int) -> dict[str, dict[s
     return found
 
 
-def probe(runner: Runner, name: str, rounds: int) -> dict[str, Any]:
+def probe(runner: BackgroundThread, name: str, rounds: int) -> dict[str, Any]:
     """Return what one contender costs."""
     found: dict[str, Any] = runner.module("_probe", name, runner.url, str(rounds))
     return found
 
 
-def ends(runner: Runner, rounds: int) -> dict[str, list[float]]:
+def ends(runner: BackgroundThread, rounds: int) -> dict[str, list[float]]:
     """Return the milliseconds that import, and ten events and the end of a script, add to a bare interpreter."""
     found: dict[str, list[float]] = {"import": [], "bare": [], "exit": [], "exit floor": []}
     for number in range(2 * rounds + 1):
@@ -126,7 +126,7 @@ def ends(runner: Runner, rounds: int) -> dict[str, list[float]]:
     return found
 
 
-def footprint(runner: Runner) -> dict[str, list[float]]:
+def footprint(runner: BackgroundThread) -> dict[str, list[float]]:
     """Return the MB of resident memory that import and first delivery add to a bare interpreter."""
     found = {}
     for name, code in FOOTPRINT.items():
@@ -135,7 +135,7 @@ def footprint(runner: Runner) -> dict[str, list[float]]:
     return found
 
 
-def measure_peers(runner: Runner, *, turns: int, rounds: int) -> dict[str, dict[str, Any]]:
+def measure_peers(runner: BackgroundThread, *, turns: int, rounds: int) -> dict[str, dict[str, Any]]:
     """Run all contenders in turn, several times; return what each has cost."""
     found: dict[str, dict[str, Any]] = {}
     contenders = {"ts_autotrack": OURS["ts_autotrack"], **PEERS}
@@ -252,10 +252,10 @@ def main(arguments: list[str] | None = None) -> int:
     turns, rounds = (1, 3) if options.short else (3, 5)
     peers: dict[str, Any] = {}
     with sink() as url, tempfile.TemporaryDirectory() as scratch:
-        ours = measure_ours(Runner(sys.executable, url), turns=turns, rounds=rounds)
+        ours = measure_ours(BackgroundThread(sys.executable, url), turns=turns, rounds=rounds)
         print(table_of_ours(ours))
         if options.peers:
-            peers = measure_peers(Runner(install_peers(Path(scratch)), url), turns=turns, rounds=rounds)
+            peers = measure_peers(BackgroundThread(install_peers(Path(scratch)), url), turns=turns, rounds=rounds)
             print(table_of_peers(peers))
     text = json.dumps(results(ours, peers), indent=1)
     text = re.sub(r"\[[^][{}]*]", lambda numbers: " ".join(numbers[0].split()), text) + "\n"

@@ -230,23 +230,23 @@ def snowplow(url: str) -> Started:
     """
     from snowplow_tracker import (  # type: ignore[import-not-found] # noqa: PLC0415
         AsyncEmitter,
+        Client,
         SelfDescribingJson,
         StructuredEvent,
         Subject,
-        Tracker,
     )
 
     host, port = url.removeprefix("http://").split(":")
     subject = Subject()
     subject.set_user_id(USER)
-    tracker = Tracker("benchmark", AsyncEmitter(host, protocol="http", port=int(port)), subject)
+    client = Client("benchmark", AsyncEmitter(host, protocol="http", port=int(port)), subject)
     others = {key: PROPERTIES[key] for key in ("feature_type", "user_email")}
 
     def call() -> None:
         entity = SelfDescribingJson("iglu:com.example/feature_used/jsonschema/1-0-0", {**others, **CONTEXT})
-        tracker.track(StructuredEvent("feature_used", PROPERTIES["action"], label=FEATURE, context=[entity]))
+        client.track(StructuredEvent("feature_used", PROPERTIES["action"], label=FEATURE, context=[entity]))
 
-    return Started(call, lambda: tracker.flush(is_async=False))
+    return Started(call, lambda: client.flush(is_async=False))
 
 
 def amplitude(url: str) -> Started:
@@ -310,7 +310,7 @@ PEERS = {
     ),
     "segment": Contender(segment, ("segment-analytics-python",), "import segment.analytics"),
     "rudder": Contender(rudder, ("rudder-sdk-python",), "import rudderstack.analytics"),
-    "snowplow": Contender(snowplow, ("snowplow-tracker",), "import snowplow_tracker"),
+    "snowplow": Contender(snowplow, ("snowplow-client",), "import snowplow_tracker"),
     "amplitude": Contender(amplitude, ("amplitude-analytics",), "import amplitude"),
     "posthog": Contender(posthog, ("posthog",), "import posthog"),
 }

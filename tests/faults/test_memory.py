@@ -33,7 +33,7 @@ def many(count):
     with user_context("u", group_id="g"):
         for n in range(count): work()
 many(1000)
-worker = ts_autotrack._tracker.tracker._worker
+worker = ts_autotrack._core.client.client._worker
 while not (worker._exporter and worker._exporter.not_before): time.sleep(0.01)
 before = rss()  # all that is loaded is loaded: an attempt has failed
 many(99_000)

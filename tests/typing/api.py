@@ -9,8 +9,8 @@ from typing import Any
 from typing_extensions import assert_type
 
 from ts_autotrack import flush, stats, suppress, track_feature, user_context
-from ts_autotrack._capture import Use
-from ts_autotrack._features import Feature
+from ts_autotrack._core.capture.call import Use
+from ts_autotrack._core.capture.feature import Feature
 from ts_autotrack.typing import FinishedCall, Stats
 
 

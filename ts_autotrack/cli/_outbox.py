@@ -13,10 +13,10 @@ from pathlib import Path
 from shutil import copyfile
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ts_autotrack._config import load
-from ts_autotrack._outbox_disk import files, size_of
-from ts_autotrack._outbox_file import EVENT_PAGE, SEPARATOR, NewerSchemaError, OutboxFile, contents
-from ts_autotrack._quarantine import Quarantine
+from ts_autotrack._core.config import load
+from ts_autotrack._core.outbox.file import EVENT_PAGE, SEPARATOR, NewerSchemaError, OutboxFile, contents
+from ts_autotrack._core.outbox.paths import files, size_of
+from ts_autotrack._core.outbox.quarantine import Quarantine
 
 if TYPE_CHECKING:
     import argparse

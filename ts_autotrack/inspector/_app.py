@@ -11,7 +11,7 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse
 from starlette.routing import Mount, Route
 
-from ts_autotrack._local import line
+from ts_autotrack._core.transports.local import line
 from ts_autotrack.inspector._contract import (
     BAD_REQUEST,
     ENDPOINTS,

@@ -1,0 +1,1 @@
+"""The engine. Nothing outside this package imports it."""

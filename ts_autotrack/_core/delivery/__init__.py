@@ -1,0 +1,1 @@
+"""From the buffer to ThriveStack, on the library's own threads."""

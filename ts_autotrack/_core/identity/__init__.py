@@ -1,0 +1,1 @@
+"""Who is acting: scopes, blocks, baggage."""

@@ -1,0 +1,144 @@
+"""The ways to say who is acting: user_context, bind_user, clear_user, and suppress for nobody."""
+
+from __future__ import annotations
+
+from ts_autotrack._core.diagnostics import warn_once
+from ts_autotrack._core.identity.blocks import ScopeBlock
+from ts_autotrack._core.identity.scope import Scope, current, nearest_open, replace
+
+TYPE_CHECKING = False  # typing costs as much to import as all of this library
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any
+
+
+class user_context(ScopeBlock):  # noqa: N801 - used like a function, as contextlib's are
+    """Say who is acting for the events inside a block or a decorated function.
+
+    Blocks nest: what an inner one does not set is inherited. The identity follows `await` and tasks started inside
+    the block, and is seen by no other task or thread.
+
+    Args:
+        user_id: Stable id of the acting user, as your database knows it. Text; other values are turned into text.
+        group_id: Id of the account that the user acts for. The vendor needs it for account-level analytics.
+        device_type: Sent as `context.device_type`, such as `"mobile"`.
+        location: Sent as `context.location`, such as `"New York, USA"`.
+        referrer: Sent as `context.referrer`.
+        session_id: Sent as `context.session_id`.
+        device_id: Sent as `context.device_id`.
+        context: Further keys of the event's `context`.
+        **properties: Sent in `properties` of every event inside, such as `user_email` or `subscription_type`.
+
+    Example:
+        >>> from ts_autotrack import track_feature, user_context
+        >>> @track_feature("analytics_dashboard")
+        ... def open_dashboard():
+        ...     return "ok"
+        >>> with user_context("user_123", group_id="account_456", device_type="mobile"):
+        ...     open_dashboard()
+        'ok'
+    """
+
+    __slots__ = ("_context", "_group_id", "_properties", "_user_id")
+
+    def __init__(  # noqa: PLR0913 - the contract's known context keys
+        self,
+        user_id: object = None,
+        *,
+        group_id: object = None,
+        device_type: object = None,
+        location: object = None,
+        referrer: object = None,
+        session_id: object = None,
+        device_id: object = None,
+        context: Mapping[str, object] | None = None,
+        **properties: object,
+    ) -> None:
+        super().__init__()
+        self._user_id = user_id
+        self._group_id = group_id
+        self._properties = properties
+        self._context: dict[str, object] = {}
+        if context is not None:
+            try:
+                self._context.update(context)
+            except Exception:  # noqa: BLE001 - no dict, or one that cannot be read; the request goes on
+                warn_once("context", f"user_context(context=...): a {type(context).__name__} is no dict; it is ignored")
+        if group_id is None:
+            self._group_id = self._context.pop("group_id", None)  # it is an id, wherever it is given
+        for key, value in (
+            ("device_type", device_type),
+            ("location", location),
+            ("referrer", referrer),
+            ("session_id", session_id),
+            ("device_id", device_id),
+        ):
+            if value is not None:
+                self._context[key] = value
+
+    def inner(self, outer: Scope) -> Scope:
+        """Return the outer scope with this block's values over it."""
+        return outer.derive(self._user_id, self._group_id, self._context, self._properties)
+
+    def __reduce__(self) -> Any:
+        return _user_context, (self._user_id, self._group_id, self._context, self._properties)
+
+
+def _user_context(
+    user_id: object, group_id: object, context: dict[str, object], properties: dict[str, object]
+) -> user_context:
+    """Rebuild a user_context from a pickle."""
+    return user_context(user_id, group_id=group_id, context=context, **properties)
+
+
+class suppress(ScopeBlock):  # noqa: N801 - used like a function
+    """Send no events from inside a block or a decorated function: consent withheld, an admin impersonating a user.
+
+    Suppressed events are counted in `stats().dropped["suppressed"]`.
+
+    Example:
+        >>> from ts_autotrack import suppress, track
+        >>> with suppress():
+        ...     track("invite_sent", user_id="user_123")
+    """
+
+    __slots__ = ()
+
+    def inner(self, outer: Scope) -> Scope:
+        """Return the outer scope, silenced."""
+        return Scope(outer.user_id, outer.group_id, outer.context, outer.properties, suppressed=True)
+
+    def __reduce__(self) -> Any:
+        return suppress, ()
+
+
+def bind_user(user_id: object = None, **values: Any) -> None:
+    """Say who is acting for the rest of the current context: a login view, a middleware, a message handler.
+
+    Takes what `user_context` takes. Binding a user forgets what was bound before; binding only a group or properties
+    adds to it. The binding ends with the enclosing `user_context` block if there is one, otherwise with the task or
+    thread: a server that handles request after request on one thread needs a block around each, or `clear_user()`.
+
+    Example:
+        >>> from ts_autotrack import bind_user, clear_user
+        >>> bind_user("user_123", group_id="account_456")
+        >>> clear_user()
+    """
+    scope = nearest_open(current())
+    bound = user_context(user_id, **values).inner(scope if user_id is None else scope.unbound or scope)
+    bound.unbound = scope.unbound or scope
+    replace(scope, bound)
+
+
+def clear_user() -> None:
+    """Forget user, group, context and properties for the rest of the current context; `suppress` stays in force.
+
+    Those of enclosing blocks, too: what is tracked until their end belongs to nobody.
+
+    Example:
+        >>> from ts_autotrack import bind_user, clear_user
+        >>> bind_user("user_123")
+        >>> clear_user()
+    """
+    scope = nearest_open(current())
+    replace(scope, Scope(suppressed=scope.suppressed))

@@ -1,0 +1,1 @@
+"""Ends and forks of the process."""
