@@ -2,36 +2,73 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any, Literal, NamedTuple, TypeAlias
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal, NamedTuple, Protocol, TypeAlias
 
-__all__ = ["FeatureType", "FinishedCall", "Interface", "Outcome", "Properties", "RejectedItem", "Stats"]
+__all__ = [
+    "DropReason",
+    "FeatureType",
+    "FinishedCall",
+    "Interface",
+    "Outcome",
+    "Properties",
+    "RejectedItem",
+    "Response",
+    "Stats",
+    "Transport",
+]
 
 FeatureType: TypeAlias = Literal["core", "sticky", "support", "secondary", "add-on"]
 """The vendor's kinds of feature; the last two are from its older reference."""
+
 Interface: TypeAlias = Literal["api", "cli", "agent"]
 """The vendor's names for a surface that is not a browser."""
+
 Outcome: TypeAlias = Literal["success", "error", "always"]
-"""Which calls make an event."""
+"""Outcomes of a call that make an event."""
+
+DropReason: TypeAlias = Literal[
+    "unattributed",
+    "suppressed",
+    "queue_full",
+    "outbox_full",
+    "outbox_corrupt",
+    "too_large",
+    "invalid",
+    "disabled",
+    "no_api_key",
+    "shutdown",
+    "fault",
+]
+"""Reasons why an event is never sent.
+
+- "unattributed": no user was known.
+- "suppressed": tracked inside `suppress`, or by a finalizer on the library's own thread.
+- "queue_full": the limits `max_queue` or `max_queue_bytes` were reached.
+- "outbox_full": the limit `outbox_bytes` was reached.
+- "outbox_corrupt": the file of the outbox became unreadable.
+- "too_large": the item alone exceeds the vendor's limit of a request.
+- "invalid": the call named nothing to send.
+- "disabled", "no_api_key", "shutdown": the library was off.
+- "fault": an error inside ts_autotrack.
+"""
 
 
 class Stats(NamedTuple):
-    """What became of the events of this process.
+    """Account of this process's events.
 
-    Whenever nothing is in motion, `accepted == delivered + pending + rejected + handed_over + sum(dropped.values())`.
+    At any quiescent moment `accepted == delivered + pending + rejected + handed_over + sum(dropped.values())`.
 
     Attributes:
-        accepted: Events that the application handed over, whatever became of them, and those that were adopted.
-        delivered: Events that the server (or the local exporter) accepted.
-        pending: Events that wait to be delivered.
-        rejected: Events that the server refused for good.
-        dropped: Events that were never sent, by reason: "unattributed" (no user was known), "suppressed",
-            "queue_full", "outbox_full", "outbox_corrupt", "too_large", "invalid", "disabled", "no_api_key",
-            "shutdown", "fault".
-        replaced: Values, not events, that have no JSON form and were replaced by a marked placeholder.
-        adopted: Events that another process had left in the outbox when it ended, and that this one took over.
-        handed_over: Events that this process has left in an outbox for any process to adopt, this one included: with
-            `shutdown()`, when it has then gone on, or in a file that was deleted under it, and that it wrote anew.
+        accepted: Events tracked by the application, whatever became of them, plus adopted events.
+        delivered: Events accepted by the server, or by the local exporter.
+        pending: Events waiting to be delivered.
+        rejected: Events refused by the server for good.
+        dropped: Events never sent, by `DropReason`.
+        replaced: Values, not events, without a JSON form; a marked placeholder was sent instead.
+        adopted: Events taken over from an outbox file of an ended process.
+        handed_over: Events left in an outbox file for any process to adopt: by a `shutdown()` after which this process
+            went on, or in a file that was deleted under it and written anew.
 
     Example:
         >>> from ts_autotrack import stats
@@ -43,21 +80,21 @@ class Stats(NamedTuple):
     delivered: int
     pending: int
     rejected: int
-    dropped: dict[str, int]
+    dropped: dict[DropReason, int]
     replaced: int = 0
     adopted: int = 0
     handed_over: int = 0
 
 
 class FinishedCall(NamedTuple):
-    """What a callable given as `properties=` gets to see.
+    """A finished call, as a callable given as `properties=` sees it.
 
     Attributes:
-        args: The call's positional arguments; with `self` if what is decorated is a plain function, without it if
-            another decorator has made it something else, which binds `self` first.
-        kwargs: Its keyword arguments.
-        result: What it returned; None if it raised.
-        error: What it raised; None if it returned.
+        args: Positional arguments. They include `self` if the decorated object is a plain function. They do not if
+            another decorator made an object that binds `self` first.
+        kwargs: Keyword arguments.
+        result: Return value; None if the call raised.
+        error: Exception; None if the call returned.
     """
 
     args: tuple[Any, ...]
@@ -67,19 +104,56 @@ class FinishedCall(NamedTuple):
 
 
 class RejectedItem(NamedTuple):
-    """An item that the server has refused for good.
+    """An item that the server refused for good.
 
     Attributes:
-        path: The endpoint, such as "/track".
-        item: The item as it was sent, as JSON.
-        reason: The status and the server's own words.
-        rejected_at: When, in UTC, as the contract writes timestamps.
+        path: Endpoint, such as "/track".
+        item: The item as sent, as JSON.
+        reason: HTTP status and the server's words.
+        rejected_at: Time of the refusal, in UTC, in the contract's timestamp form.
     """
 
     path: str
     item: str
     reason: str
     rejected_at: str
+
+
+class Response(NamedTuple):
+    """Outcome of one request.
+
+    Attributes:
+        status: HTTP status; 0 if no answer came.
+        body: Body of the answer, or the error as text.
+        retry_after: `Retry-After` header in seconds from now; None without one.
+        content_type: `Content-Type` header.
+    """
+
+    status: int
+    body: bytes = b""
+    retry_after: float | None = None
+    content_type: str = ""
+
+
+class Transport(Protocol):
+    """Destination of batches."""
+
+    def send(self, path: str, bodies: Sequence[bytes], timeout: float) -> Response:
+        """Send one array of encoded items.
+
+        Args:
+            path: Endpoint, such as "/track".
+            bodies: Items, each a JSON object.
+            timeout: Seconds that the call may block.
+
+        Returns:
+            The response; a failure to get one has status 0. Nothing is raised.
+        """
+        ...
+
+    def close(self) -> None:
+        """Release connections and files."""
+        ...
 
 
 Properties: TypeAlias = Mapping[str, object] | Callable[[FinishedCall], Mapping[str, object]]

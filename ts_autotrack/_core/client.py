@@ -10,12 +10,12 @@ from _thread import RLock, get_ident
 
 from ts_autotrack._core import diagnostics, snapshot
 from ts_autotrack._core.capture.buffer import buffer
-from ts_autotrack._core.counters import Counts
+from ts_autotrack._core.counters import Counters
 from ts_autotrack._core.identity import baggage
 
 TYPE_CHECKING = False  # typing costs as much to import as all of this library
 if TYPE_CHECKING:
-    from ts_autotrack._core.capture.buffer import Record
+    from ts_autotrack._core.capture.record import Record
     from ts_autotrack._core.config import Config
     from ts_autotrack._core.delivery.worker import Worker
     from ts_autotrack.typing import RejectedItem, Stats
@@ -52,29 +52,29 @@ class Client:
         self._config: Config | None = None
         self._worker: Worker | None = None
         self._ended: Worker | None = None
-        self._counts = Counts()
+        self._counts = Counters()
         diagnostics.forget()
         snapshot.placeholders.reset()
 
     def admit(self, record: Record) -> None:
         """Take a record when a capture may not append by itself: the first one, a full buffer, an idle worker."""
-        if buffer.off_reason is None:
+        if buffer.close_reason is None:
             self._ensure_worker()
-        elif buffer.at_end and buffer.off_reason == "shutdown" and not sys.is_finalizing():
+        elif buffer.exiting and buffer.close_reason == "shutdown" and not sys.is_finalizing():
             self.configure()  # an exit hook that runs after ours: all of it once more, for its event
             self.admit(record)
             self.end()
             return
-        if buffer.off_reason is not None:
-            next(buffer.off)
+        if buffer.close_reason is not None:
+            next(buffer.closed_drops)
         elif buffer.full:
-            next(buffer.refused)
-            diagnostics.warn_once("queue_full", _QUEUE_FULL.format(buffer.limit, buffer.most_bytes))
+            next(buffer.drops["queue_full"])
+            diagnostics.warn_once("queue_full", _QUEUE_FULL.format(buffer.limit, buffer.budget.limit))
         else:
             buffer.records.append(record)
             if self._worker is not None:
                 self._worker.notify()
-                if buffer.at_end:
+                if buffer.exiting:
                     self._drain()
 
     def configure(self, **settings: object) -> None:
@@ -91,7 +91,7 @@ class Client:
             on_sigterm(self._drain_to_die)  # the first event may come from a thread, which can arrange for nothing
         if self._worker is not None and self._worker.stopping:
             self._ended, self._worker = self._worker, None  # after shutdown(): another one takes over
-            if not buffer.at_end:
+            if not buffer.exiting:
                 self._end_at = None  # that was not the end
         if self._worker is not None and config.off_reason is None:
             if _outbox_of(config) != _outbox_of(self._worker.config):
@@ -113,7 +113,7 @@ class Client:
     def shutdown(self, timeout: float | None = None) -> bool:
         """See `ts_autotrack.shutdown`."""
         worker = self._settled_worker(LOADING_TIMEOUT if timeout is None else _bounded(timeout))
-        buffer.close(buffer.off_reason or "shutdown")
+        buffer.close(buffer.close_reason or "shutdown")
         seconds = self._time_left() if timeout is None else _bounded(timeout)
         if worker is not None:
             worker.keep(max(seconds, KEEP_TIMEOUT))
@@ -124,11 +124,11 @@ class Client:
 
     def end(self) -> None:
         """Run as an exit hook. Others may run after it: what they track is delivered before their call returns."""
-        if buffer.off_reason != "shutdown":  # else the application has called `shutdown`
-            at_end = buffer.off_reason is None
+        if buffer.close_reason != "shutdown":  # else the application has called `shutdown`
+            at_end = buffer.close_reason is None
             self.shutdown()
             if at_end:
-                buffer.end()
+                buffer.begin_exit()
         if self._dying:
             # The signal is sent again, and is what ends the process.
             time.sleep(self._time_left() + KEEP_TIMEOUT)
@@ -148,7 +148,7 @@ class Client:
         """Return the worker; if another thread's first event is just preparing it, wait for that."""
         if self._worker is None and self._loading.acquire(timeout=min(timeout, LOADING_TIMEOUT)):
             self._loading.release()
-        if buffer.records and buffer.off_reason is None:
+        if buffer.records and buffer.close_reason is None:
             self._ensure_worker()
         return self._worker
 
@@ -202,20 +202,14 @@ class Client:
     def _drain_last(self) -> None:
         """Deliver what is left, and from now on each event before its call returns: the process may end at any time."""
         self._drain()
-        buffer.end()
+        buffer.begin_exit()
 
     def stats(self) -> Stats:
         """See `ts_autotrack.stats`."""
         from ts_autotrack.typing import Stats  # noqa: PLC0415 - typing costs as much to import as all of us
 
         counts = self._counts
-        dropped = {reason: tally.read() for reason, tally in buffer.skipped.items()}
-        dropped |= {
-            "queue_full": buffer.refused.read(),
-            "suppressed": buffer.suppressed.read(),
-            "invalid": buffer.invalid.read(),
-            "fault": buffer.lost.read(),
-        }
+        dropped = {reason: counter.read() for reason, counter in buffer.drops.items()}
         accepted = counts.taken + counts.adopted + len(buffer.records) + sum(dropped.values())
         for reason, events in counts.dropped.copy().items():
             dropped[reason] = dropped.get(reason, 0) + events
@@ -253,9 +247,9 @@ class Client:
             from ts_autotrack._core.process.exits import arrange  # noqa: PLC0415
 
             config = self._config or load(self._arguments)
-            if buffer.off_reason is None:  # else shut down while this was loading
+            if buffer.close_reason is None:  # else shut down while this was loading
                 self._apply(config)
-            if buffer.off_reason is None and self._worker is None:
+            if buffer.close_reason is None and self._worker is None:
                 keeping = Keeping(buffer, self._counts, config, self._loading, self._turn)
                 worker = Worker(buffer, self._counts, config, keeping, self._loading, self._ended)
                 worker.forked_by_thread = self._forked_by_thread
@@ -288,17 +282,17 @@ class Client:
     def _apply(self, config: Config) -> None:
         self._config = config
         buffer.limit = config.max_queue
-        buffer.most_bytes = config.max_queue_bytes
+        buffer.budget.limit = config.max_queue_bytes
         baggage.enabled = config.baggage
         diagnostics.debug(config.debug)
         if config.off_reason is None:
-            buffer.off_reason = None
-            buffer.idle()
+            buffer.close_reason = None
+            buffer.require_slow_path()
             return
         buffer.close(config.off_reason)
         while self._worker is None and buffer.records:  # left by other threads while this one read the settings
             buffer.records.popleft()
-            next(buffer.off)
+            next(buffer.closed_drops)
         if config.off_reason == "no_api_key":
             diagnostics.warn_now("no_api_key", _NO_KEY)
 

@@ -10,11 +10,14 @@ import os
 import sys
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ts_autotrack._core.capture.buffer import DEFAULT_BYTES, DEFAULT_LIMIT
+from ts_autotrack._core.capture.buffer import DEFAULT_LIMIT
+from ts_autotrack._core.counters import DEFAULT_MAX_BYTES
 from ts_autotrack._core.diagnostics import warn_now
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+
+    from ts_autotrack.typing import DropReason
 
 DEFAULT_ENDPOINT = "https://api.app.thrivestack.ai/api"
 DURABILITIES = ("batch", "event")
@@ -51,7 +54,7 @@ class Config(NamedTuple):
         return f"Config({', '.join(shown)})"
 
     @property
-    def off_reason(self) -> str | None:
+    def off_reason(self) -> DropReason | None:
         """Why nothing is to be sent, as a reason in `stats().dropped`; None if events are to be exported."""
         if self.disabled or self.exporter == "none":
             return "disabled"
@@ -271,7 +274,7 @@ SETTINGS: dict[str, Setting] = {
     "request_timeout": Setting("TS_AUTOTRACK_REQUEST_TIMEOUT", _some_seconds, 10.0),
     "exit_timeout": Setting("TS_AUTOTRACK_EXIT_TIMEOUT", _seconds, 2.0),
     "max_queue": Setting("TS_AUTOTRACK_MAX_QUEUE", _count, DEFAULT_LIMIT),
-    "max_queue_bytes": Setting("TS_AUTOTRACK_MAX_QUEUE_BYTES", _count, DEFAULT_BYTES),
+    "max_queue_bytes": Setting("TS_AUTOTRACK_MAX_QUEUE_BYTES", _count, DEFAULT_MAX_BYTES),
     "outbox": Setting("TS_AUTOTRACK_OUTBOX", _directory, None),
     "outbox_bytes": Setting("TS_AUTOTRACK_OUTBOX_BYTES", _count, 256_000_000),
     "durability": Setting("TS_AUTOTRACK_DURABILITY", _one_of(*DURABILITIES), "batch"),

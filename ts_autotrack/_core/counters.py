@@ -1,19 +1,129 @@
-"""What the worker has counted."""
+"""Counters of events, and the budget for the memory of waiting events."""
 
 from __future__ import annotations
 
 from collections import deque
+from itertools import count
 
-TYPE_CHECKING = False  # typing costs as much to import as all of this library
+TYPE_CHECKING = False  # typing costs as much to import as this whole library
 if TYPE_CHECKING:
-    from ts_autotrack.typing import RejectedItem
+    from collections.abc import Callable, Iterator
+    from typing import Any
 
-MOST_REJECTED, MOST_REJECTED_BYTES = 1_000, 8_000_000
-"""What is kept in memory of the rejected items; the oldest make room."""
+    from ts_autotrack.typing import DropReason, RejectedItem
+
+    class Count:
+        """The interface of `itertools.count`; type checkers take its constructor for a generic alias."""
+
+        def __next__(self) -> int: ...
+        def __iter__(self) -> Iterator[int]: ...
+else:
+    Count = count
+
+MAX_REJECTED, MAX_REJECTED_BYTES = 1_000, 8_000_000
+"""Bounds of the rejected items kept in memory; the oldest make room."""
+
+DEFAULT_MAX_BYTES = 32_000_000
+"""Bytes for long properties until the settings are read."""
 
 
-class Counts:
-    """The account of what left the buffer. Each number is written by one thread at a time, so plain integers do."""
+class AtomicCounter(Count):
+    """Counter that threads, signal handlers and finalizers advance by `next(counter)` without a lock.
+
+    `itertools.count` advances in one uninterruptible step; `n += 1` does not.
+    """
+
+    __slots__ = ("_start",)
+
+    def __init__(self) -> None:
+        self._start = 0
+
+    def reset(self) -> None:
+        """Start over at zero."""
+        self._start += self.read()
+
+    def read(self) -> int:
+        """Return the number of advances so far."""
+        return int(repr(self)[14:-1]) - self._start  # "AtomicCounter(5)": the only way to read without advancing
+
+
+class MemoryBudget:
+    """Bytes that the long properties of waiting events may hold.
+
+    Attributes:
+        limit: Bytes allowed.
+        held: Bytes in use.
+        generation: Number of resets. A forked child must not count the values that its parent's threads left behind.
+        on_exceeded: Called when `held` passes the limit.
+    """
+
+    __slots__ = ("generation", "held", "limit", "on_exceeded")
+
+    def __init__(self, limit: int = DEFAULT_MAX_BYTES) -> None:
+        self.limit = limit
+        self.held = 0
+        self.generation = 0
+        self.on_exceeded: Callable[[], None] | None = None
+
+    @property
+    def exceeded(self) -> bool:
+        """True if no further event may wait."""
+        return self.held > self.limit
+
+    def reset(self) -> None:
+        """Start over with nothing in use."""
+        self.generation += 1
+        self.held = 0
+        self.limit = DEFAULT_MAX_BYTES
+
+    def take(self, size: int) -> None:
+        """Add bytes. CPython switches no threads in the middle of the addition."""
+        self.held += size
+        if self.held > self.limit and self.on_exceeded is not None:
+            self.on_exceeded()
+
+
+memory_budget = MemoryBudget()
+"""The budget of this process."""
+
+
+class MeteredDict(dict[str, "Any"]):
+    """Long properties of one event: counted against the memory budget from creation to deletion.
+
+    The count follows the object's life, so every fate of the event gives the bytes back exactly once.
+
+    Attributes:
+        size: Approximate bytes.
+    """
+
+    __slots__ = ("_budget", "_generation", "size")
+
+    def __init__(self, values: dict[str, Any], size: int, budget: MemoryBudget = memory_budget) -> None:
+        super().__init__(values)
+        self.size = size
+        self._budget = budget
+        self._generation = budget.generation
+        budget.take(size)
+
+    def __del__(self) -> None:
+        if self._generation == self._budget.generation:
+            self._budget.held -= self.size
+
+
+class Counters:
+    """Account of the events that left the buffer.
+
+    One thread at a time writes each number, so plain integers suffice.
+
+    Attributes:
+        taken: Records taken from the buffer; also the sequence number of the last one.
+        adopted: Events taken over from ended processes.
+        handed_over: Events left in an outbox for any process.
+        delivered: Events accepted by the server.
+        rejected: Events refused by the server.
+        rejects: The last rejected items.
+        dropped: Events dropped after the buffer, by reason.
+    """
 
     __slots__ = ("_rejects_size", "adopted", "delivered", "dropped", "handed_over", "rejected", "rejects", "taken")
 
@@ -25,16 +135,16 @@ class Counts:
         self.rejected = 0
         self.rejects: deque[RejectedItem] = deque()
         self._rejects_size = 0
-        self.dropped: dict[str, int] = {}
+        self.dropped: dict[DropReason, int] = {}
 
-    def drop(self, reason: str, events: int = 1) -> None:
-        """Count events that end here."""
+    def drop(self, reason: DropReason, events: int = 1) -> None:
+        """Count dropped events."""
         self.dropped[reason] = self.dropped.get(reason, 0) + events
 
     def reject(self, item: RejectedItem) -> None:
-        """Count an item that the server has refused for good, and keep it for a while."""
+        """Count an item that the server refused, and keep it among the last ones."""
         self.rejected += 1
         self.rejects.append(item)
         self._rejects_size += len(item.item)
-        while len(self.rejects) > MOST_REJECTED or self._rejects_size > max(MOST_REJECTED_BYTES, len(item.item)):
+        while len(self.rejects) > MAX_REJECTED or self._rejects_size > max(MAX_REJECTED_BYTES, len(item.item)):
             self._rejects_size -= len(self.rejects.popleft().item)

@@ -11,9 +11,9 @@ if TYPE_CHECKING:
 
     from ts_autotrack._core.capture.buffer import Buffer
     from ts_autotrack._core.config import Config
-    from ts_autotrack._core.counters import Counts
-    from ts_autotrack._core.delivery.encoder import Item
+    from ts_autotrack._core.counters import Counters
     from ts_autotrack._core.delivery.intake import Intake
+    from ts_autotrack._core.delivery.queue import Item
 
 
 class Keeping:
@@ -27,7 +27,7 @@ class Keeping:
     def __init__(
         self,
         buffer: Buffer,
-        counts: Counts,
+        counts: Counters,
         config: Config,
         loading: RLock,
         turn: RLock,
@@ -58,7 +58,7 @@ class Keeping:
     @property
     def takes(self) -> bool:
         """Whether more can be kept at the moment."""
-        return self._intake is not None and self._intake.backlog.room > 0
+        return self._intake is not None and self._intake.backlog.capacity > 0
 
     def load(self) -> Intake:
         """Import what is needed. The turn comes before the lock on imports, everywhere."""
@@ -103,5 +103,5 @@ class Keeping:
     def open_buffer(self) -> None:
         """Let captures append by themselves, as far as there is room beside what waits encoded."""
         if self._intake is not None:
-            self._buffer.encoded = self.pending - self.durable
-        self._buffer.open()
+            self._buffer.queued = self.pending - self.durable
+        self._buffer.allow_appends()

@@ -8,15 +8,14 @@ import time
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol, TypeAlias
 
-from ts_autotrack._core.capture.buffer import BATCH_ITEMS
-from ts_autotrack._core.delivery.encoder import MAX_BODY
+from ts_autotrack._core.contract import MAX_BODY, MAX_ITEMS
 from ts_autotrack._core.diagnostics import say, warn_of_server, warn_once
 from ts_autotrack.typing import RejectedItem
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from ts_autotrack._core.counters import Counts
+    from ts_autotrack._core.counters import Counters
     from ts_autotrack._core.delivery.queue import EventQueue
 
 BACKOFF_FIRST, BACKOFF_MOST = 0.5, 60.0
@@ -94,7 +93,7 @@ class Exporter:
         sending: Whether a request is under way.
     """
 
-    def __init__(self, backlog: EventQueue, counts: Counts, jitter: Callable[[], float] = random.random) -> None:
+    def __init__(self, backlog: EventQueue, counts: Counters, jitter: Callable[[], float] = random.random) -> None:
         self._backlog = backlog
         self.deadline: float | None = None
         self._counts = counts
@@ -151,10 +150,10 @@ class Exporter:
 
     def _batch(self) -> tuple[str, list[bytes]]:
         """Return an endpoint and the longest run of items at the head that go there in one request."""
-        most = self._suspects[-1] if self._suspects else BATCH_ITEMS
+        most = self._suspects[-1] if self._suspects else MAX_ITEMS
         first, size = "", 1
         bodies: list[bytes] = []
-        for path, body, _ in self._backlog.head(most):
+        for path, body, _ in self._backlog.peek(most):
             first = first or path
             size += len(body) + 1  # and the comma before it, or the closing bracket
             if path != first or (bodies and size > MAX_BODY):
@@ -176,7 +175,7 @@ class Exporter:
         if answer == "split":
             self._reject(path, bodies[0], _words(response))
         else:
-            self._backlog.settle(count)
+            self._backlog.acknowledge(count)
             self._counts.delivered += count
             say("debug", "%s: delivered %d", path, count)
             _surface_warnings(response.body)

@@ -5,10 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from ts_autotrack._core.capture.buffer import Buffer, Record
-    from ts_autotrack._core.counters import Counts
+    from ts_autotrack._core.capture.buffer import Buffer
+    from ts_autotrack._core.capture.record import Record
+    from ts_autotrack._core.counters import Counters
     from ts_autotrack._core.delivery.encoder import Encoder
     from ts_autotrack._core.delivery.queue import EventQueue
+    from ts_autotrack.typing import DropReason
 
 
 class Intake:
@@ -18,13 +20,13 @@ class Intake:
         backlog: Where the items go.
     """
 
-    def __init__(self, buffer: Buffer, encoder: Encoder, backlog: EventQueue, counts: Counts) -> None:
+    def __init__(self, buffer: Buffer, encoder: Encoder, backlog: EventQueue, counts: Counters) -> None:
         self.backlog = backlog
         self._buffer = buffer
         self._encoder = encoder
         self._counts = counts
         # The records that are being taken, how many had been before, and what had been dropped.
-        self._taking: tuple[list[Record], int, dict[str, int]] | None = None
+        self._taking: tuple[list[Record], int, dict[DropReason, int]] | None = None
 
     def run(self) -> None:
         """Take what the buffer holds, as far as the backlog has room; whoever calls this has the turn.
@@ -34,16 +36,16 @@ class Intake:
         if self._taking is not None:
             self._recover(*self._taking)
         left = len(self._buffer.records)
-        while left > 0 and (room := self.backlog.room) > 0:
+        while left > 0 and (room := self.backlog.capacity) > 0:
             left -= self._take(min(room, left))
 
     def _take(self, most: int) -> int:
         """Take up to so many records, fewer if they are large; return how many there were to look at."""
         counts = self._counts
-        records, taken = self._buffer.oldest(most), counts.taken
+        records, taken = self._buffer.peek(most), counts.taken
         self._taking = records, taken, counts.dropped.copy()
         try:
-            items, done = self._encoder.items(records, taken, pressed=self._buffer.pressed)
+            items, done = self._encoder.items(records, taken, pressed=self._buffer.backed_up)
             del records[done:]
             self.backlog.put(items)
         except Exception:
@@ -58,7 +60,7 @@ class Intake:
         self._buffer.remove(records)
         self._taking = None
 
-    def _recover(self, records: list[Record], taken: int, dropped: dict[str, int]) -> None:
+    def _recover(self, records: list[Record], taken: int, dropped: dict[DropReason, int]) -> None:
         """Find out what a Ctrl-C, or a signal handler that raises, in the middle of `_take` has left undone."""
         if self.backlog.recover(taken, taken + len(records)):
             self._remove(records, taken)

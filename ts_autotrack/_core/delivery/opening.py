@@ -10,12 +10,12 @@ if TYPE_CHECKING:
     from _thread import RLock
 
     from ts_autotrack._core.config import Config
-    from ts_autotrack._core.counters import Counts
+    from ts_autotrack._core.counters import Counters
     from ts_autotrack._core.delivery.exporter import Transport
     from ts_autotrack._core.delivery.queue import EventQueue
 
 
-def open_backlog(config: Config, counts: Counts, turn: RLock) -> EventQueue:
+def open_backlog(config: Config, counts: Counters, turn: RLock) -> EventQueue:
     """Make what events wait in: memory, or an outbox."""
     if config.outbox:
         try:

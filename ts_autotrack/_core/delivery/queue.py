@@ -1,70 +1,88 @@
-"""Encoded items on their way: what the exporter works on, whether they wait in memory or in an outbox."""
+"""Items waiting to be sent: the interface of every event queue, and the queue in memory."""
 
 from __future__ import annotations
 
 from collections import deque
 from itertools import islice
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, TypeAlias
 
-from ts_autotrack._core.capture.buffer import BATCH_ITEMS
-from ts_autotrack._core.delivery.encoder import MOST_BYTES
+from ts_autotrack._core.contract import MAX_BODY, MAX_ITEMS
 
 if TYPE_CHECKING:
-    from ts_autotrack._core.delivery.encoder import Item
+    from collections.abc import Iterable
+
     from ts_autotrack.typing import RejectedItem
 
-MOST_ENCODED = 2 * BATCH_ITEMS
-"""Items that wait encoded in memory; while the server is away others wait as records, which are smaller."""
+Item: TypeAlias = tuple[str, bytes, int]
+"""Endpoint, encoded item, sequence number of its record in this process. A NamedTuple takes 250 ns longer to make."""
+
+MAX_QUEUED = 2 * MAX_ITEMS
+"""Items in memory. While the server is away further events wait as records, which are smaller."""
+MAX_QUEUED_BYTES = 2 * MAX_BODY
+"""Bytes of the items in memory."""
+
+
+def total_size(items: Iterable[Item]) -> int:
+    """Return the bytes of the items."""
+    return sum([len(body) for _, body, _ in items])
 
 
 class EventQueue(Protocol):
-    """Items that are not settled, oldest first. Filled by `Intake`, emptied by `Exporter`, perhaps on two threads."""
+    """Unsettled items, oldest first. The Drainer fills it, the Exporter empties it, perhaps on two threads."""
 
     @property
     def pending(self) -> int:
-        """Events that are not settled."""
+        """Unsettled events."""
         ...
 
     @property
     def durable(self) -> int:
-        """How many of them survive the process."""
+        """Unsettled events that survive the process."""
         ...
 
     @property
-    def room(self) -> int:
+    def capacity(self) -> int:
         """Items that `put` takes at the moment."""
         ...
 
     def put(self, items: list[Item]) -> None:
-        """Take items at the end."""
+        """Append items."""
         ...
 
     def recover(self, after: int, through: int) -> bool:
-        """Mend what an exception in the middle of `put` has left; return whether it holds items of these records."""
+        """Repair the state after an exception in the middle of `put`.
+
+        Args:
+            after: Sequence number before the first record of that `put`.
+            through: Sequence number of its last record.
+
+        Returns:
+            True if the queue holds items of these records.
+        """
         ...
 
-    def head(self, most: int) -> list[Item]:
-        """Return up to `most` items to send next; they stay at the head until they are settled."""
+    def peek(self, most: int) -> list[Item]:
+        """Return up to `most` of the oldest items; they stay until `acknowledge` or `reject`."""
         ...
 
-    def settle(self, count: int) -> None:
-        """Forget the first `count` items of the head: they have arrived."""
+    def acknowledge(self, count: int) -> None:
+        """Remove the first `count` items: they have arrived."""
         ...
 
     def reject(self, item: RejectedItem) -> None:
-        """Set the first item of the head aside for good."""
+        """Remove the first item and keep `item` in the quarantine, if the queue has one."""
         ...
 
-    def oldest(self) -> int | None:
-        """Return the number of the oldest record of this process that is not settled, at the least; None if all are."""
+    def oldest_sequence(self) -> int | None:
+        """Return a lower bound for the sequence number of this process's oldest unsettled record; None if none is."""
         ...
 
-    def tend(self) -> None:
-        """Do what is due now and then."""
+    def maintain(self) -> None:
+        """Do periodic work, such as retries of a broken disk."""
         ...
 
     def close(self) -> list[Item]:
-        """End, and return the items that are in memory only."""
+        """Close the queue and return the items that only memory holds."""
         ...
 
 
@@ -86,39 +104,39 @@ class MemoryQueue:
         return 0
 
     @property
-    def room(self) -> int:
+    def capacity(self) -> int:
         """See `EventQueue`."""
-        return MOST_ENCODED - len(self._items) if self._bytes < MOST_BYTES else 0
+        return MAX_QUEUED - len(self._items) if self._bytes < MAX_QUEUED_BYTES else 0
 
     def put(self, items: list[Item]) -> None:
         """See `EventQueue`."""
         self._items.extend(items)
-        self._bytes += sum([len(body) for _, body, _ in items])
+        self._bytes += total_size(items)
 
     def recover(self, after: int, through: int) -> bool:
         """See `EventQueue`."""
-        self._bytes = sum([len(body) for _, body, _ in self._items])
+        self._bytes = total_size(self._items)
         return bool(self._items) and after < self._items[-1][2] <= through
 
-    def head(self, most: int) -> list[Item]:
+    def peek(self, most: int) -> list[Item]:
         """See `EventQueue`."""
         return list(islice(self._items, most))
 
-    def settle(self, count: int) -> None:
+    def acknowledge(self, count: int) -> None:
         """See `EventQueue`."""
         for _ in range(count):
             self._bytes -= len(self._items.popleft()[1])
 
     def reject(self, item: RejectedItem) -> None:
-        """See `EventQueue`."""
-        del item  # the account keeps the last ones
-        self.settle(1)
+        """See `EventQueue`. The account keeps the last rejected items."""
+        del item
+        self.acknowledge(1)
 
-    def oldest(self) -> int | None:
+    def oldest_sequence(self) -> int | None:
         """See `EventQueue`."""
         return self._items[0][2] if self._items else None
 
-    def tend(self) -> None:
+    def maintain(self) -> None:
         """Nothing is ever due."""
 
     def close(self) -> list[Item]:

@@ -10,7 +10,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from ts_autotrack._core import diagnostics
-from ts_autotrack._core.capture.buffer import BATCH_ITEMS
+from ts_autotrack._core.contract import MAX_ITEMS
 from ts_autotrack._core.delivery.flush import Farewell, FlushRequests
 from ts_autotrack._core.delivery.opening import open_transport
 from ts_autotrack._core.delivery.thread import BackgroundThread, OneShotEvent
@@ -19,12 +19,12 @@ from ts_autotrack._core.identity.user_context import suppress
 if TYPE_CHECKING:
     from ts_autotrack._core.capture.buffer import Buffer
     from ts_autotrack._core.config import Config
-    from ts_autotrack._core.counters import Counts
+    from ts_autotrack._core.counters import Counters
     from ts_autotrack._core.delivery.drainer import Keeping
-    from ts_autotrack._core.delivery.encoder import Item
     from ts_autotrack._core.delivery.exporter import Exporter, Transport
     from ts_autotrack._core.delivery.flush import FlushRequest
     from ts_autotrack._core.delivery.intake import Intake
+    from ts_autotrack._core.delivery.queue import Item
 
 EAGER_SECONDS, EAGER_INTERVAL = 2.0, 0.05
 """A process's first two seconds flush every 50 ms: a developer who is watching sees the first events at once."""
@@ -50,7 +50,7 @@ class Worker:
     def __init__(  # noqa: PLR0913 - what it works on and with
         self,
         buffer: Buffer,
-        counts: Counts,
+        counts: Counters,
         config: Config,
         keeping: Keeping,
         loading: _thread.RLock,
@@ -183,7 +183,7 @@ class Worker:
                 self._keeping.open_buffer()
                 keeper.sleep(KEEP_INTERVAL if self._keeping.takes else IDLE_POLL)
                 if not self._buffer.records and self._stop_at is None:
-                    self._buffer.idle()
+                    self._buffer.require_slow_path()
                     if not self._buffer.records:  # pragma: no branch - an event may just have come
                         keeper.sleep(IDLE_POLL)
 
@@ -266,7 +266,7 @@ class Worker:
                 intake.run()
             if self._shared:
                 self._keeping.open_buffer()
-            intake.backlog.tend()
+            intake.backlog.maintain()
             exporter.export(transport, self.config.request_timeout, partial(self._settle_tickets, intake))
             self._settle_tickets(intake)
             left = self.pending
@@ -274,7 +274,7 @@ class Worker:
                 return
             if self._counts.adopted > adopted:
                 continue  # it has waited long enough
-            if left < BATCH_ITEMS and not self._tickets and self._stop_at is None:
+            if left < MAX_ITEMS and not self._tickets and self._stop_at is None:
                 return
 
     def _current_transport(self, exporter: Exporter) -> Transport:
@@ -291,18 +291,18 @@ class Worker:
         until = time.monotonic() + self._interval(exporter)
         if self._shared:
             self._keeping.open_buffer()
-        batch = self._counts.taken + max(1, BATCH_ITEMS - self._keeping.pending)
+        batch = self._counts.taken + max(1, MAX_ITEMS - self._keeping.pending)
         self._wake_at = NEVER if exporter.waiting else batch
         adopted = self._counts.adopted
         while not self._sleep(until) and time.monotonic() < until and self._counts.adopted == adopted:
-            intake.backlog.tend()
+            intake.backlog.maintain()
         while not (self.pending or self._tickets or self._stop_at is not None):
             if self._shared:
-                self._buffer.idle()
+                self._buffer.require_slow_path()
             self._wake_at = self._counts.taken + 1
             if not self.pending:  # pragma: no branch - an event may just have come
                 self._sleep(NEVER)
-            intake.backlog.tend()
+            intake.backlog.maintain()
         if self._shared:
             self._keeping.open_buffer()
 
@@ -336,14 +336,14 @@ class Worker:
             return
         diagnostics.report()  # so that all has been said when `flush` returns
         with self._keeping.turn:
-            oldest = intake.backlog.oldest()
+            oldest = intake.backlog.oldest_sequence()
             settled = self._counts.taken if oldest is None else oldest - 1
         self._tickets.settle(settled)
 
     def _end(self) -> None:
         self.left = self._keeping.close()
         self._ended.open()
-        self._buffer.idle()  # should this not be the end: the next record finds out
+        self._buffer.require_slow_path()  # should this not be the end: the next record finds out
         self._tickets.close()
         if self._transport is not None:  # pragma: no branch - stopped before its first round
             self._transport[1].close()

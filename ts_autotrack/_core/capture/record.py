@@ -1,0 +1,60 @@
+"""An event as captured: a template that many events share, and the parts of this one."""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False  # typing costs as much to import as this whole library
+if TYPE_CHECKING:
+    from typing import Any, TypeAlias
+
+    from ts_autotrack._core.identity.scope import Scope
+
+    Extras: TypeAlias = dict[str, Any] | tuple[Any, ...] | None
+    """Properties or traits of one event. A tuple holds the values of the template's `captured` names."""
+    Record: TypeAlias = tuple["EventTemplate", Scope, int | str, Extras]
+    """Template, scope, time, extras. The time is nanoseconds since 1970, or the application's timestamp as text.
+
+    A tuple, because each call builds one: 30 ns against 415 ns for a frozen dataclass.
+    """
+
+
+class EventTemplate:
+    """The common part of all events of one decorated function, or of one event name.
+
+    Attributes:
+        path: Endpoint, such as "/track".
+        event_name: Name of the event; empty for the other endpoints.
+        properties: Properties of every event.
+        captured: Names of the captured arguments. An event carries their values as a tuple: a dict takes four times
+            the memory and longer to build.
+        where: Place in the application, such as "module.function, line 5", for messages.
+        user_id: Overrides the scope's user.
+        group_id: Overrides the scope's group.
+        encoded: Encoder's cache: the fields before the properties or traits, and their JSON.
+    """
+
+    __slots__ = ("captured", "encoded", "event_name", "group_id", "path", "properties", "user_id", "where")
+
+    def __init__(  # noqa: PLR0913 - a value object
+        self,
+        path: str,
+        event_name: str,
+        properties: dict[str, object],
+        where: str,
+        user_id: str | None = None,
+        group_id: str | None = None,
+        captured: tuple[str, ...] = (),
+    ) -> None:
+        self.path = path
+        self.event_name = event_name
+        self.properties = properties
+        self.where = where
+        self.user_id = user_id
+        self.group_id = group_id
+        self.captured = captured
+        self.encoded: tuple[bytes, bytes] | None = None
+
+    def by_name(self, extras: Extras) -> dict[str, Any]:
+        """Return the extras of one event as a dict."""
+        if isinstance(extras, tuple):
+            return dict(zip(self.captured, extras, strict=True))
+        return extras or {}
