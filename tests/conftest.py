@@ -98,7 +98,7 @@ class Answer(NamedTuple):
 
     status: int = 200
     body: bytes = b'{"success": true}'
-    headers: dict[str, str] = {}  # noqa: RUF012 - not changed
+    headers: dict[str, str] = {}
     wait: threading.Event | None = None
 
 
@@ -142,7 +142,7 @@ class ScriptedServer:
                 self.end_headers()
                 self.wfile.write(answer.body)
 
-            def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base class's name
+            def log_message(self, format: str, *args: object) -> None:
                 pass
 
         class Quiet(ThreadingHTTPServer):
@@ -198,8 +198,9 @@ def clean_library(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.Temp
     yield
     _current.reset(scope)
     ts_autotrack.shutdown(1)
-    client._arguments = {}
-    diagnostics.debug(False)
+    client.forget_arguments()
+    client.pacing = None
+    diagnostics.set_debug(on=False)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     client.reset()
 

@@ -48,7 +48,7 @@ def test_chart_is_of_the_committed_run(contenders: dict[str, Any]) -> None:
     """The chart is drawn from the committed figures, and is an image that shows every contender."""
     drawn = (HERE / "results.svg").read_text()
     assert drawn == _chart.draw(contenders)
-    texts = {element.text for element in ET.fromstring(drawn).iter() if element.text}  # noqa: S314 - our own
+    texts = {element.text for element in ET.fromstring(drawn).iter() if element.text}
     assert set(contenders) <= texts
 
 
@@ -89,8 +89,8 @@ def test_bounds(
     values: list[float],
     floors: list[float],
     most: float | None,
-    holds: bool,  # noqa: FBT001
-    fails: bool,  # noqa: FBT001
+    holds: bool,
+    fails: bool,
 ) -> None:
     """A figure fails when it is beyond its bound by more than its slack."""
     figure = Figure("f", "us", values, floors, "C", most, 1.5)

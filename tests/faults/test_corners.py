@@ -233,7 +233,7 @@ def test_nothing_is_forked_while_sigterm_drains(server: ScriptedServer, environm
         + """
 ten()
 def fork():
-    while not ts_autotrack._core.client.client._dying: time.sleep(0.01)
+    while not ts_autotrack._core.client.client.shutdown.terminating: time.sleep(0.01)
     time.sleep(0.2)  # a moment within the second that draining takes
     if os.fork() == 0:
         os.write(1, b"forked")
@@ -434,7 +434,7 @@ time.sleep(30)"""
 @pytest.mark.parametrize(
     ("durability", "then", "least"), [("batch", "ten(); watch()", 10), ("event", "watch(); ten()", 1)]
 )
-def test_sigterm_while_the_main_thread_uses_the_outbox(  # noqa: PLR0913 - fixtures
+def test_sigterm_while_the_main_thread_uses_the_outbox(
     inspector: Inspector, target: dict[str, str], tmp_path: Path, durability: str, then: str, least: int
 ) -> None:
     """It does so when it ends, and in every call if each event is to be on disk by then. All is delivered first."""

@@ -57,7 +57,7 @@ def ten(start=0):
         for n in range(start, start + 10): work(n)
 
 def kept():  # with an outbox: wait until all that was tracked is on disk
-    worker = ts_autotrack._core.client.client._worker
+    worker = ts_autotrack._core.client.client.worker
     while worker.durable < ts_autotrack.stats().pending: time.sleep(0.001)
 
 work(-1); ts_autotrack.flush(5)  # the thread is there, and sleeps
@@ -103,7 +103,7 @@ def target(inspector: Inspector, environment: dict[str, str]) -> dict[str, str]:
         ),
     ],
 )
-def test_events_arrive_and_the_status_stays(  # noqa: PLR0913 - fixtures
+def test_events_arrive_and_the_status_stays(
     inspector: Inspector, target: dict[str, str], guarantee: Any, kept: str, name: str, end: str, status: int
 ) -> None:
     """Normal ends, exceptions, interrupts and SIGTERM deliver what is left and end as they would have."""
@@ -159,7 +159,7 @@ def test_second_sigterm_ends_the_process_at_once(dead_endpoint: str, environment
     """Whoever sends it again does not want to wait."""
     code = APP + (
         "def watch():\n"
-        "    while not ts_autotrack._core.client.client._dying: time.sleep(0.01)\n"
+        "    while not ts_autotrack._core.client.client.shutdown.terminating: time.sleep(0.01)\n"
         "    print('drains', flush=True)\n"
         "threading.Thread(target=watch).start(); ten(); print('up', flush=True); time.sleep(60)"
     )
@@ -249,7 +249,7 @@ EXECUTOR = """
         ("`ProcessPoolExecutor`", EXECUTOR, 40),
     ],
 )
-def test_multiprocessing(  # noqa: PLR0913 - fixtures
+def test_multiprocessing(
     inspector: Inspector,
     target: dict[str, str],
     guarantee: Any,

@@ -64,7 +64,7 @@ def _port(text: str) -> int:
 
 
 def _fault(text: str) -> Fault:
-    from ts_autotrack.inspector._fault import parse  # noqa: PLC0415 - only this option needs it
+    from ts_autotrack.inspector._fault import parse
 
     try:
         return parse(text)
@@ -74,10 +74,10 @@ def _fault(text: str) -> Fault:
 
 def _inspect(options: argparse.Namespace) -> int:
     try:
-        from ts_autotrack.inspector._serve import serve  # noqa: PLC0415 - needs the extra
+        from ts_autotrack.inspector._serve import serve
     except ModuleNotFoundError as error:
         return _complain(f"{error.name} is missing: pip install 'ts_autotrack[inspector]'")
-    import sqlite3  # noqa: PLC0415 - only this command needs it
+    import sqlite3
 
     try:
         serve(options.port, options.db, quiet=options.quiet, faults=options.fault)

@@ -69,7 +69,7 @@ def add_outbox(commands: Any) -> None:
 
 def _guarded(name: str, run: Callable[[str, argparse.Namespace], int]) -> Callable[[argparse.Namespace], int]:
     def command(options: argparse.Namespace) -> int:
-        directory = options.directory or load({}).outbox
+        directory = options.directory or load({}).outbox.directory
         if not directory or not Path(directory).is_dir():
             why = f"there is no directory {directory}" if directory else "set TS_AUTOTRACK_OUTBOX or give --directory"
             return _complain(name, why)

@@ -11,7 +11,7 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse
 from starlette.routing import Mount, Route
 
-from ts_autotrack._core.transports.local import line
+from ts_autotrack._core.transports.console import describe
 from ts_autotrack.inspector._contract import (
     BAD_REQUEST,
     ENDPOINTS,
@@ -78,7 +78,7 @@ class _Inspector:
             return JSONResponse({"success": False}, BAD_REQUEST)
         self._store.add(path, items)
         for item in items:
-            self._show(line(path, item))
+            self._show(describe(path, item))
         answer = {
             "success": True,
             "response_id": str(uuid.uuid4()),

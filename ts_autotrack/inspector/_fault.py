@@ -91,7 +91,7 @@ class Faults:
 
     def _draw(self, body: bytes) -> Fault | None:
         for fault in self.active:
-            if fault.text.encode() in body and random.random() < fault.probability:  # noqa: S311 - no secret
+            if fault.text.encode() in body and random.random() < fault.probability:
                 return fault
         return None
 

@@ -61,7 +61,7 @@ class Store:
         """
         where = "".join(f" AND {column} = ?" for column in FILTERS if column in filters)
         rows = self._database.execute(
-            f"SELECT id, received_at, path, item FROM events WHERE id > ?{where} ORDER BY id LIMIT ?",  # noqa: S608
+            f"SELECT id, received_at, path, item FROM events WHERE id > ?{where} ORDER BY id LIMIT ?",
             (after, *(filters[column] for column in FILTERS if column in filters), limit),
         )
         return [

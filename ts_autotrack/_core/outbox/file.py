@@ -94,11 +94,11 @@ class OutboxFile:
             OSError: If the directory or the file cannot be made.
             sqlite3.Error: If it cannot be written to.
         """
-        os.makedirs(directory, mode=0o700, exist_ok=True)  # noqa: PTH103 - pathlib costs an import
+        os.makedirs(directory, mode=0o700, exist_ok=True)
         seconds, nanoseconds = divmod(time.time_ns(), 10**9)
         began = time.strftime("%Y%m%dT%H%M%S", time.gmtime(seconds))  # in the order of the events, as files are adopted
         name = f"{began}.{nanoseconds // 1_000:06d}-{os.getpid()}-{os.urandom(4).hex()}"
-        path = os.path.join(directory, name + SUFFIX)  # noqa: PTH118
+        path = os.path.join(directory, name + SUFFIX)
         touch(path)
         cls.made[path] = os.getpid()
         try:
@@ -127,12 +127,12 @@ class OutboxFile:
             OSError: If it is gone.
             sqlite3.Error: If it cannot be read.
         """
-        os.stat(path)  # noqa: PTH116 - SQLite would create it
+        os.stat(path)
         try:
             with _opening(path) as database:
                 _own(database)
                 pending, size = contents(database)
-                os.stat(path)  # noqa: PTH116 - its owner may have deleted it after we opened it
+                os.stat(path)
         except sqlite3.OperationalError as error:
             if "locked" not in str(error):
                 raise
@@ -160,7 +160,7 @@ class OutboxFile:
         """Count again what is in the file, after an exception in the middle of `append`."""
         if self._database.in_transaction:
             self._database.execute("ROLLBACK")
-        query = f"SELECT {_CONTENTS}, coalesce(max(id), 0) FROM chunks WHERE id > ?"  # noqa: S608 - a constant
+        query = f"SELECT {_CONTENTS}, coalesce(max(id), 0) FROM chunks WHERE id > ?"
         pending, size, last = self._database.execute(query, (self._settled,)).fetchone()
         self.pending, self.size, self._last = int(pending), int(size), max(self._last, last)
 
@@ -236,8 +236,8 @@ class OutboxFile:
         self.opened.pop(self.path, None)
         if self.pending:
             try:
-                if not os.path.exists(self.path):  # noqa: PTH110
-                    os.makedirs(os.path.dirname(self.path), mode=0o700, exist_ok=True)  # noqa: PTH103, PTH120
+                if not os.path.exists(self.path):
+                    os.makedirs(os.path.dirname(self.path), mode=0o700, exist_ok=True)
                     touch(self.path)
                     self._database.execute("VACUUM INTO ?", (self.path,))
             finally:
@@ -278,7 +278,7 @@ def contents(database: sqlite3.Connection) -> tuple[int, int]:
         raise sqlite3.DatabaseError(message)
     if version > SCHEMA_VERSION:
         raise NewerSchemaError
-    query = f"SELECT {_CONTENTS}, total(typeof(items) != 'integer') FROM chunks"  # noqa: S608 - a constant
+    query = f"SELECT {_CONTENTS}, total(typeof(items) != 'integer') FROM chunks"
     events, size, malformed = database.execute(query).fetchone()
     if malformed:
         message = f"{malformed:.0f} chunks are malformed"

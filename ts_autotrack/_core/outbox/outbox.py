@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING
 
 from ts_autotrack._core.contract import MAX_ITEMS
 from ts_autotrack._core.delivery.queue import MAX_QUEUED, MAX_QUEUED_BYTES
-from ts_autotrack._core.diagnostics import say, warn_once
+from ts_autotrack._core.diagnostics import log as say
+from ts_autotrack._core.diagnostics import warn_once
 from ts_autotrack._core.outbox.adoption import CORRUPT, adopt
 from ts_autotrack._core.outbox.cursor import Head
 from ts_autotrack._core.outbox.file import CHUNK_PAGE, EVENT_PAGE, OutboxFile
@@ -260,7 +261,7 @@ class Outbox:
             self._news.append(f"the outbox {self.directory} works again")
 
     def _look_around(self, now: float) -> None:
-        if self._own is not None and not os.path.exists(self._own.path):  # noqa: PTH110
+        if self._own is not None and not os.path.exists(self._own.path):
             warn_once(("gone", self._own.path), _GONE.format(self._own.path))
             if self._adopted is not None:  # can wait; the other one cannot
                 if self._head.source is self._adopted:
