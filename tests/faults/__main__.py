@@ -24,7 +24,7 @@ BEGIN, END = "<!-- guarantees: python -m tests.faults -->\n", "<!-- end of guara
 
 
 def table(ledger: Path) -> str:
-    """Return the table for a ledger. Rows that differ only in the place where events wait become one row."""
+    """Return the table for a ledger. Tests of a fault with equal figures share a row."""
     rows = json.loads(ledger.read_text())
     merged: dict[tuple[str, ...], list[str]] = {}
     for row in sorted(rows, key=lambda row: (row["kept"], rows.index(row))):
