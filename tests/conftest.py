@@ -98,7 +98,7 @@ class Answer(NamedTuple):
 
     status: int = 200
     body: bytes = b'{"success": true}'
-    headers: dict[str, str] = {}
+    headers: dict[str, str] = {}  # noqa: RUF012 - not changed
     wait: threading.Event | None = None
 
 
@@ -142,7 +142,7 @@ class ScriptedServer:
                 self.end_headers()
                 self.wfile.write(answer.body)
 
-            def log_message(self, format: str, *args: object) -> None:
+            def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base class's name
                 pass
 
         class Quiet(ThreadingHTTPServer):

@@ -9,8 +9,7 @@ import pytest
 
 from tests.conftest import run_python
 from ts_autotrack import configure, flush, stats, track, track_feature, user_context
-from ts_autotrack._core.config import SETTINGS, load
-from ts_autotrack._core.contract import DEFAULT_ENDPOINT
+from ts_autotrack._core.config import DEFAULT_ENDPOINT, SETTINGS, load
 
 if TYPE_CHECKING:
     from tests.conftest import Inspector
@@ -228,8 +227,8 @@ def bare() -> None:
 
 def test_events_left_by_another_thread_while_settings_are_read_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     """A record that another thread left before the library found itself off is counted as the others are."""
-    from ts_autotrack._core import config
-    from ts_autotrack._core.client import client
+    from ts_autotrack._core import config  # noqa: PLC0415
+    from ts_autotrack._core.client import client  # noqa: PLC0415
 
     real = config.load
 

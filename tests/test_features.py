@@ -337,7 +337,7 @@ def test_async_generator_forwards_everything(inspector: Inspector) -> None:
     closed = []
 
     @track_feature("stream")
-    async def stream(fail: bool = False) -> AsyncGenerator[int, int]:
+    async def stream(fail: bool = False) -> AsyncGenerator[int, int]:  # noqa: FBT001, FBT002
         try:
             got = yield 1
             got = yield got + 1
@@ -384,7 +384,7 @@ def test_on_decides_which_outcomes_count(inspector: Inspector, on: Any, expected
         for call in (divide, lambda by: asyncio.run(async_divide(by))):
             try:
                 call(by)
-            except ZeroDivisionError:
+            except ZeroDivisionError:  # noqa: PERF203
                 assert by == 0
     events = arrived(inspector)
     assert [event.get("outcome") for event in events if event["feature_name"] == "div"] == expected
@@ -576,7 +576,7 @@ def test_add_properties_of_a_failed_call_are_forgotten(inspector: Inspector) -> 
     """What a failing call attached does not turn up in the next call's event."""
 
     @track_feature("flaky")
-    def flaky(fail: bool) -> None:
+    def flaky(fail: bool) -> None:  # noqa: FBT001
         if fail:
             add_properties(bad=True)
             raise LookupError
@@ -635,11 +635,11 @@ def test_signature_and_metadata_survive() -> None:
 
 def test_pickle_and_copy(inspector: Inspector) -> None:
     """A decorated function is pickled by name; a partial, by what it is made of. Copies are tracked, too."""
-    assert pickle.loads(pickle.dumps(module_level)) is module_level
+    assert pickle.loads(pickle.dumps(module_level)) is module_level  # noqa: S301
     assert copy.copy(module_level) is module_level
-    assert pickle.loads(pickle.dumps(Shop().plain))(1) == 1
+    assert pickle.loads(pickle.dumps(Shop().plain))(1) == 1  # noqa: S301
     for twin in (
-        pickle.loads(pickle.dumps(module_partial)),
+        pickle.loads(pickle.dumps(module_partial)),  # noqa: S301
         copy.copy(module_partial),
         copy.deepcopy(module_partial),
     ):
@@ -692,15 +692,15 @@ def test_suspended_call_keeps_no_argument_alive() -> None:
         """Something that can be watched."""
 
     async def coroutine(big: Big | None) -> None:
-        big = None
+        big = None  # noqa: F841 - lets go of it
         await asyncio.sleep(0)
 
     def generator(big: Big | None) -> Iterator[int]:
-        big = None
+        big = None  # noqa: F841 - lets go of it
         yield 1
 
     async def async_generator(big: Big | None) -> AsyncGenerator[int, None]:
-        big = None
+        big = None  # noqa: F841 - lets go of it
         yield 1
 
     async def drive(kind: str, decorate: Any) -> weakref.ref[Big]:
@@ -952,7 +952,7 @@ def test_decorators_by_others_around_static_and_class_methods(inspector: Inspect
 
         @track_feature("unbound", capture=["a", "b"])
         @Unbinding
-        def unbound(a: int, b: int) -> int:
+        def unbound(a: int, b: int) -> int:  # noqa: N805
             return a + b
 
     calls: Any = Service
@@ -969,7 +969,7 @@ def cached(value: int) -> int:
 
 def test_cached_function_is_pickled_by_name() -> None:
     """What can be found by its name is pickled by it, and is its own copy."""
-    assert pickle.loads(pickle.dumps(cached)) is cached
+    assert pickle.loads(pickle.dumps(cached)) is cached  # noqa: S301
     assert copy.copy(cached) is cached
     assert copy.deepcopy(cached) is cached
 
@@ -1038,7 +1038,7 @@ def test_calls_at_the_recursion_limit_see_no_error_of_ours(monkeypatch: pytest.M
         return value[0]
 
     tracked = track_feature("leaf", capture=["value"], on="always", properties=lambda call: {"r": call.result})(leaf)
-    plain = functools.wraps(leaf)(lambda *args, **kwargs: leaf(*args, **kwargs))
+    plain = functools.wraps(leaf)(lambda *args, **kwargs: leaf(*args, **kwargs))  # noqa: PLW0108
 
     def at_depth(function: Callable[..., int], depth: int) -> int:
         return function([1]) if depth == 0 else at_depth(function, depth - 1)
@@ -1071,7 +1071,7 @@ def test_events_at_the_recursion_limit(monkeypatch: pytest.MonkeyPatch, call: Ca
             return False
         return True
 
-    deepest = next(depth for depth in range(sys.getrecursionlimit(), 0, -1) if at_depth(lambda: any_function(), depth))
+    deepest = next(depth for depth in range(sys.getrecursionlimit(), 0, -1) if at_depth(lambda: any_function(), depth))  # noqa: PLW0108
     deepest -= sys.gettrace() is not None
     assert [depth for depth in range(deepest, deepest - 40, -1) if not at_depth(call, depth)] == []
 

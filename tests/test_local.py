@@ -67,7 +67,7 @@ def test_full_disk_keeps_the_events(caplog: pytest.LogCaptureFixture) -> None:
 
 def test_half_a_line_is_ended_before_the_next(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A write that the system cut short leaves half a line; what follows begins on a line of its own."""
-    import os
+    import os  # noqa: PLC0415
 
     path = tmp_path / "events.jsonl"
     real, failures = os.write, [28]

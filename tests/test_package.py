@@ -14,6 +14,7 @@ from tests.conftest import run_python
 from ts_autotrack import typing as our_types
 from ts_autotrack._core import contract
 from ts_autotrack._core.capture import feature
+from ts_autotrack._core.capture.buffer import Buffer
 
 PACKAGE = Path(ts_autotrack.__file__).parent
 HEAVY = (
@@ -98,6 +99,5 @@ def test_values_allowed_at_run_time_are_those_of_the_types() -> None:
 
 def test_every_drop_reason_of_the_buffer_is_public() -> None:
     """The buffer counts only the reasons of `ts_autotrack.typing.DropReason`."""
-    from ts_autotrack._core.capture.buffer import Buffer
 
     assert set(Buffer().drops) <= set(typing.get_args(our_types.DropReason))

@@ -53,7 +53,7 @@ def test_exit_with_a_dead_server_is_over_in_time(dead_endpoint: str) -> None:
 
 def test_exit_with_a_server_that_never_answers_is_over_in_time(server: ScriptedServer) -> None:
     """A request that hangs does not hold the exit up either."""
-    import threading
+    import threading  # noqa: PLC0415
 
     gate = threading.Event()
     server.always = lambda _: Answer(wait=gate)

@@ -93,7 +93,9 @@ def test_the_core_imports_no_edge() -> None:
 
 def test_only_transports_import_httpx() -> None:
     """One module knows the HTTP client."""
-    users = [name for name, path in MODULES.items() if re.search(r"^\s*(import|from) httpx", path.read_text(), re.M)]
+    users = [
+        name for name, path in MODULES.items() if re.search(r"^\s*(import|from) httpx", path.read_text(), re.MULTILINE)
+    ]
     assert users == ["ts_autotrack._core.transports.http"]
 
 

@@ -67,7 +67,7 @@ def item(number: int = 0) -> dict[str, Any]:
 
 def caller_floor() -> Started:
     """Return floor C: what leaves an event on the caller's thread. Nobody delivers it."""
-    from collections import deque
+    from collections import deque  # noqa: PLC0415
 
     waiting: deque[Any] = deque()
     return Started(floor_call(waiting, lambda: None), waiting.clear)
@@ -75,7 +75,7 @@ def caller_floor() -> Started:
 
 def delivery_floor(url: str) -> Callable[[int], None]:
     """Return floor D: what encodes so many dicts that were made before, in lists of 500, and posts them."""
-    import orjson
+    import orjson  # noqa: PLC0415
 
     client = load_httpx().Client(headers={"x-api-key": "k", "content-type": "application/json"})
     client.post(f"{url}/track", content=b"[]")
@@ -90,19 +90,19 @@ def delivery_floor(url: str) -> Callable[[int], None]:
 
 def load_httpx() -> Any:
     """Return httpx without its command line (click, rich, pygments), which ours keeps from being loaded, too."""
-    import sys
+    import sys  # noqa: PLC0415
 
     sys.modules.setdefault("httpx._main", None)  # type: ignore[arg-type]
-    import httpx
+    import httpx  # noqa: PLC0415
 
     return httpx
 
 
 def floor_call(waiting: deque[Any], function: Callable[[], object]) -> Callable[[], object]:
     """Return `function` with the least that a decorator of the common kind can do to leave an event in `waiting`."""
-    import contextvars
+    import contextvars  # noqa: PLC0415
 
-    import wrapt
+    import wrapt  # noqa: PLC0415
 
     acting: contextvars.ContextVar[str] = contextvars.ContextVar("acting", default=USER)
     append, now, who = waiting.append, time.time_ns, acting.get
@@ -122,7 +122,7 @@ def late_floor(url: str) -> Started:
     waiting: list[dict[str, Any]] = []
 
     def finish() -> None:
-        import orjson
+        import orjson  # noqa: PLC0415
 
         with load_httpx().Client(
             headers={"x-api-key": "k", "content-type": "application/json"}, verify=False
@@ -134,7 +134,7 @@ def late_floor(url: str) -> Started:
 
 def ts_autotrack(url: str, **settings: Any) -> Started:
     """Return ours: a decorated function, called by a known user."""
-    from ts_autotrack import bind_user, configure, flush, track_feature
+    from ts_autotrack import bind_user, configure, flush, track_feature  # noqa: PLC0415
 
     configure(endpoint=url, api_key="k", **settings)
     bind_user(USER, group_id=GROUP, device_type="mobile", user_email="jane@example.com")
@@ -147,7 +147,7 @@ def ts_autotrack(url: str, **settings: Any) -> Started:
 
 def with_outbox(url: str, durability: str = "batch") -> Started:
     """Return ours with an outbox."""
-    import tempfile
+    import tempfile  # noqa: PLC0415
 
     return ts_autotrack(url, outbox=tempfile.mkdtemp(), durability=durability)
 
@@ -159,9 +159,9 @@ def with_each_event_on_disk(url: str) -> Started:
 
 def vendor(url: str) -> Started:
     """Return what the vendor's guide for back ends shows: a blocking request for each event."""
-    from contextlib import suppress
+    from contextlib import suppress  # noqa: PLC0415
 
-    import requests  # type: ignore[import-untyped, unused-ignore]
+    import requests  # type: ignore[import-untyped, unused-ignore] # noqa: PLC0415
 
     headers = {"x-api-key": "k", "Content-Type": "application/json"}
 
@@ -174,7 +174,7 @@ def vendor(url: str) -> Started:
 
 def mixpanel(url: str) -> Started:
     """Return mixpanel with the consumer of its guide for busy servers, which sends 50 events on the caller's thread."""
-    from mixpanel import BufferedConsumer, Mixpanel  # type: ignore[import-not-found]
+    from mixpanel import BufferedConsumer, Mixpanel  # type: ignore[import-not-found] # noqa: PLC0415
 
     consumer = BufferedConsumer(events_url=f"{url}/track")
     client = Mixpanel("token", consumer)
@@ -183,12 +183,12 @@ def mixpanel(url: str) -> Started:
 
 def opentelemetry(url: str) -> Started:
     """Return OpenTelemetry's log events over OTLP."""
-    from opentelemetry._logs import LogRecord, SeverityNumber
-    from opentelemetry.exporter.otlp.proto.http._log_exporter import (  # type: ignore[import-not-found]
+    from opentelemetry._logs import LogRecord, SeverityNumber  # noqa: PLC0415
+    from opentelemetry.exporter.otlp.proto.http._log_exporter import (  # type: ignore[import-not-found] # noqa: PLC0415
         OTLPLogExporter,
     )
-    from opentelemetry.sdk._logs import LoggerProvider
-    from opentelemetry.sdk._logs.export import BatchLogRecordProcessor
+    from opentelemetry.sdk._logs import LoggerProvider  # noqa: PLC0415
+    from opentelemetry.sdk._logs.export import BatchLogRecordProcessor  # noqa: PLC0415
 
     provider = LoggerProvider()
     provider.add_log_record_processor(BatchLogRecordProcessor(OTLPLogExporter(endpoint=f"{url}/v1/logs")))
@@ -209,7 +209,7 @@ def opentelemetry(url: str) -> Started:
 
 def segment(url: str) -> Started:
     """Return segment."""
-    from segment.analytics import Client  # type: ignore[import-not-found]
+    from segment.analytics import Client  # type: ignore[import-not-found] # noqa: PLC0415
 
     client = Client("key", host=url)
     return Started(lambda: client.track(USER, "feature_used", PROPERTIES, CONTEXT), client.flush)
@@ -217,7 +217,7 @@ def segment(url: str) -> Started:
 
 def rudder(url: str) -> Started:
     """Return RudderStack."""
-    from rudderstack.analytics.client import Client  # type: ignore[import-not-found]
+    from rudderstack.analytics.client import Client  # type: ignore[import-not-found] # noqa: PLC0415
 
     client = Client("key", host=url)
     return Started(lambda: client.track(USER, "feature_used", PROPERTIES, CONTEXT), client.flush)
@@ -228,7 +228,7 @@ def snowplow(url: str) -> Started:
 
     The sink finds the feature's name in the structured event only: the entity goes out in base64.
     """
-    from snowplow_tracker import (  # type: ignore[import-not-found]
+    from snowplow_tracker import (  # type: ignore[import-not-found] # noqa: PLC0415
         AsyncEmitter,
         Client,
         SelfDescribingJson,
@@ -251,7 +251,7 @@ def snowplow(url: str) -> Started:
 
 def amplitude(url: str) -> Started:
     """Return amplitude."""
-    from amplitude import Amplitude, BaseEvent, Config  # type: ignore[import-not-found]
+    from amplitude import Amplitude, BaseEvent, Config  # type: ignore[import-not-found] # noqa: PLC0415
 
     client = Amplitude("key", Config(server_url=f"{url}/track"))
 
@@ -268,7 +268,7 @@ def amplitude(url: str) -> Started:
 
 def posthog(url: str) -> Started:
     """Return posthog."""
-    from posthog import Posthog  # type: ignore[import-not-found]
+    from posthog import Posthog  # type: ignore[import-not-found] # noqa: PLC0415
 
     client = Posthog("key", host=url)
 

@@ -42,7 +42,7 @@ NOBODY = "http://127.0.0.1:9"
 
 def resident() -> float:
     """Return this process's resident memory, in bytes."""
-    with open("/proc/self/statm") as file:
+    with open("/proc/self/statm") as file:  # noqa: PTH123
         return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
@@ -231,7 +231,7 @@ def _four(url: str, outbox: str | None) -> dict[str, float]:
             ours.finish()
             times = _probe.caller(ours, 5_000)
             os.write(writing, json.dumps({"p50": _probe.at(times, 50), "p99": _probe.at(times, 99)}).encode())
-            from ts_autotrack import shutdown
+            from ts_autotrack import shutdown  # noqa: PLC0415
 
             shutdown(5)
             os._exit(0)

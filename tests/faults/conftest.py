@@ -67,7 +67,7 @@ def guarantee(accounts: Path) -> Callable[..., None]:
     not `counted` are as many as the moment brings; those that may arrive `twice` do so with the same ids.
     """
 
-    def check(
+    def check(  # noqa: PLR0913 - what was seen
         fault: str,
         kept: str,
         expected: Iterable[Any],

@@ -434,7 +434,7 @@ time.sleep(30)"""
 @pytest.mark.parametrize(
     ("durability", "then", "least"), [("batch", "ten(); watch()", 10), ("event", "watch(); ten()", 1)]
 )
-def test_sigterm_while_the_main_thread_uses_the_outbox(
+def test_sigterm_while_the_main_thread_uses_the_outbox(  # noqa: PLR0913 - fixtures
     inspector: Inspector, target: dict[str, str], tmp_path: Path, durability: str, then: str, least: int
 ) -> None:
     """It does so when it ends, and in every call if each event is to be on disk by then. All is delivered first."""

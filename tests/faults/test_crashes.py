@@ -77,7 +77,7 @@ KILL = "os.kill(os.getpid(), signal.SIGKILL)"
         ("restart during an outage", "; sys.exit()", {}),
     ],
 )
-def test_next_process_delivers_what_a_dead_one_left(
+def test_next_process_delivers_what_a_dead_one_left(  # noqa: PLR0913 - fixtures
     inspector: Inspector,
     dead: dict[str, str],
     alive: dict[str, str],
@@ -133,7 +133,7 @@ def test_sigkill_while_events_are_being_delivered(
     guarantee("SIGKILL at any moment", "outbox", said | about_to_say, arrived, processes=0, counted=False, twice=True)
 
 
-def test_many_processes_share_an_outbox_and_die(
+def test_many_processes_share_an_outbox_and_die(  # noqa: PLR0913 - fixtures
     inspector: Inspector, dead: dict[str, str], alive: dict[str, str], accounts: Path, outbox: Path, guarantee: Any
 ) -> None:
     """Eight processes at once, all killed; three successors at once adopt each file once."""
@@ -366,7 +366,7 @@ def test_interrupts_in_the_middle_of_a_commit(
 
 @pytest.mark.parametrize("setting", [{}, EACH], ids=["batch", "event"])
 @pytest.mark.parametrize("order", ["ten(); unlink(); ten(10)", "ten(); ten(10); unlink()", "unlink(); ten(); ten(10)"])
-def test_disk_that_works_again_gets_all_that_waited(
+def test_disk_that_works_again_gets_all_that_waited(  # noqa: PLR0913 - fixtures
     inspector: Inspector,
     dead: dict[str, str],
     alive: dict[str, str],
@@ -525,7 +525,7 @@ print(now.delivered + now.dropped["outbox_full"], now.pending, 200 < now.deliver
     assert arrived == list(range(-1, len(arrived) - 1))
 
 
-def test_quarantine_and_its_commands(
+def test_quarantine_and_its_commands(  # noqa: PLR0913 - fixtures
     server: ScriptedServer,
     inspector: Inspector,
     alive: dict[str, str],

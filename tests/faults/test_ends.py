@@ -103,7 +103,7 @@ def target(inspector: Inspector, environment: dict[str, str]) -> dict[str, str]:
         ),
     ],
 )
-def test_events_arrive_and_the_status_stays(
+def test_events_arrive_and_the_status_stays(  # noqa: PLR0913 - fixtures
     inspector: Inspector, target: dict[str, str], guarantee: Any, kept: str, name: str, end: str, status: int
 ) -> None:
     """Normal ends, exceptions, interrupts and SIGTERM deliver what is left and end as they would have."""
@@ -249,7 +249,7 @@ EXECUTOR = """
         ("`ProcessPoolExecutor`", EXECUTOR, 40),
     ],
 )
-def test_multiprocessing(
+def test_multiprocessing(  # noqa: PLR0913 - fixtures
     inspector: Inspector,
     target: dict[str, str],
     guarantee: Any,

@@ -183,7 +183,7 @@ def test_damaged_row_is_set_aside(
     """A file with a row that makes no sense is set aside with one warning, and stops nothing."""
     path = leave_behind(dead, outbox)
     with contextlib.closing(sqlite3.connect(path)) as database, database:
-        database.execute(f"UPDATE chunks SET {damage}")
+        database.execute(f"UPDATE chunks SET {damage}")  # noqa: S608
     done = run_python(SUCCESSOR, **alive)
     assert done.stderr.count("it was set aside as") == 1
     assert "does not work" not in done.stderr

@@ -123,7 +123,7 @@ SETTINGS: dict[str, dict[str, str]] = {
     ],
 )
 @pytest.mark.parametrize("where", SETTINGS)
-def test_no_deadlock_and_nothing_lost(
+def test_no_deadlock_and_nothing_lost(  # noqa: PLR0913 - fixtures
     inspector: Inspector, environment: dict[str, str], guarantee: Any, tmp_path: Any, name: str, code: str, where: str
 ) -> None:
     """Nothing hangs, whatever is interrupted; every event that was tracked arrives once."""

@@ -6,8 +6,7 @@ import sys
 from contextvars import ContextVar
 from time import time_ns
 
-from ts_autotrack._core.capture.buffer import CLOSED, buffer
-from ts_autotrack._core.counters import MeteredDict
+from ts_autotrack._core.capture.buffer import OFF, MeteredDict, buffer
 from ts_autotrack._core.diagnostics import fault, warn_once
 from ts_autotrack._core.identity.scope import current
 from ts_autotrack._core.snapshot import light, snapshot
@@ -18,7 +17,7 @@ if TYPE_CHECKING:
     from types import CodeType, FrameType
     from typing import Any, TypeAlias
 
-    from ts_autotrack._core.capture.record import EventTemplate, Extras
+    from ts_autotrack._core.capture.buffer import EventTemplate, Extras
     from ts_autotrack._core.identity.scope import Scope
     from ts_autotrack.typing import FinishedCall
 
@@ -73,7 +72,7 @@ class Rule:
             return light(values) or self._capture_some(args, kwargs)
         except RecursionError:  # no room for another call, not even one that reports
             pass
-        except Exception as error:  # pragma: no cover - the barrier: nothing known raises here
+        except Exception as error:  # noqa: BLE001 # pragma: no cover - the barrier: nothing known raises here
             fault(f"capturing arguments of {self.site.where}", error)
         return None
 
@@ -89,7 +88,7 @@ class Rule:
         return snapshot(values)
 
 
-def finish(
+def finish(  # noqa: PLR0913 - what there is to know of a call
     rule: Rule,
     extras: Extras,
     call: tuple[tuple[Any, ...], dict[str, Any]] | None,
@@ -109,24 +108,24 @@ def finish(
     """
     try:
         counts = rule.on == "always" or (rule.on == "success") is (error is None)
-        if buffer.append_limit == CLOSED:
+        if buffer.room == OFF:
             if counts:
-                next(buffer.closed_drops)
+                next(buffer.off)
         elif counts:
             if not rule.plain:
                 extras = _completed(rule, extras, call, result, error)
-            if additions and (added := additions.pop(sys._getframe(1), None)):
-                extras = joined(rule.site.by_name(extras), added)
+            if additions and (added := additions.pop(sys._getframe(1), None)):  # noqa: SLF001
+                extras = joined(rule.site.named(extras), added)
             record(rule.site, extras, scope if scope is not None and scope.user_id else None)
     except RecursionError:
-        for _ in buffer.drops["fault"]:  # counts one without a call, for which there may be no room
+        for _ in buffer.lost:  # counts one without a call, for which there may be no room
             break
-    except Exception as ours:  # pragma: no cover - the barrier: nothing known raises here
-        next(buffer.drops["fault"])
+    except Exception as ours:  # noqa: BLE001 # pragma: no cover - the barrier: nothing known raises here
+        next(buffer.lost)
         fault(f"recording a call of {rule.site.where}", ours)
     finally:
         if additions:  # of a call that makes no event
-            additions.pop(sys._getframe(1), None)
+            additions.pop(sys._getframe(1), None)  # noqa: SLF001
 
 
 def _completed(
@@ -137,7 +136,7 @@ def _completed(
     error: BaseException | None,
 ) -> dict[str, Any]:
     """Return the arguments copied, by their names, with the outcome and the description that the rule asks for."""
-    properties = rule.site.by_name(extras)
+    properties = rule.site.named(extras)
     if rule.on == "always":
         properties = joined(properties, {"outcome": "success" if error is None else "error"})
     if rule.describe is not None and call is not None:
@@ -150,7 +149,7 @@ def joined(first: dict[str, Any] | None, second: dict[str, Any]) -> dict[str, An
     if not first:
         return second
     size = sum(part.size for part in (first, second) if isinstance(part, MeteredDict))
-    return MeteredDict({**first, **second}, size) if size else {**first, **second}
+    return MeteredDict({**first, **second}, size, buffer) if size else {**first, **second}
 
 
 def _described(
@@ -160,11 +159,11 @@ def _described(
     result: object,
     error: BaseException | None,
 ) -> dict[str, object]:
-    from ts_autotrack.typing import FinishedCall
+    from ts_autotrack.typing import FinishedCall  # noqa: PLC0415 - lazy: typing is as heavy as all of us
 
     try:
         return snapshot(describe(FinishedCall(*call, result, error)))
-    except Exception as fault_of_theirs:
+    except Exception as fault_of_theirs:  # noqa: BLE001 - the user's callable
         warn_once(
             ("describe", rule.site.where),
             f"the properties= callable of {rule.site.where} raised {type(fault_of_theirs).__name__}; its events are "
@@ -187,10 +186,10 @@ def record(site: EventTemplate, extras: Extras, scope: Scope | None = None, mome
     if not scope.ready:
         scope = scope.resolve()
         if scope.suppressed:
-            next(buffer.drops["suppressed"])
+            next(buffer.suppressed)
             return
     event = (site, scope, time_ns() if moment is None else moment, extras)
-    if len(buffer.records) < buffer.append_limit:
+    if len(buffer.records) < buffer.room:
         buffer.records.append(event)
     else:
         buffer.on_slow_path(event)
@@ -198,7 +197,7 @@ def record(site: EventTemplate, extras: Extras, scope: Scope | None = None, mome
 
 def count_invalid(why: str) -> None:
     """Count an event that cannot be made of what was given, and explain it once."""
-    next(buffer.drops["invalid"])
+    next(buffer.invalid)
     warn_once(("invalid", why), f"{why}. Counted as 'invalid'.")
 
 
@@ -229,7 +228,7 @@ class Use:
             **values: Property names to values. A snapshot is taken. Later values win.
         """
         if self._finished:
-            where = place(sys._getframe(1))
+            where = place(sys._getframe(1))  # noqa: SLF001
             warn_once(("late", where), f"{where}: use.set() after the block ended has no effect; call it inside")
             return
         self._properties = joined(self._properties, snapshot(values))
@@ -243,8 +242,8 @@ class Use:
         self._finished = True
         if _open_use.get() is self:
             outer = self._outer
-            while outer is not None and outer._finished:
-                outer = outer._outer
+            while outer is not None and outer._finished:  # noqa: SLF001 - left before this one was
+                outer = outer._outer  # noqa: SLF001
             _open_use.set(outer)
         self._call = None  # the frame, and all that it holds
         if isinstance(error, GeneratorExit):  # the generator around it was closed, perhaps in somebody else's context
@@ -271,8 +270,8 @@ _open_use: ContextVar[Use | None] = ContextVar("ts_autotrack_use", default=None)
 def open_use() -> Use | None:
     """Return the innermost block that is open in this context."""
     use = _open_use.get()
-    while use is not None and use._finished:
-        use = use._outer
+    while use is not None and use._finished:  # noqa: SLF001 - left in another context
+        use = use._outer  # noqa: SLF001
     return use
 
 
@@ -300,7 +299,7 @@ def add_properties(**values: object) -> None:
         ...     add_properties(rows=3)
         >>> export()
     """
-    caller = sys._getframe(1)
+    caller = sys._getframe(1)  # noqa: SLF001
     call, use = innermost_call(caller), open_use()
     if use is not None and use.holds(call):
         use.set(**values)

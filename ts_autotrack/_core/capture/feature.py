@@ -5,8 +5,8 @@ from __future__ import annotations
 import sys
 
 from ts_autotrack._core.capture import wrappers
+from ts_autotrack._core.capture.buffer import EventTemplate
 from ts_autotrack._core.capture.call import Rule, Use, count_invalid, innermost_call, open_use, place
-from ts_autotrack._core.capture.record import EventTemplate
 from ts_autotrack._core.decorate import decorate, name_of
 from ts_autotrack._core.identity.scope import as_id
 from ts_autotrack._core.snapshot import snapshot
@@ -64,7 +64,7 @@ class Feature:
 
     def __enter__(self) -> Use:
         """Open the block; raises TypeError if the feature has no name."""
-        return self._enter(sys._getframe(1))
+        return self._enter(sys._getframe(1))  # noqa: SLF001
 
     def __exit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
@@ -81,7 +81,7 @@ class Feature:
         use.leave(exc)
 
     async def __aenter__(self) -> Use:
-        return self._enter(sys._getframe(1))
+        return self._enter(sys._getframe(1))  # noqa: SLF001
 
     async def __aexit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
@@ -127,7 +127,7 @@ def track_feature(name: C, /) -> C: ...
 
 
 @overload
-def track_feature(
+def track_feature(  # noqa: F811, PLR0913 - see below
     name: str | None = None,
     *,
     event_name: str = "feature_used",
@@ -142,7 +142,7 @@ def track_feature(
 ) -> Feature: ...
 
 
-def track_feature(
+def track_feature(  # noqa: F811, PLR0913 - the contract's known properties
     name: Any = None,
     *,
     event_name: str = "feature_used",
@@ -246,7 +246,7 @@ def _names(value: Iterable[str]) -> tuple[str, ...]:
 def _arguments(target: Any, names: tuple[str, ...]) -> tuple[Argument, ...]:
     if not names:
         return ()
-    import inspect
+    import inspect  # noqa: PLC0415 - lazy: only a function with `capture` needs it
 
     parameters = inspect.signature(target).parameters
     takes_any = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import sys
 
-from ts_autotrack._core.capture.buffer import buffer
+from ts_autotrack._core.capture.buffer import EventTemplate, buffer
 from ts_autotrack._core.capture.call import count_invalid, joined, place, record
-from ts_autotrack._core.capture.record import EventTemplate
 from ts_autotrack._core.diagnostics import fault
 from ts_autotrack._core.identity.scope import as_id, current, nearest_open
 from ts_autotrack._core.snapshot import light, snapshot
@@ -16,11 +15,11 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import datetime
 
-    from ts_autotrack._core.capture.record import Extras
+    from ts_autotrack._core.capture.buffer import Extras
     from ts_autotrack._core.identity.scope import Scope
 
 
-def track(
+def track(  # noqa: PLR0913 - the fields of the contract
     event_name: str,
     properties: Mapping[str, object] | None = None,
     *,
@@ -59,10 +58,10 @@ def track(
         names, extras = _parted(properties) if properties else ((), None)
         record(_site(event_name.strip(), names, _where(scope)), extras, scope, moment)
     except RecursionError:
-        for _ in buffer.drops["fault"]:  # counts one without a call, for which there may be no room
+        for _ in buffer.lost:  # counts one without a call, for which there may be no room
             break
-    except Exception as error:
-        next(buffer.drops["fault"])
+    except Exception as error:  # noqa: BLE001 - the barrier
+        next(buffer.lost)
         fault("track()", error)
 
 
@@ -83,10 +82,10 @@ def identify(traits: Mapping[str, object], *, user_id: object = None) -> None:
         scope = _scope(user_id, None, None)
         record(EventTemplate("/identify", "", _NOTHING, _where(scope)), snapshot(traits), scope)
     except RecursionError:
-        for _ in buffer.drops["fault"]:  # counts one without a call, for which there may be no room
+        for _ in buffer.lost:  # counts one without a call, for which there may be no room
             break
-    except Exception as error:
-        next(buffer.drops["fault"])
+    except Exception as error:  # noqa: BLE001 - the barrier
+        next(buffer.lost)
         fault("identify()", error)
 
 
@@ -111,10 +110,10 @@ def group(group_id: object, traits: Mapping[str, object] | None = None, *, group
         site = EventTemplate("/group", "", _NOTHING, _where(scope), group_id=wanted)
         record(site, joined(snapshot(traits or _NOTHING), {"group_type": group_type}), scope)
     except RecursionError:
-        for _ in buffer.drops["fault"]:  # counts one without a call, for which there may be no room
+        for _ in buffer.lost:  # counts one without a call, for which there may be no room
             break
-    except Exception as error:
-        next(buffer.drops["fault"])
+    except Exception as error:  # noqa: BLE001 - the barrier
+        next(buffer.lost)
         fault("group()", error)
 
 
@@ -158,15 +157,15 @@ def _scope(user_id: object, group_id: object, context: Mapping[str, object] | No
 
 def _where(scope: Scope) -> str:
     """Return the application's line; it is asked for only where a message will name it."""
-    return place(sys._getframe(2)) if scope.user_id is None else ""
+    return place(sys._getframe(2)) if scope.user_id is None else ""  # noqa: SLF001
 
 
 def _invalid(why: str) -> None:
-    count_invalid(f"{place(sys._getframe(2))}: {why}")
+    count_invalid(f"{place(sys._getframe(2))}: {why}")  # noqa: SLF001
 
 
 def _timestamp(value: datetime | float | str) -> str | None:
-    from datetime import datetime, timezone
+    from datetime import datetime, timezone  # noqa: PLC0415 - lazy: few give one
 
     try:
         if isinstance(value, str):

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from contextvars import ContextVar
 
-from ts_autotrack._core.counters import MeteredDict
+from ts_autotrack._core.capture.buffer import MeteredDict, buffer
 from ts_autotrack._core.identity import baggage
 from ts_autotrack._core.snapshot import snapshot
 
@@ -38,7 +38,7 @@ class Scope:
         token: Undoes the entering, in the context that entered.
         filled: The last OpenTelemetry context and the scope that its baggage made of this one.
         size: Bytes of what is long in its context and properties; 0 for the others.
-        weight: Counters these, see `weigh`.
+        weight: Counts these, see `weigh`.
     """
 
     __slots__ = (
@@ -123,7 +123,7 @@ class Scope:
         Not before its block has ended: what requests in progress hold is theirs, and no reason to refuse events.
         """
         if self.size:
-            self.weight = MeteredDict({}, self.size)
+            self.weight = MeteredDict({}, self.size, buffer)
 
     def close(self) -> None:
         """End the scope for those who still hold it: they go on with the one around it."""
@@ -157,7 +157,7 @@ def as_id(value: object) -> str | None:
         else:
             text = str(value)
         return text.strip() or None
-    except Exception:
+    except Exception:  # noqa: BLE001 - a user's __str__
         return None
 
 
@@ -166,7 +166,7 @@ def _is_nameless(kind: type) -> bool:
     return kind.__str__ is own.__str__ and kind.__repr__ is own.__repr__
 
 
-_current: ContextVar[Scope] = ContextVar("ts_autotrack_scope", default=Scope())
+_current: ContextVar[Scope] = ContextVar("ts_autotrack_scope", default=Scope())  # noqa: B039 - not changed once it is current
 current = _current.get
 set_current = _current.set
 

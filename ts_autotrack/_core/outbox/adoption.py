@@ -19,7 +19,7 @@ _LOCKED_BY_SQLITE, _LENGTH = 0x4000_0000, 512
 def adopt(path: str) -> OutboxFile | None:
     """Take over a file if its owner has ended and there are events in it; say so if that cannot be done."""
     try:
-        status = os.stat(path)
+        status = os.stat(path)  # noqa: PTH116 - pathlib costs an import
         if status.st_size == 0 and time.time() - status.st_mtime < UNFINISHED_AGE:
             return None  # its owner is making it
         if OutboxFile.opened.get(path, os.getpid()) != os.getpid() and not (path := _copy(path)):
@@ -46,20 +46,20 @@ def _copy(path: str) -> str:
 
     SQLite in here has inherited what it knew in the parent of the locks on it, and would never let us have it.
     """
-    import fcntl
-    from shutil import copyfile
+    import fcntl  # noqa: PLC0415 - lazy: for such children only, and not on every system
+    from shutil import copyfile  # noqa: PLC0415 - likewise
 
-    with open(path, "r+b") as file:
+    with open(path, "r+b") as file:  # noqa: PTH123
         try:
             fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB, _LENGTH, _LOCKED_BY_SQLITE)
         except OSError:
             return ""
         copy = f"{path.removesuffix(SUFFIX)}-{os.getpid()}{SUFFIX}"
         for suffix in ("-wal", ""):  # nobody looks at it before the last of them is there
-            if os.path.exists(path + suffix):
+            if os.path.exists(path + suffix):  # noqa: PTH110
                 copyfile(path + suffix, f"{copy}{suffix}.new")
-                os.chmod(f"{copy}{suffix}.new", 0o600)
-                os.replace(f"{copy}{suffix}.new", copy + suffix)
+                os.chmod(f"{copy}{suffix}.new", 0o600)  # noqa: PTH101
+                os.replace(f"{copy}{suffix}.new", copy + suffix)  # noqa: PTH105
         delete(path)  # what crashes before this is sent twice, with the same ids
     return copy
 

@@ -14,13 +14,14 @@ import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
-from ts_autotrack._core.contract import MAX_BODY, MAX_ITEMS, PATHS
+from ts_autotrack._core.capture.buffer import BATCH_ITEMS
+from ts_autotrack._core.delivery.encoder import MAX_BODY, PATHS
 from ts_autotrack._core.outbox.paths import SUFFIX, delete, size_of, touch
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from ts_autotrack._core.delivery.queue import Item
+    from ts_autotrack._core.delivery.encoder import Item
 
 SCHEMA_VERSION = 1
 APPLICATION_ID = int.from_bytes(b"tsat", "big")
@@ -94,11 +95,11 @@ class OutboxFile:
             OSError: If the directory or the file cannot be made.
             sqlite3.Error: If it cannot be written to.
         """
-        os.makedirs(directory, mode=0o700, exist_ok=True)
+        os.makedirs(directory, mode=0o700, exist_ok=True)  # noqa: PTH103 - pathlib costs an import
         seconds, nanoseconds = divmod(time.time_ns(), 10**9)
         began = time.strftime("%Y%m%dT%H%M%S", time.gmtime(seconds))  # in the order of the events, as files are adopted
         name = f"{began}.{nanoseconds // 1_000:06d}-{os.getpid()}-{os.urandom(4).hex()}"
-        path = os.path.join(directory, name + SUFFIX)
+        path = os.path.join(directory, name + SUFFIX)  # noqa: PTH118
         touch(path)
         cls.made[path] = os.getpid()
         try:
@@ -127,12 +128,12 @@ class OutboxFile:
             OSError: If it is gone.
             sqlite3.Error: If it cannot be read.
         """
-        os.stat(path)
+        os.stat(path)  # noqa: PTH116 - SQLite would create it
         try:
             with _opening(path) as database:
                 _own(database)
                 pending, size = contents(database)
-                os.stat(path)
+                os.stat(path)  # noqa: PTH116 - its owner may have deleted it after we opened it
         except sqlite3.OperationalError as error:
             if "locked" not in str(error):
                 raise
@@ -160,7 +161,7 @@ class OutboxFile:
         """Count again what is in the file, after an exception in the middle of `append`."""
         if self._database.in_transaction:
             self._database.execute("ROLLBACK")
-        query = f"SELECT {_CONTENTS}, coalesce(max(id), 0) FROM chunks WHERE id > ?"
+        query = f"SELECT {_CONTENTS}, coalesce(max(id), 0) FROM chunks WHERE id > ?"  # noqa: S608 - a constant
         pending, size, last = self._database.execute(query, (self._settled,)).fetchone()
         self.pending, self.size, self._last = int(pending), int(size), max(self._last, last)
 
@@ -185,7 +186,7 @@ class OutboxFile:
                 raise sqlite3.DatabaseError(message)
             items += count
             size += len(body)
-            if chunks and (items > MAX_ITEMS or size > MAX_BODY):
+            if chunks and (items > BATCH_ITEMS or size > MAX_BODY):
                 break
             chunks.append(Chunk(number, path, first, body.split(SEPARATOR)))
         return chunks
@@ -236,8 +237,8 @@ class OutboxFile:
         self.opened.pop(self.path, None)
         if self.pending:
             try:
-                if not os.path.exists(self.path):
-                    os.makedirs(os.path.dirname(self.path), mode=0o700, exist_ok=True)
+                if not os.path.exists(self.path):  # noqa: PTH110
+                    os.makedirs(os.path.dirname(self.path), mode=0o700, exist_ok=True)  # noqa: PTH103, PTH120
                     touch(self.path)
                     self._database.execute("VACUUM INTO ?", (self.path,))
             finally:
@@ -278,7 +279,7 @@ def contents(database: sqlite3.Connection) -> tuple[int, int]:
         raise sqlite3.DatabaseError(message)
     if version > SCHEMA_VERSION:
         raise NewerSchemaError
-    query = f"SELECT {_CONTENTS}, total(typeof(items) != 'integer') FROM chunks"
+    query = f"SELECT {_CONTENTS}, total(typeof(items) != 'integer') FROM chunks"  # noqa: S608 - a constant
     events, size, malformed = database.execute(query).fetchone()
     if malformed:
         message = f"{malformed:.0f} chunks are malformed"
@@ -316,7 +317,7 @@ def _runs(items: list[Item]) -> list[list[Item]]:
     for item in items:
         path, body, _ = item
         size += len(body) + len(SEPARATOR)
-        if path != endpoint or size > MAX_BODY or len(runs[-1]) == MAX_ITEMS:
+        if path != endpoint or size > MAX_BODY or len(runs[-1]) == BATCH_ITEMS:
             runs.append([])
             endpoint, size = path, len(body) + len(SEPARATOR)
         runs[-1].append(item)

@@ -21,11 +21,11 @@ def files(directory: str) -> list[str]:
 def set_aside(path: str) -> str:
     """Rename a file that cannot be read, with its log, so that nobody tries again; return its new path."""
     number = 1
-    while os.path.exists(aside := f"{path}.{number}.corrupt"):
+    while os.path.exists(aside := f"{path}.{number}.corrupt"):  # noqa: PTH110 - pathlib costs an import
         number += 1
     for suffix in ("-wal", ""):
         with suppress(OSError):
-            os.replace(path + suffix, aside + suffix)
+            os.replace(path + suffix, aside + suffix)  # noqa: PTH105
     return aside
 
 
@@ -33,13 +33,13 @@ def delete(path: str) -> None:
     """Delete a file and its log, as far as they are there."""
     for suffix in ("-wal", "-journal", ""):
         with suppress(OSError):
-            os.unlink(path + suffix)
+            os.unlink(path + suffix)  # noqa: PTH108
 
 
 def size_of(path: str) -> int:
     """Return the bytes of a file on the disk; 0 if there is none."""
     try:
-        return os.stat(path).st_size
+        return os.stat(path).st_size  # noqa: PTH116
     except OSError:
         return 0
 
@@ -50,7 +50,7 @@ def used_size(path: str) -> int:
     As of its last checkpoint: its log, which is bounded, is not counted.
     """
     try:
-        with open(path, "rb") as file:
+        with open(path, "rb") as file:  # noqa: PTH123
             header = file.read(40)  # https://www.sqlite.org/fileformat.html#the_database_header
     except OSError:
         return 0
@@ -70,7 +70,7 @@ def touch(path: str) -> None:
     file = os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600)
     try:
         if hasattr(os, "geteuid") and os.geteuid() == 0:
-            owner = os.stat(os.path.dirname(path))
+            owner = os.stat(os.path.dirname(path))  # noqa: PTH116, PTH120
             os.fchown(file, owner.st_uid, owner.st_gid)
     finally:
         os.close(file)

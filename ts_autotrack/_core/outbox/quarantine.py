@@ -46,7 +46,7 @@ class Quarantine:
 
     def __init__(self, directory: str, lock_timeout: float = LOCK_TIMEOUT) -> None:
         self._lock_timeout = lock_timeout
-        self.path = os.path.join(directory, FILE)
+        self.path = os.path.join(directory, FILE)  # noqa: PTH118 - pathlib costs an import
         self._waiting: deque[RejectedItem] = deque(maxlen=MOST_WAITING)  # what the file did not take
 
     def keep(self, item: RejectedItem) -> None:
@@ -68,7 +68,7 @@ class Quarantine:
         except sqlite3.DatabaseError as error:
             aside = set_aside(self.path)
             warn_once(("corrupt", aside), f"{self.path} cannot be read ({error}); it was set aside as {aside}")
-            return not os.path.exists(self.path) and self._takes(item)
+            return not os.path.exists(self.path) and self._takes(item)  # noqa: PTH110
         return True
 
     def _add(self, item: RejectedItem) -> None:
@@ -78,7 +78,7 @@ class Quarantine:
             OSError: If the file cannot be made.
             sqlite3.Error: If it cannot be written to.
         """
-        if not os.path.exists(self.path):
+        if not os.path.exists(self.path):  # noqa: PTH110
             with suppress(FileExistsError):  # another process is faster
                 touch(self.path)
         elif size_of(self.path) > MOST_REJECTED_BYTES:
@@ -92,7 +92,7 @@ class Quarantine:
 
     def items(self, ids: Sequence[int] = ()) -> Iterator[tuple[int, RejectedItem]]:
         """Yield the items, or those with the given ids, oldest first."""
-        if os.path.exists(self.path):
+        if os.path.exists(self.path):  # noqa: PTH110
             with self._open() as database:
                 rows = database.execute("SELECT id, path, item, reason, rejected_at FROM rejected ORDER BY id")
                 for number, path, item, reason, rejected_at in rows:

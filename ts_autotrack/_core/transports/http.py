@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import encodings.idna
+import encodings.idna  # noqa: F401 - the first look-up of a host imports this module, here before any thread runs
 import logging
 import sys
 import threading
