@@ -9,7 +9,8 @@ import pytest
 
 from tests.conftest import run_python
 from ts_autotrack import configure, flush, stats, track, track_feature, user_context
-from ts_autotrack._core.config import DEFAULT_ENDPOINT, SETTINGS, load
+from ts_autotrack._core.config import SETTINGS, load
+from ts_autotrack._core.contract import DEFAULT_ENDPOINT
 
 if TYPE_CHECKING:
     from tests.conftest import Inspector

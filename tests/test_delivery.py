@@ -37,13 +37,15 @@ from ts_autotrack import (
     user_context,
 )
 from ts_autotrack._core import diagnostics
-from ts_autotrack._core.capture.buffer import BATCH_ITEMS, Buffer, EventTemplate
+from ts_autotrack._core.capture.buffer import Buffer
+from ts_autotrack._core.capture.record import EventTemplate
 from ts_autotrack._core.client import client
-from ts_autotrack._core.counters import Counts
+from ts_autotrack._core.contract import MAX_BODY, MAX_ITEMS
+from ts_autotrack._core.counters import Counters
 from ts_autotrack._core.delivery.answers import action_for
 from ts_autotrack._core.delivery.backoff import Backoff, Pacing
 from ts_autotrack._core.delivery.drainer import Drainer
-from ts_autotrack._core.delivery.encoder import MAX_BODY, Clock, Encoder
+from ts_autotrack._core.delivery.encoder import Clock, Encoder
 from ts_autotrack._core.delivery.exporter import Exporter
 from ts_autotrack._core.delivery.queue import MemoryQueue
 from ts_autotrack._core.identity.scope import Scope
@@ -98,7 +100,7 @@ def test_batches_keep_both_limits(server: ScriptedServer) -> None:
         track("e", {"text": "x" * size})
     gate.set()
     assert flush(20)
-    assert max(len(request.items) for request in server.requests) == BATCH_ITEMS
+    assert max(len(request.items) for request in server.requests) == MAX_ITEMS
     assert max(request.size for request in server.requests) <= MAX_BODY
     assert max(request.size for request in server.requests) > MAX_BODY - 5_000
     assert account_closes().delivered == 3_515
@@ -719,7 +721,7 @@ class FakeTransport:
 def test_pauses_between_attempts(status: int, pauses: list[float]) -> None:
     """They grow while the server is away, up to a minute, and are a minute where only somebody can mend it."""
     backlog = MemoryQueue()
-    exporter = Exporter(backlog, Counts(), Backoff(Pacing(), jitter=lambda: 1.0))
+    exporter = Exporter(backlog, Counters(), Backoff(Pacing(), jitter=lambda: 1.0))
     for _ in range(2):
         backlog.put([("/track", b"{}", 1)])
         for pause in pauses:
@@ -744,7 +746,7 @@ def test_any_history_keeps_limits_order_and_account(kinds: list[tuple[str, int, 
         (path, (b"poison" if poison else b"") + str(n).encode() + b"x" * (size - 10), n)
         for n, (path, size, poison) in enumerate(kinds)
     ]
-    backlog, counts, transport = MemoryQueue(), Counts(), FakeTransport(statuses)
+    backlog, counts, transport = MemoryQueue(), Counters(), FakeTransport(statuses)
     backlog.put(items)
     exporter = Exporter(backlog, counts, Backoff(Pacing(), jitter=lambda: 0.0))
     for _ in range(200):
@@ -756,14 +758,14 @@ def test_any_history_keeps_limits_order_and_account(kinds: list[tuple[str, int, 
     assert transport.accepted == clean
     assert (counts.delivered, counts.rejected) == (len(clean), len(items) - len(clean))
     for path, bodies in transport.requests:
-        assert len(bodies) <= BATCH_ITEMS
+        assert len(bodies) <= MAX_ITEMS
         assert len(bodies) == 1 or sum(map(len, bodies)) + len(bodies) + 1 <= MAX_BODY
         assert {where for where, body, _ in items if body in bodies} == {path}
 
 
 def test_what_has_ended_takes_nothing_more() -> None:
     """A thread of a worker that has ended leaves the buffer to the next worker."""
-    buffer, counts = Buffer(), Counts()
+    buffer, counts = Buffer(), Counters()
     drainer = Drainer(buffer, Encoder(counts), MemoryQueue(), counts, RLock())
     buffer.records.append((EventTemplate("/track", "e", {}, "here", user_id="u"), Scope(), 1, None))
     assert drainer.drain()

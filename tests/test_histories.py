@@ -12,11 +12,13 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from ts_autotrack._core.capture.buffer import BATCH_ITEMS, Buffer, EventTemplate
-from ts_autotrack._core.counters import Counts
+from ts_autotrack._core.capture.buffer import Buffer
+from ts_autotrack._core.capture.record import EventTemplate
+from ts_autotrack._core.contract import MAX_BODY, MAX_ITEMS
+from ts_autotrack._core.counters import Counters
 from ts_autotrack._core.delivery.backoff import Backoff, Pacing
 from ts_autotrack._core.delivery.drainer import Drainer
-from ts_autotrack._core.delivery.encoder import MAX_BODY, Encoder
+from ts_autotrack._core.delivery.encoder import Encoder
 from ts_autotrack._core.delivery.exporter import Exporter
 from ts_autotrack._core.delivery.queue import MemoryQueue
 from ts_autotrack._core.identity.scope import Scope
@@ -26,8 +28,7 @@ from ts_autotrack.typing import Response
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from ts_autotrack._core.delivery.encoder import Item
-    from ts_autotrack._core.delivery.queue import EventQueue
+    from ts_autotrack._core.delivery.queue import EventQueue, Item
 
 LOST_ANSWER = -1
 """An answer of the tests: the items were taken, and the connection broke before that could be said."""
@@ -95,7 +96,7 @@ class Histories(RuleBasedStateMachine):
 
     def start(self) -> None:
         """Start a process."""
-        self.buffer, self.counts = Buffer(), Counts()
+        self.buffer, self.counts = Buffer(), Counters()
         turn = RLock()
         self.outbox = Interruptible(self.directory, LIMIT, each=self.each, counts=self.counts, turn=turn)
         self.backlog: EventQueue = self.outbox if self.durable else MemoryQueue()
@@ -151,7 +152,7 @@ class Histories(RuleBasedStateMachine):
     def tend(self) -> None:
         """Let the outbox look around."""
         self.outbox._tend_at = self.outbox._look_at = 0.0
-        self.backlog.tend()
+        self.backlog.maintain()
 
     @precondition(lambda self: self.durable)
     @rule()
@@ -182,7 +183,7 @@ class Histories(RuleBasedStateMachine):
         ends = counts.delivered + counts.rejected + sum(counts.dropped.values())
         assert self.accepted + counts.adopted == waiting + ends
         for bodies in self.server.requests:
-            assert len(bodies) <= BATCH_ITEMS
+            assert len(bodies) <= MAX_ITEMS
             assert len(bodies) == 1 or sum(map(len, bodies)) + len(bodies) + 1 <= MAX_BODY
 
     def teardown(self) -> None:

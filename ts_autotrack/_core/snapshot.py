@@ -13,8 +13,8 @@ from collections.abc import Mapping
 from itertools import islice
 from math import isfinite
 
-from ts_autotrack._core.capture.buffer import MeteredDict, buffer
-from ts_autotrack._core.diagnostics import AtomicCounter, warn_once
+from ts_autotrack._core.counters import AtomicCounter, MeteredDict
+from ts_autotrack._core.diagnostics import warn_once
 
 TYPE_CHECKING = False  # typing costs as much to import as all of this library
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ def snapshot(values: Mapping[Any, Any]) -> dict[str, object]:
     if deep is not None:
         length += deep.length
     length += VALUE_BYTES * len(copy) + sum(map(len, copy))
-    return copy if length <= LIGHT else MeteredDict(copy, length, buffer)
+    return copy if length <= LIGHT else MeteredDict(copy, length)
 
 
 def light(values: Iterable[object]) -> tuple[object, ...] | None:

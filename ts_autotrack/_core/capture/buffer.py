@@ -1,207 +1,138 @@
-"""What captures append to and the worker drains: bounded, never blocks, counts what it refuses."""
+"""Records waiting to be encoded: bounded, never blocking, every refusal counted."""
 
 from __future__ import annotations
 
 from collections import deque
 from itertools import islice
 
-from ts_autotrack._core.diagnostics import AtomicCounter
+from ts_autotrack._core.contract import MAX_ITEMS
+from ts_autotrack._core.counters import AtomicCounter, MemoryBudget, memory_budget
 
-TYPE_CHECKING = False  # typing costs as much to import as all of this library
+TYPE_CHECKING = False  # typing costs as much to import as this whole library
 if TYPE_CHECKING:
-    from typing import Any, TypeAlias
+    from collections.abc import Callable
 
-    from ts_autotrack._core.identity.scope import Scope
+    from ts_autotrack._core.capture.record import Record
+    from ts_autotrack.typing import DropReason
 
-    # A tuple, because it is built per call: site, scope, nanoseconds since 1970 (or a timestamp given by the
-    # application, as text), and the event's own properties or traits.
-    # A tuple of values belongs to the site's `captured` names.
-    Extras: TypeAlias = dict[str, Any] | tuple[Any, ...] | None
-    Record: TypeAlias = tuple["EventTemplate", Scope, int | str, Extras]
+DEFAULT_LIMIT = 100_000
+"""Records that may wait until the settings are read."""
 
-BATCH_ITEMS = 1_000
-"""Items per request at the most: the vendor's limit. So many waiting records wake the worker before its time."""
+CLOSED, SLOW_ONLY = 0, -1
+"""Values of `Buffer.append_limit` besides a length."""
 
-DEFAULT_LIMIT, DEFAULT_BYTES = 100_000, 32_000_000
-"""What may wait until the settings have been read, which takes the first event some milliseconds."""
-
-OFF, IDLE = 0, -1
-
-
-class EventTemplate:
-    """Where events come from: what all events of one decorated function, or of one event name, have in common.
-
-    Attributes:
-        path: The endpoint, such as "/track".
-        event_name: The event's name; empty for the other endpoints.
-        properties: Properties that every event carries.
-        captured: Names of the arguments whose values an event may carry as a tuple: a dict takes four times the memory,
-            and making one takes longer.
-        where: The place in the application, such as "module.function, line 5", for messages.
-        user_id: Overrides the scope's user.
-        group_id: Overrides the scope's group.
-        encoded: What the worker has encoded of it: the fields before its properties or traits, and these.
-    """
-
-    __slots__ = ("captured", "encoded", "event_name", "group_id", "path", "properties", "user_id", "where")
-
-    def __init__(  # noqa: PLR0913 - a value object
-        self,
-        path: str,
-        event_name: str,
-        properties: dict[str, object],
-        where: str,
-        user_id: str | None = None,
-        group_id: str | None = None,
-        captured: tuple[str, ...] = (),
-    ) -> None:
-        self.path = path
-        self.event_name = event_name
-        self.properties = properties
-        self.where = where
-        self.user_id = user_id
-        self.group_id = group_id
-        self.captured = captured
-        self.encoded: tuple[bytes, bytes] | None = None
-
-    def named(self, extras: Extras) -> dict[str, Any]:
-        """Return an event's own properties by their names."""
-        if isinstance(extras, tuple):
-            return dict(zip(self.captured, extras, strict=True))
-        return extras or {}
+_DROP_REASONS: tuple[DropReason, ...] = (
+    "disabled",
+    "no_api_key",
+    "shutdown",
+    "queue_full",
+    "suppressed",
+    "invalid",
+    "fault",
+)
 
 
-class MeteredDict(dict[str, "Any"]):
-    """Long properties of one event: they count against the buffer's bytes for as long as they exist.
-
-    So whatever becomes of the event, they are counted once, and no longer than they take up memory.
-
-    Attributes:
-        size: Their bytes, roughly.
-    """
-
-    __slots__ = ("_buffer", "_era", "size")
-
-    def __init__(self, values: dict[str, Any], size: int, buffer: Buffer) -> None:
-        super().__init__(values)
-        self.size = size
-        self._buffer = buffer
-        self._era = buffer.era
-        buffer.held += size  # CPython switches no threads in the middle of this
-        if buffer.held > buffer.most_bytes and buffer.room > 0:
-            buffer.room = IDLE  # the next record has to ask
-
-    def __del__(self) -> None:
-        if self._era == self._buffer.era:
-            self._buffer.held -= self.size
+def _refuse(record: Record) -> None:
+    """Stand in for the slow path until the client sets one."""
 
 
 class Buffer:
-    """A deque of records and one number that tells a capture whether it may append.
+    """A deque of records and one number that tells a capture whether to append.
 
-    A capture appends by itself while `len(records) < room`; everything else is the slow path, `Client.admit`.
+    A capture appends while `len(records) < append_limit`. All other cases take `on_slow_path`.
 
     Attributes:
-        records: The records that the worker has not taken; never replaced, so a closure may hold its `append`. Nor are
-            the counters below, but for `off`.
-        room: OFF: take nothing. IDLE: the next record must wake the worker. Else the length at which to ask.
-        off_reason: Why nothing is taken, as a reason in `stats().dropped`; None if records are taken.
-        at_end: Whether the process is at its end, so that every record has to ask.
-        limit: The most records that may wait.
-        most_bytes: The most bytes that the long properties of waiting records may have.
-        held: Bytes that they have now.
-        encoded: Events that wait beside the records, encoded; they count towards the limit.
-        era: Counts the resets: a forked child does not count what its parent's threads, frozen in it, hold for ever.
-        refused: Counts events refused because the buffer was full.
-        skipped: Counts events that came while the library was off, by `off_reason`.
-        off: The one of these that the next such event belongs to.
-        suppressed: Counts events inside a `suppress` block.
-        invalid: Counts events that named nothing to send.
-        lost: Counts events that a fault of ours kept from getting here.
+        records: Waiting records. The deque is never replaced, so wrappers hold its `append`.
+        append_limit: CLOSED: count the event as dropped. SLOW_ONLY: every capture takes the slow path. Otherwise: the
+            length from which captures take the slow path.
+        on_slow_path: Called with each record that a capture may not append. The client sets this hook.
+        limit: Maximum of waiting records and items.
+        queued: Items waiting in memory beside the records; they count towards the limit.
+        budget: Memory for long properties.
+        drops: Counters of the events dropped before the buffer, by reason. Never replaced.
+        close_reason: Drop reason while the buffer is closed; None while records are accepted.
+        closed_drops: Counter of the current close reason.
+        exiting: True at the end of the process: every capture takes the slow path.
     """
 
     __slots__ = (
-        "at_end",
-        "encoded",
-        "era",
-        "held",
-        "invalid",
+        "append_limit",
+        "budget",
+        "close_reason",
+        "closed_drops",
+        "drops",
+        "exiting",
         "limit",
-        "lost",
-        "most_bytes",
-        "off",
-        "off_reason",
+        "on_slow_path",
+        "queued",
         "records",
-        "refused",
-        "room",
-        "skipped",
-        "suppressed",
     )
 
-    def __init__(self) -> None:
+    def __init__(self, budget: MemoryBudget | None = None) -> None:
         self.records: deque[Record] = deque()
-        self.refused = AtomicCounter()
-        self.suppressed = AtomicCounter()
-        self.invalid = AtomicCounter()
-        self.lost = AtomicCounter()
-        self.era = 0
+        self.drops: dict[DropReason, AtomicCounter] = {reason: AtomicCounter() for reason in _DROP_REASONS}
+        self.budget = budget or MemoryBudget()
+        self.budget.on_exceeded = self._stop_appends
+        self.on_slow_path: Callable[[Record], None] = _refuse
         self.reset()
 
     def reset(self) -> None:
-        """Forget all records and counts: a forked child starts with none of its parent's."""
+        """Forget all records and counts: a forked child starts empty."""
         self.records.clear()
-        self.era += 1
-        self.held = 0
-        self.encoded = 0
-        self.room = IDLE
+        self.budget.reset()
+        self.queued = 0
+        self.append_limit = SLOW_ONLY
         self.limit = DEFAULT_LIMIT
-        self.most_bytes = DEFAULT_BYTES
-        self.off_reason: str | None = None
-        self.at_end = False
-        self.skipped: dict[str, AtomicCounter] = {}
-        self.off = AtomicCounter()
-        for tally in (self.refused, self.suppressed, self.invalid, self.lost):
-            tally.reset()
+        self.close_reason: DropReason | None = None
+        self.closed_drops = self.drops["shutdown"]
+        self.exiting = False
+        for counter in self.drops.values():
+            counter.reset()
 
-    def close(self, reason: str) -> None:
-        """Take nothing more; from here on events are counted as dropped for `reason`."""
-        self.off = self.skipped.setdefault(reason, AtomicCounter())
-        self.off_reason = reason
-        self.room = OFF
+    def close(self, reason: DropReason) -> None:
+        """Accept no more records; count further events as dropped for `reason`."""
+        self.closed_drops = self.drops[reason]
+        self.close_reason = reason
+        self.append_limit = CLOSED
 
-    def end(self) -> None:
-        """Have every record ask from here on, even if nothing is taken any more."""
-        self.at_end = True
-        self.room = IDLE
+    def reopen(self) -> None:
+        """Accept records again."""
+        self.close_reason = None
+        self.require_slow_path()
+
+    def begin_exit(self) -> None:
+        """Send every further record through the slow path, also while the buffer is closed."""
+        self.exiting = True
+        self.append_limit = SLOW_ONLY
 
     @property
     def full(self) -> bool:
-        """Whether no record may be added: by number, or by bytes."""
-        return len(self.records) + self.encoded >= self.limit or self.held > self.most_bytes
+        """True if no record may be added, by number or by bytes."""
+        return len(self.records) + self.queued >= self.limit or self.budget.exceeded
 
     @property
-    def pressed(self) -> bool:
-        """Whether taking records out matters more than giving way to others: an eighth of the limit waits."""
-        return 8 * (len(self.records) + self.encoded) > self.limit
+    def backed_up(self) -> bool:
+        """True if draining matters more than leaving the GIL to other threads: an eighth of the limit waits."""
+        return 8 * (len(self.records) + self.queued) > self.limit
 
-    def idle(self) -> None:
-        """Have the next record wake the worker."""
-        self.room = IDLE if self.off_reason is None else OFF
+    def require_slow_path(self) -> None:
+        """Make the next record take the slow path, which wakes the worker."""
+        self.append_limit = SLOW_ONLY if self.close_reason is None else CLOSED
 
-    def open(self) -> None:
-        """Let captures append without asking, until enough wait to wake the worker, or the limit is reached."""
-        limit = self.limit - self.encoded
-        enough = min(BATCH_ITEMS, (limit + 1) // 2)
-        room = enough if len(self.records) < enough else limit or IDLE  # 0 would say that nothing is taken at all
-        if self.held > self.most_bytes or self.at_end:
-            room = IDLE
-        self.room = room if self.off_reason is None else OFF
+    def allow_appends(self) -> None:
+        """Let captures append directly, until enough records wait to wake the worker or the limit is reached."""
+        limit = self.limit - self.queued
+        enough = min(MAX_ITEMS, (limit + 1) // 2)
+        append_limit = enough if len(self.records) < enough else limit or SLOW_ONLY  # 0 would mean closed
+        if self.budget.exceeded or self.exiting:
+            append_limit = SLOW_ONLY
+        self.append_limit = append_limit if self.close_reason is None else CLOSED
 
-    def oldest(self, most: int) -> list[Record]:
-        """Return up to `most` of the oldest records; `remove` takes them out once they are kept elsewhere."""
+    def peek(self, most: int) -> list[Record]:
+        """Return up to `most` of the oldest records; `remove` takes them out later."""
         try:
             return list(islice(self.records, most))
-        except RuntimeError:  # a finalizer has appended meanwhile
+        except RuntimeError:  # a finalizer appended during the iteration
             return [self.records[index] for index in range(min(most, len(self.records), 100))]
 
     def remove(self, records: list[Record]) -> None:
@@ -210,6 +141,10 @@ class Buffer:
             if self.records and self.records[0] is record:
                 self.records.popleft()
 
+    def _stop_appends(self) -> None:
+        if self.append_limit > 0:
+            self.append_limit = SLOW_ONLY
 
-buffer = Buffer()
-"""The buffer of this process; captures append to it."""
+
+buffer = Buffer(memory_budget)
+"""The buffer of this process."""

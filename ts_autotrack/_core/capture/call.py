@@ -6,7 +6,8 @@ import sys
 from contextvars import ContextVar
 from time import time_ns
 
-from ts_autotrack._core.capture.buffer import OFF, MeteredDict, buffer
+from ts_autotrack._core.capture.buffer import CLOSED, buffer
+from ts_autotrack._core.counters import MeteredDict
 from ts_autotrack._core.diagnostics import fault, warn_once
 from ts_autotrack._core.identity.scope import current
 from ts_autotrack._core.snapshot import light, snapshot
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from types import CodeType, FrameType
     from typing import Any, TypeAlias
 
-    from ts_autotrack._core.capture.buffer import EventTemplate, Extras
+    from ts_autotrack._core.capture.record import EventTemplate, Extras
     from ts_autotrack._core.identity.scope import Scope
     from ts_autotrack.typing import FinishedCall
 
@@ -108,20 +109,20 @@ def finish(  # noqa: PLR0913 - what there is to know of a call
     """
     try:
         counts = rule.on == "always" or (rule.on == "success") is (error is None)
-        if buffer.room == OFF:
+        if buffer.append_limit == CLOSED:
             if counts:
-                next(buffer.off)
+                next(buffer.closed_drops)
         elif counts:
             if not rule.plain:
                 extras = _completed(rule, extras, call, result, error)
             if additions and (added := additions.pop(sys._getframe(1), None)):  # noqa: SLF001
-                extras = joined(rule.site.named(extras), added)
+                extras = joined(rule.site.by_name(extras), added)
             record(rule.site, extras, scope if scope is not None and scope.user_id else None)
     except RecursionError:
-        for _ in buffer.lost:  # counts one without a call, for which there may be no room
+        for _ in buffer.drops["fault"]:  # counts one without a call, for which there may be no room
             break
     except Exception as ours:  # noqa: BLE001 # pragma: no cover - the barrier: nothing known raises here
-        next(buffer.lost)
+        next(buffer.drops["fault"])
         fault(f"recording a call of {rule.site.where}", ours)
     finally:
         if additions:  # of a call that makes no event
@@ -136,7 +137,7 @@ def _completed(
     error: BaseException | None,
 ) -> dict[str, Any]:
     """Return the arguments copied, by their names, with the outcome and the description that the rule asks for."""
-    properties = rule.site.named(extras)
+    properties = rule.site.by_name(extras)
     if rule.on == "always":
         properties = joined(properties, {"outcome": "success" if error is None else "error"})
     if rule.describe is not None and call is not None:
@@ -149,7 +150,7 @@ def joined(first: dict[str, Any] | None, second: dict[str, Any]) -> dict[str, An
     if not first:
         return second
     size = sum(part.size for part in (first, second) if isinstance(part, MeteredDict))
-    return MeteredDict({**first, **second}, size, buffer) if size else {**first, **second}
+    return MeteredDict({**first, **second}, size) if size else {**first, **second}
 
 
 def _described(
@@ -186,10 +187,10 @@ def record(site: EventTemplate, extras: Extras, scope: Scope | None = None, mome
     if not scope.ready:
         scope = scope.resolve()
         if scope.suppressed:
-            next(buffer.suppressed)
+            next(buffer.drops["suppressed"])
             return
     event = (site, scope, time_ns() if moment is None else moment, extras)
-    if len(buffer.records) < buffer.room:
+    if len(buffer.records) < buffer.append_limit:
         buffer.records.append(event)
     else:
         buffer.on_slow_path(event)
@@ -197,7 +198,7 @@ def record(site: EventTemplate, extras: Extras, scope: Scope | None = None, mome
 
 def count_invalid(why: str) -> None:
     """Count an event that cannot be made of what was given, and explain it once."""
-    next(buffer.invalid)
+    next(buffer.drops["invalid"])
     warn_once(("invalid", why), f"{why}. Counted as 'invalid'.")
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import sys
 
 from ts_autotrack._core.capture import wrappers
-from ts_autotrack._core.capture.buffer import EventTemplate
 from ts_autotrack._core.capture.call import Rule, Use, count_invalid, innermost_call, open_use, place
+from ts_autotrack._core.capture.record import EventTemplate
 from ts_autotrack._core.decorate import decorate, name_of
 from ts_autotrack._core.identity.scope import as_id
 from ts_autotrack._core.snapshot import snapshot

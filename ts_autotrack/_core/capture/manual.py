@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import sys
 
-from ts_autotrack._core.capture.buffer import EventTemplate, buffer
+from ts_autotrack._core.capture.buffer import buffer
 from ts_autotrack._core.capture.call import count_invalid, joined, place, record
+from ts_autotrack._core.capture.record import EventTemplate
 from ts_autotrack._core.diagnostics import fault
 from ts_autotrack._core.identity.scope import as_id, current, nearest_open
 from ts_autotrack._core.snapshot import light, snapshot
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import datetime
 
-    from ts_autotrack._core.capture.buffer import Extras
+    from ts_autotrack._core.capture.record import Extras
     from ts_autotrack._core.identity.scope import Scope
 
 
@@ -58,10 +59,10 @@ def track(  # noqa: PLR0913 - the fields of the contract
         names, extras = _parted(properties) if properties else ((), None)
         record(_site(event_name.strip(), names, _where(scope)), extras, scope, moment)
     except RecursionError:
-        for _ in buffer.lost:  # counts one without a call, for which there may be no room
+        for _ in buffer.drops["fault"]:  # counts one without a call, for which there may be no room
             break
     except Exception as error:  # noqa: BLE001 - the barrier
-        next(buffer.lost)
+        next(buffer.drops["fault"])
         fault("track()", error)
 
 
@@ -82,10 +83,10 @@ def identify(traits: Mapping[str, object], *, user_id: object = None) -> None:
         scope = _scope(user_id, None, None)
         record(EventTemplate("/identify", "", _NOTHING, _where(scope)), snapshot(traits), scope)
     except RecursionError:
-        for _ in buffer.lost:  # counts one without a call, for which there may be no room
+        for _ in buffer.drops["fault"]:  # counts one without a call, for which there may be no room
             break
     except Exception as error:  # noqa: BLE001 - the barrier
-        next(buffer.lost)
+        next(buffer.drops["fault"])
         fault("identify()", error)
 
 
@@ -110,10 +111,10 @@ def group(group_id: object, traits: Mapping[str, object] | None = None, *, group
         site = EventTemplate("/group", "", _NOTHING, _where(scope), group_id=wanted)
         record(site, joined(snapshot(traits or _NOTHING), {"group_type": group_type}), scope)
     except RecursionError:
-        for _ in buffer.lost:  # counts one without a call, for which there may be no room
+        for _ in buffer.drops["fault"]:  # counts one without a call, for which there may be no room
             break
     except Exception as error:  # noqa: BLE001 - the barrier
-        next(buffer.lost)
+        next(buffer.drops["fault"])
         fault("group()", error)
 
 

@@ -20,13 +20,13 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Generator
     from typing import Any
 
-    from ts_autotrack._core.capture.buffer import Extras
     from ts_autotrack._core.capture.call import Rule
+    from ts_autotrack._core.capture.record import Extras
     from ts_autotrack._core.decorate import Kind
 
 _records = buffer.records
 _append = buffer.records.append
-_suppressed = buffer.suppressed
+_suppressed = buffer.drops["suppressed"]
 
 
 def wrap(rule: Rule, function: Callable[..., Any], kind: Kind) -> Callable[..., Any]:
@@ -55,7 +55,7 @@ def _plain_function(rule: Rule, function: Callable[..., Any]) -> Callable[..., A
             raise
         if additions:
             finish(rule, None, None, result)
-        elif room := buffer.room:
+        elif room := buffer.append_limit:
             scope = current()
             if scope.muted:
                 next(_suppressed)
@@ -64,7 +64,7 @@ def _plain_function(rule: Rule, function: Callable[..., Any]) -> Callable[..., A
             else:
                 finish(rule, None, None, result)
         else:
-            next(buffer.off)
+            next(buffer.closed_drops)
         return result
 
     return call
@@ -74,7 +74,7 @@ def _function(rule: Rule, function: Callable[..., Any]) -> Callable[..., Any]:
     site, plain, captures, describes = rule.site, rule.plain, bool(rule.arguments), rule.describe is not None
 
     def call(*args: Any, **kwargs: Any) -> Any:
-        extras = rule.capture(args, kwargs) if captures and buffer.room else None
+        extras = rule.capture(args, kwargs) if captures and buffer.append_limit else None
         try:
             result = function(*args, **kwargs) if kwargs else function(*args)
         except BaseException as error:
@@ -82,7 +82,7 @@ def _function(rule: Rule, function: Callable[..., Any]) -> Callable[..., Any]:
             finish(rule, extras, (args, kwargs) if describes else None, None, error)
             raise
         scope = current()
-        if plain and scope.ready and len(_records) < buffer.room and not additions:
+        if plain and scope.ready and len(_records) < buffer.append_limit and not additions:
             _append((site, scope, time_ns(), extras))
         else:
             finish(rule, extras, (args, kwargs) if describes else None, result)
@@ -114,7 +114,7 @@ def _function_giving_coroutines(rule: Rule, function: Callable[..., Any]) -> Cal
         return result
 
     def call(*args: Any, **kwargs: Any) -> Any:
-        extras = rule.capture(args, kwargs) if captures and buffer.room else None
+        extras = rule.capture(args, kwargs) if captures and buffer.append_limit else None
         held = (args, kwargs) if describes else None
         try:
             result = function(*args, **kwargs) if kwargs else function(*args)
@@ -135,7 +135,7 @@ def _coroutine(rule: Rule, function: Callable[..., Any]) -> Callable[..., Any]:
     site, plain, captures, describes = rule.site, rule.plain, bool(rule.arguments), rule.describe is not None
 
     async def call(*args: Any, **kwargs: Any) -> Any:
-        extras = rule.capture(args, kwargs) if captures and buffer.room else None
+        extras = rule.capture(args, kwargs) if captures and buffer.append_limit else None
         held = (args, kwargs) if describes else None
         try:
             coroutine = function(*args, **kwargs) if kwargs else function(*args)
@@ -146,7 +146,7 @@ def _coroutine(rule: Rule, function: Callable[..., Any]) -> Callable[..., Any]:
             finish(rule, extras, held, None, error)
             raise
         scope = current()
-        if plain and scope.ready and len(_records) < buffer.room and not additions:
+        if plain and scope.ready and len(_records) < buffer.append_limit and not additions:
             _append((site, scope, time_ns(), extras))
         else:
             finish(rule, extras, held, result)
@@ -159,7 +159,7 @@ def _generator(rule: Rule, function: Callable[..., Any]) -> Callable[..., Any]:
     site, plain, captures, describes = rule.site, rule.plain, bool(rule.arguments), rule.describe is not None
 
     def call(*args: Any, **kwargs: Any) -> Generator[Any, Any, Any]:
-        extras = rule.capture(args, kwargs) if captures and buffer.room else None
+        extras = rule.capture(args, kwargs) if captures and buffer.append_limit else None
         held = (args, kwargs) if describes else None
         begun = current()  # who acts: whoever collects an abandoned generator has nothing to do with it
         try:
@@ -174,7 +174,7 @@ def _generator(rule: Rule, function: Callable[..., Any]) -> Callable[..., Any]:
             drop_frame(error)
             finish(rule, extras, held, None, error, begun)
             raise
-        if plain and begun.ready and len(_records) < buffer.room and not additions:
+        if plain and begun.ready and len(_records) < buffer.append_limit and not additions:
             _append((site, begun, time_ns(), extras))
         else:
             finish(rule, extras, held, result, scope=begun)
@@ -187,7 +187,7 @@ def _async_generator(rule: Rule, function: Callable[..., Any]) -> Callable[..., 
     captures, describes = bool(rule.arguments), rule.describe is not None
 
     async def call(*args: Any, **kwargs: Any) -> AsyncGenerator[Any, Any]:
-        extras = rule.capture(args, kwargs) if captures and buffer.room else None
+        extras = rule.capture(args, kwargs) if captures and buffer.append_limit else None
         held = (args, kwargs) if describes else None
         begun = current()
         try:

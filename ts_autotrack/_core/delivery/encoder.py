@@ -13,16 +13,17 @@ from ts_autotrack._core.diagnostics import fault, warn_once
 from ts_autotrack._core.snapshot import to_json
 
 if TYPE_CHECKING:
-    from ts_autotrack._core.capture.buffer import EventTemplate, Record
-    from ts_autotrack._core.counters import Counts
+    from ts_autotrack._core.capture.record import EventTemplate, Record
+    from ts_autotrack._core.counters import Counters
     from ts_autotrack._core.identity.scope import Scope
+    from ts_autotrack.typing import DropReason
 
 # Endpoint, encoded item, number of its record in this process. A tuple: a named one takes 250 ns longer to make.
 Item: TypeAlias = tuple[str, bytes, int]
 
 MAX_BODY = 2_000_000
 """Bytes of a request's body at the most: the vendor's "2 MB"."""
-MOST_BYTES = 2 * MAX_BODY
+MAX_QUEUED_BYTES = 2 * MAX_BODY
 """Bytes that are encoded at once."""
 
 STRETCH, GIVE_WAY = 200, 0.000_001
@@ -54,7 +55,7 @@ class Encoder:
     for each event, as in a server whose requests make one each, 2.3 us to 4.9.
     """
 
-    def __init__(self, counts: Counts) -> None:
+    def __init__(self, counts: Counters) -> None:
         self._counts = counts
         self.ids = os.urandom(8).hex().encode()
         self._clock = Clock()
@@ -72,7 +73,7 @@ class Encoder:
         """
         items: list[Item] = []
         rests = not pressed or time.monotonic() >= self._no_rest_until
-        done, room = self._encode(records[:STRETCH] if rests else records, sequence, items, MOST_BYTES)
+        done, room = self._encode(records[:STRETCH] if rests else records, sequence, items, MAX_QUEUED_BYTES)
         while room > 0 and done < len(records):
             began = time.monotonic()
             time.sleep(GIVE_WAY)
@@ -126,7 +127,7 @@ class Encoder:
         actor.turn_to(site)
         return actor
 
-    def _drop(self, reason: str, site: EventTemplate, why: str) -> None:
+    def _drop(self, reason: DropReason, site: EventTemplate, why: str) -> None:
         self._counts.drop(reason)
         warn_once((reason, site.where), f"dropped {_title(site)} ({site.where}): it {why}. Counted as '{reason}'.")
 
@@ -181,7 +182,7 @@ class Actor:
         """Return the tail of an event of a site that has properties or traits of its own."""
         opening, _ = site.encoded or _encode(site)
         base = {**self._properties, **site.properties} if site.path == "/track" else site.properties
-        return b"%b%b}" % (opening, _dumps({**base, **site.named(extras)}))
+        return b"%b%b}" % (opening, _dumps({**base, **site.by_name(extras)}))
 
 
 def _encode(site: EventTemplate) -> tuple[bytes, bytes]:

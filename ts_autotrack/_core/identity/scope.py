@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from contextvars import ContextVar
 
-from ts_autotrack._core.capture.buffer import MeteredDict, buffer
+from ts_autotrack._core.counters import MeteredDict
 from ts_autotrack._core.identity import baggage
 from ts_autotrack._core.snapshot import snapshot
 
@@ -38,7 +38,7 @@ class Scope:
         token: Undoes the entering, in the context that entered.
         filled: The last OpenTelemetry context and the scope that its baggage made of this one.
         size: Bytes of what is long in its context and properties; 0 for the others.
-        weight: Counts these, see `weigh`.
+        weight: Counters these, see `weigh`.
     """
 
     __slots__ = (
@@ -123,7 +123,7 @@ class Scope:
         Not before its block has ended: what requests in progress hold is theirs, and no reason to refuse events.
         """
         if self.size:
-            self.weight = MeteredDict({}, self.size, buffer)
+            self.weight = MeteredDict({}, self.size)
 
     def close(self) -> None:
         """End the scope for those who still hold it: they go on with the one around it."""

@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING
 
-from ts_autotrack._core.delivery.encoder import MOST_BYTES
-from ts_autotrack._core.delivery.queue import MOST_ENCODED
+from ts_autotrack._core.delivery.queue import MAX_QUEUED, MAX_QUEUED_BYTES
 
 if TYPE_CHECKING:
-    from ts_autotrack._core.delivery.encoder import Item
+    from ts_autotrack._core.delivery.queue import Item
     from ts_autotrack._core.outbox.file import OutboxFile
 
 
@@ -55,7 +54,7 @@ class Head:
 
         Reading them back and taking them apart costs 0.6 us an event, a fifth of all delivery.
         """
-        if len(self.items) + len(items) <= MOST_ENCODED and self._size + size <= MOST_BYTES:
+        if len(self.items) + len(items) <= MAX_QUEUED and self._size + size <= MAX_QUEUED_BYTES:
             self.source = file
             self._add(file, items, size, chunks)
 

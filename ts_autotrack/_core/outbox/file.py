@@ -14,14 +14,13 @@ import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
-from ts_autotrack._core.capture.buffer import BATCH_ITEMS
-from ts_autotrack._core.delivery.encoder import MAX_BODY, PATHS
+from ts_autotrack._core.contract import MAX_BODY, MAX_ITEMS, PATHS
 from ts_autotrack._core.outbox.paths import SUFFIX, delete, size_of, touch
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from ts_autotrack._core.delivery.encoder import Item
+    from ts_autotrack._core.delivery.queue import Item
 
 SCHEMA_VERSION = 1
 APPLICATION_ID = int.from_bytes(b"tsat", "big")
@@ -186,7 +185,7 @@ class OutboxFile:
                 raise sqlite3.DatabaseError(message)
             items += count
             size += len(body)
-            if chunks and (items > BATCH_ITEMS or size > MAX_BODY):
+            if chunks and (items > MAX_ITEMS or size > MAX_BODY):
                 break
             chunks.append(Chunk(number, path, first, body.split(SEPARATOR)))
         return chunks
@@ -317,7 +316,7 @@ def _runs(items: list[Item]) -> list[list[Item]]:
     for item in items:
         path, body, _ = item
         size += len(body) + len(SEPARATOR)
-        if path != endpoint or size > MAX_BODY or len(runs[-1]) == BATCH_ITEMS:
+        if path != endpoint or size > MAX_BODY or len(runs[-1]) == MAX_ITEMS:
             runs.append([])
             endpoint, size = path, len(body) + len(SEPARATOR)
         runs[-1].append(item)

@@ -13,10 +13,10 @@ from collections import deque
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from ts_autotrack._core.capture.buffer import BATCH_ITEMS
-from ts_autotrack._core.delivery.encoder import MOST_BYTES
-from ts_autotrack._core.delivery.queue import MOST_ENCODED
-from ts_autotrack._core.diagnostics import log as say, warn_once
+from ts_autotrack._core.contract import MAX_ITEMS
+from ts_autotrack._core.delivery.queue import MAX_QUEUED, MAX_QUEUED_BYTES
+from ts_autotrack._core.diagnostics import log as say
+from ts_autotrack._core.diagnostics import warn_once
 from ts_autotrack._core.outbox.adoption import CORRUPT, adopt
 from ts_autotrack._core.outbox.cursor import Head
 from ts_autotrack._core.outbox.file import CHUNK_PAGE, EVENT_PAGE, OutboxFile
@@ -27,11 +27,11 @@ if TYPE_CHECKING:
     from _thread import RLock
     from collections.abc import Iterable
 
-    from ts_autotrack._core.counters import Counts
-    from ts_autotrack._core.delivery.encoder import Item
+    from ts_autotrack._core.counters import Counters
+    from ts_autotrack._core.delivery.queue import Item
     from ts_autotrack.typing import RejectedItem
 
-MOST_PUT = 2 * BATCH_ITEMS
+MOST_PUT = 2 * MAX_ITEMS
 """Items that are committed at once."""
 TEND_INTERVAL = 1.0
 """Seconds between two attempts at a disk that does not work."""
@@ -51,7 +51,7 @@ class Outbox:
         directory: Where the files are.
     """
 
-    def __init__(self, directory: str, limit: int, *, each: bool, counts: Counts, turn: RLock) -> None:
+    def __init__(self, directory: str, limit: int, *, each: bool, counts: Counters, turn: RLock) -> None:
         self.directory = directory
         self._limit = limit
         self._page = EVENT_PAGE if each else CHUNK_PAGE
@@ -79,11 +79,11 @@ class Outbox:
         return sum([file.pending for file in (self._own, self._adopted) if file is not None])
 
     @property
-    def room(self) -> int:
+    def capacity(self) -> int:
         """See `EventQueue`."""
         if not self._unsaved:
             return MOST_PUT
-        return MOST_ENCODED - len(self._unsaved) if self._unsaved_bytes < MOST_BYTES else 0
+        return MAX_QUEUED - len(self._unsaved) if self._unsaved_bytes < MAX_QUEUED_BYTES else 0
 
     def put(self, items: list[Item]) -> None:
         """See `EventQueue`. Committed when this returns, unless the disk does not work."""
@@ -157,7 +157,7 @@ class Outbox:
             return False  # else the head might never be empty, and it never be the other one's turn
         return own.pending == head.of(own)
 
-    def head(self, most: int) -> list[Item]:
+    def peek(self, most: int) -> list[Item]:
         """See `EventQueue`. All are of one process; what this and an ended one have left goes out by turns."""
         with self._turn:
             if not self._head.items:
@@ -172,7 +172,7 @@ class Outbox:
         for file in (own, adopted) if own_first else (adopted, own):
             if file is not None and file.pending and self._load(file):
                 return
-        while self._unsaved and len(self._head.items) < BATCH_ITEMS:
+        while self._unsaved and len(self._head.items) < MAX_ITEMS:
             item = self._unsaved.popleft()
             self._unsaved_bytes -= len(item[1])
             self._head.take(item)
@@ -194,7 +194,7 @@ class Outbox:
         except (sqlite3.Error, OSError) as error:
             self._complain(error)
 
-    def settle(self, count: int) -> None:
+    def acknowledge(self, count: int) -> None:
         """See `EventQueue`."""
         with self._turn:
             try:
@@ -208,9 +208,9 @@ class Outbox:
         """See `EventQueue`. Kept in the quarantine first."""
         with self._turn:  # it is SQLite, too
             self._quarantine.keep(item)
-            self.settle(1)
+            self.acknowledge(1)
 
-    def oldest(self) -> int | None:
+    def oldest_sequence(self) -> int | None:
         """See `EventQueue`."""
         with self._turn:
             if self._adopted is not None and self._adopted.ours and self._adopted.pending:
@@ -225,7 +225,7 @@ class Outbox:
                 return 0
         return self._unsaved[0][2] if self._unsaved else None
 
-    def tend(self) -> None:
+    def maintain(self) -> None:
         """See `EventQueue`: write what the disk did not take, and look for files that nobody owns any more."""
         now = time.monotonic()
         if now < self._tend_at:

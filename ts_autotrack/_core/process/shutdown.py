@@ -51,8 +51,8 @@ COMMIT_TIMEOUT = 1.0
 EXIT_GRACE = 5.0
 """Seconds after the exit deadline from which a further wait belongs to another end: the process went on."""
 SLICE, MAX_SLICES = 0.1, 10
-"""Seconds after which a signal handler checks whether delivery is stuck, and the number of slices after which it assumes
-so: delivery may be stuck inside a request, too."""
+"""Seconds after which a signal handler checks whether delivery is stuck, and the number of slices after which it
+assumes so: delivery may be stuck inside a request, too."""
 
 LOST, QUEUED = "they are lost with the process", "they stay queued"
 
