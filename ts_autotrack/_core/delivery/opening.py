@@ -23,8 +23,8 @@ def open_backlog(config: Config, counts: Counters, turn: RLock) -> EventQueue:
         except ImportError as error:
             warn_once("no sqlite", _NO_SQLITE.format(config.outbox, error))
         else:
-            each = config.durability == "event"
-            return Outbox(config.outbox, config.outbox_bytes, each=each, counts=counts, turn=turn)
+            per_event = config.durability == "event"
+            return Outbox(config.outbox, config.outbox_bytes, per_event=per_event, counters=counts, lock=turn)
     from ts_autotrack._core.delivery.queue import MemoryQueue  # noqa: PLC0415
 
     return MemoryQueue()
