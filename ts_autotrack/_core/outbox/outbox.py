@@ -108,7 +108,7 @@ class Outbox:
         return self._overflow.recover(after, through) or committed
 
     def peek(self, most: int) -> list[Item]:
-        """See `EventQueue`. All items are of one process; this process and an ended one take turns."""
+        """See `EventQueue`. The items of a call come from one file; the own and the adopted file alternate."""
         with self._lock:
             if not self._cursor.items:
                 self._fill_cursor()
