@@ -97,8 +97,8 @@ class Histories(RuleBasedStateMachine):
     def start(self) -> None:
         """Start a process."""
         self.buffer, self.counts = Buffer(), Counters()
-        turn = RLock()
-        self.outbox = Interruptible(self.directory, LIMIT, each=self.each, counts=self.counts, turn=turn)
+        lock = RLock()
+        self.outbox = Interruptible(self.directory, LIMIT, per_event=self.each, counters=self.counts, lock=lock)
         self.backlog: EventQueue = self.outbox if self.durable else MemoryQueue()
         self.drainer = Drainer(self.buffer, Encoder(self.counts), self.backlog, self.counts, turn)
         self.exporter = Exporter(self.backlog, self.counts, Backoff(Pacing(), jitter=lambda: 0.0))
@@ -151,16 +151,15 @@ class Histories(RuleBasedStateMachine):
     @rule()
     def tend(self) -> None:
         """Let the outbox look around."""
-        self.outbox._tend_at = self.outbox._look_at = 0.0
+        self.outbox._maintain_at = self.outbox._adoption.scan_at = 0.0
         self.backlog.maintain()
 
     @precondition(lambda self: self.durable)
     @rule()
     def crash(self) -> None:
         """Lose all that is in memory, and every file lock, as the operating system would have it."""
-        for file in (self.outbox._own, self.outbox._adopted):
-            if file is not None:
-                file.abandon()
+        for file in self.outbox.files:
+            file.abandon()
         self.at_risk.clear()
         self.start()
 

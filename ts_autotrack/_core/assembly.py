@@ -74,7 +74,7 @@ def _open_queue(config: Config, counters: Counters, lock: RLock) -> EventQueue:
     if outbox is None or settings.directory is None:
         return MemoryQueue()
     per_event = settings.durability == "event"
-    return outbox(settings.directory, settings.max_bytes, each=per_event, counts=counters, turn=lock)
+    return outbox(settings.directory, settings.max_bytes, per_event=per_event, counters=counters, lock=lock)
 
 
 def _outbox_class(directory: str) -> type[Outbox] | None:

@@ -180,7 +180,7 @@ class Client:
                 from ts_autotrack._core import assembly
 
                 assembly.import_stack(config)
-        except Exception as error:  # noqa: BLE001 - the barrier
+        except Exception as error:
             diagnostics.fault("importing the delivery stack", error)
 
     def before_fork(self) -> None:
@@ -199,7 +199,7 @@ class Client:
     def _start(self) -> None:
         """Read the settings and make the worker. One caller does so; the others leave their record and go on."""
         lock = self.forks.start_lock
-        if lock._is_owned() or not lock.acquire(blocking=False):  # type: ignore[attr-defined]  # noqa: SLF001
+        if lock._is_owned() or not lock.acquire(blocking=False):  # type: ignore[attr-defined]
             return
         try:
             config = self.config or load(self._arguments)
@@ -207,7 +207,7 @@ class Client:
                 self._apply(config)
             if self.buffer.close_reason is None and self.worker is None:
                 self._make_worker(config)
-        except Exception as error:  # noqa: BLE001 - the barrier; the next event tries again
+        except Exception as error:
             diagnostics.fault("starting", error)
         finally:
             lock.release()

@@ -54,12 +54,12 @@ def decorate(decorator: Decorator, target: Any) -> Any:
     if issubclass(type(target), (classmethod, staticmethod)):  # not isinstance, which proxies of them answer, too
         return type(target)(decorate(decorator, target.__func__))
     _check(target)
-    from ts_autotrack._core.proxy import Proxy  # noqa: PLC0415 - lazy: wrapt is needed for unusual callables only
+    from ts_autotrack._core.proxy import Proxy
 
     return Proxy(decorator, target)
 
 
-def kind_of(target: Any) -> Kind:  # noqa: PLR0911 - a table of four kinds, twice
+def kind_of(target: Any) -> Kind:
     """Return what calling `target` gives: a value, or something to await or iterate."""
     if type(target) is FunctionType and "_is_coroutine_mark" not in target.__dict__:
         flags = target.__code__.co_flags
@@ -68,9 +68,9 @@ def kind_of(target: Any) -> Kind:  # noqa: PLR0911 - a table of four kinds, twic
         if flags & _CO_GENERATOR:
             return "generator"
         return "async generator" if flags & _CO_ASYNC_GENERATOR else "function"
-    import inspect  # noqa: PLC0415 - lazy: as heavy as all of our own import, for unusual callables only
+    import inspect
 
-    for candidate in (target, getattr(target, "__call__", None)):  # noqa: B004 - an object's own async __call__
+    for candidate in (target, getattr(target, "__call__", None)):
         if inspect.iscoroutinefunction(candidate):
             return "coroutine"
         if inspect.isgeneratorfunction(candidate):

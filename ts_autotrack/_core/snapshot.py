@@ -106,7 +106,7 @@ def _name(value: object) -> str:
     kind = type(value)
     try:
         return kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
-    except Exception:  # noqa: BLE001 - a metaclass may raise even here
+    except Exception:
         return "object of a class without a name"
 
 
@@ -167,9 +167,9 @@ class _Copy:
 
     def _enter(self, items: Iterable[Any], owner: object, depth: int) -> Iterable[Any]:
         if id(owner) in self.inside:
-            raise _UnsendableError("cycle")  # noqa: EM101 - a name, not a message
+            raise _UnsendableError("cycle")
         if depth >= MAX_DEPTH:
-            raise _UnsendableError(f"nested deeper than {MAX_DEPTH}")  # noqa: EM102, TRY003
+            raise _UnsendableError(f"nested deeper than {MAX_DEPTH}")
         self.inside.add(id(owner))
         return islice(items, max(0, MAX_NODES - self.nodes))
 
@@ -179,7 +179,7 @@ class _Copy:
             return self.value(value, depth)
         except _UnsendableError as error:
             return placeholder(str(error))
-        except Exception as error:  # noqa: BLE001 - a user's property, iterator or model may raise anything
+        except Exception as error:
             return placeholder(f"{_name(value)}: {type(error).__name__}")
 
 
@@ -203,7 +203,7 @@ def _integer(_: _Copy, value: int, __: int) -> int | str:
     if INT_MIN <= plain <= INT_MAX:
         return plain
     # Beyond 64 bit most JSON parsers lose digits or refuse the whole request; text keeps them.
-    return str(plain) if plain.bit_length() <= 4096 else placeholder("int of more than 4096 bits")  # noqa: PLR2004
+    return str(plain) if plain.bit_length() <= 4096 else placeholder("int of more than 4096 bits")
 
 
 def _float(_: _Copy, value: float, __: int) -> float | str:
@@ -222,7 +222,7 @@ def _decimal(_: _Copy, value: Any, __: int) -> Any:
         return placeholder(f"Decimal {value}")
     # A number, because the vendor's `revenue` and `value` are numbers; the encoder writes its exact digits.
     plain = sys.modules["decimal"].Decimal(value)  # a subclass may print itself as it likes
-    return plain if abs(plain.adjusted()) <= 300 else str(plain)  # noqa: PLR2004 - the range of a double
+    return plain if abs(plain.adjusted()) <= 300 else str(plain)
 
 
 def _key(key: Any) -> str:

@@ -74,7 +74,7 @@ def _fault(text: str) -> Fault:
 
 def _inspect(options: argparse.Namespace) -> int:
     try:
-        from ts_autotrack.inspector._serve import serve  # noqa: PLC0415 - needs the extra [inspector]
+        from ts_autotrack.inspector._serve import serve
     except ModuleNotFoundError as error:
         return _complain(f"{error.name} is missing: pip install 'ts_autotrack[inspector]'")
     try:

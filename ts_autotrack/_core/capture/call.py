@@ -73,7 +73,7 @@ class Rule:
             return light(values) or self._capture_some(args, kwargs)
         except RecursionError:  # no room for another call, not even one that reports
             pass
-        except Exception as error:  # noqa: BLE001 # pragma: no cover - the barrier: nothing known raises here
+        except Exception as error:  # pragma: no cover - the barrier: nothing known raises here
             fault(f"capturing arguments of {self.site.where}", error)
         return None
 
@@ -89,7 +89,7 @@ class Rule:
         return snapshot(values)
 
 
-def finish(  # noqa: PLR0913 - what there is to know of a call
+def finish(
     rule: Rule,
     extras: Extras,
     call: tuple[tuple[Any, ...], dict[str, Any]] | None,
@@ -115,18 +115,18 @@ def finish(  # noqa: PLR0913 - what there is to know of a call
         elif counts:
             if not rule.plain:
                 extras = _completed(rule, extras, call, result, error)
-            if additions and (added := additions.pop(sys._getframe(1), None)):  # noqa: SLF001
+            if additions and (added := additions.pop(sys._getframe(1), None)):
                 extras = joined(rule.site.by_name(extras), added)
             record(rule.site, extras, scope if scope is not None and scope.user_id else None)
     except RecursionError:
         for _ in buffer.drops["fault"]:  # counts one without a call, for which there may be no room
             break
-    except Exception as ours:  # noqa: BLE001 # pragma: no cover - the barrier: nothing known raises here
+    except Exception as ours:  # pragma: no cover - the barrier: nothing known raises here
         next(buffer.drops["fault"])
         fault(f"recording a call of {rule.site.where}", ours)
     finally:
         if additions:  # of a call that makes no event
-            additions.pop(sys._getframe(1), None)  # noqa: SLF001
+            additions.pop(sys._getframe(1), None)
 
 
 def _completed(
@@ -160,11 +160,11 @@ def _described(
     result: object,
     error: BaseException | None,
 ) -> dict[str, object]:
-    from ts_autotrack.typing import FinishedCall  # noqa: PLC0415 - lazy: typing is as heavy as all of us
+    from ts_autotrack.typing import FinishedCall
 
     try:
         return snapshot(describe(FinishedCall(*call, result, error)))
-    except Exception as fault_of_theirs:  # noqa: BLE001 - the user's callable
+    except Exception as fault_of_theirs:
         warn_once(
             ("describe", rule.site.where),
             f"the properties= callable of {rule.site.where} raised {type(fault_of_theirs).__name__}; its events are "
@@ -229,7 +229,7 @@ class Use:
             **values: Property names to values. A snapshot is taken. Later values win.
         """
         if self._finished:
-            where = place(sys._getframe(1))  # noqa: SLF001
+            where = place(sys._getframe(1))
             warn_once(("late", where), f"{where}: use.set() after the block ended has no effect; call it inside")
             return
         self._properties = joined(self._properties, snapshot(values))
@@ -243,8 +243,8 @@ class Use:
         self._finished = True
         if _open_use.get() is self:
             outer = self._outer
-            while outer is not None and outer._finished:  # noqa: SLF001 - left before this one was
-                outer = outer._outer  # noqa: SLF001
+            while outer is not None and outer._finished:
+                outer = outer._outer
             _open_use.set(outer)
         self._call = None  # the frame, and all that it holds
         if isinstance(error, GeneratorExit):  # the generator around it was closed, perhaps in somebody else's context
@@ -271,8 +271,8 @@ _open_use: ContextVar[Use | None] = ContextVar("ts_autotrack_use", default=None)
 def open_use() -> Use | None:
     """Return the innermost block that is open in this context."""
     use = _open_use.get()
-    while use is not None and use._finished:  # noqa: SLF001 - left in another context
-        use = use._outer  # noqa: SLF001
+    while use is not None and use._finished:
+        use = use._outer
     return use
 
 
@@ -300,7 +300,7 @@ def add_properties(**values: object) -> None:
         ...     add_properties(rows=3)
         >>> export()
     """
-    caller = sys._getframe(1)  # noqa: SLF001
+    caller = sys._getframe(1)
     call, use = innermost_call(caller), open_use()
     if use is not None and use.holds(call):
         use.set(**values)

@@ -64,7 +64,7 @@ class Feature:
 
     def __enter__(self) -> Use:
         """Open the block; raises TypeError if the feature has no name."""
-        return self._enter(sys._getframe(1))  # noqa: SLF001
+        return self._enter(sys._getframe(1))
 
     def __exit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
@@ -81,7 +81,7 @@ class Feature:
         use.leave(exc)
 
     async def __aenter__(self) -> Use:
-        return self._enter(sys._getframe(1))  # noqa: SLF001
+        return self._enter(sys._getframe(1))
 
     async def __aexit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
@@ -127,7 +127,7 @@ def track_feature(name: C, /) -> C: ...
 
 
 @overload
-def track_feature(  # noqa: F811, PLR0913 - see below
+def track_feature(  # noqa: F811 - see below
     name: str | None = None,
     *,
     event_name: str = "feature_used",
@@ -142,7 +142,7 @@ def track_feature(  # noqa: F811, PLR0913 - see below
 ) -> Feature: ...
 
 
-def track_feature(  # noqa: F811, PLR0913 - the contract's known properties
+def track_feature(  # noqa: F811 - the contract's known properties
     name: Any = None,
     *,
     event_name: str = "feature_used",
@@ -246,7 +246,7 @@ def _names(value: Iterable[str]) -> tuple[str, ...]:
 def _arguments(target: Any, names: tuple[str, ...]) -> tuple[Argument, ...]:
     if not names:
         return ()
-    import inspect  # noqa: PLC0415 - lazy: only a function with `capture` needs it
+    import inspect
 
     parameters = inspect.signature(target).parameters
     takes_any = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())

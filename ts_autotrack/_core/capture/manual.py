@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from ts_autotrack._core.identity.scope import Scope
 
 
-def track(  # noqa: PLR0913 - the fields of the contract
+def track(
     event_name: str,
     properties: Mapping[str, object] | None = None,
     *,
@@ -61,7 +61,7 @@ def track(  # noqa: PLR0913 - the fields of the contract
     except RecursionError:
         for _ in buffer.drops["fault"]:  # counts one without a call, for which there may be no room
             break
-    except Exception as error:  # noqa: BLE001 - the barrier
+    except Exception as error:
         next(buffer.drops["fault"])
         fault("track()", error)
 
@@ -85,7 +85,7 @@ def identify(traits: Mapping[str, object], *, user_id: object = None) -> None:
     except RecursionError:
         for _ in buffer.drops["fault"]:  # counts one without a call, for which there may be no room
             break
-    except Exception as error:  # noqa: BLE001 - the barrier
+    except Exception as error:
         next(buffer.drops["fault"])
         fault("identify()", error)
 
@@ -113,7 +113,7 @@ def group(group_id: object, traits: Mapping[str, object] | None = None, *, group
     except RecursionError:
         for _ in buffer.drops["fault"]:  # counts one without a call, for which there may be no room
             break
-    except Exception as error:  # noqa: BLE001 - the barrier
+    except Exception as error:
         next(buffer.drops["fault"])
         fault("group()", error)
 
@@ -158,15 +158,15 @@ def _scope(user_id: object, group_id: object, context: Mapping[str, object] | No
 
 def _where(scope: Scope) -> str:
     """Return the application's line; it is asked for only where a message will name it."""
-    return place(sys._getframe(2)) if scope.user_id is None else ""  # noqa: SLF001
+    return place(sys._getframe(2)) if scope.user_id is None else ""
 
 
 def _invalid(why: str) -> None:
-    count_invalid(f"{place(sys._getframe(2))}: {why}")  # noqa: SLF001
+    count_invalid(f"{place(sys._getframe(2))}: {why}")
 
 
 def _timestamp(value: datetime | float | str) -> str | None:
-    from datetime import datetime, timezone  # noqa: PLC0415 - lazy: few give one
+    from datetime import datetime, timezone
 
     try:
         if isinstance(value, str):

@@ -205,7 +205,7 @@ def _async_generator(rule: Rule, function: Callable[..., Any]) -> Callable[..., 
                 except GeneratorExit:  # closed early by its consumer
                     await generator.aclose()
                     raise
-                except BaseException as thrown:  # noqa: BLE001 - the generator decides what becomes of it
+                except BaseException as thrown:
                     drop_frame(thrown)
                     step = generator.athrow(thrown)
         except GeneratorExit as error:

@@ -40,7 +40,7 @@ class Drainer:
     @property
     def holds_lock(self) -> bool:
         """True if this thread holds the lock: a finalizer or signal handler inside must not wait for anything."""
-        return self.lock._is_owned()  # type: ignore[attr-defined, no-any-return]  # noqa: SLF001 - RLock has no other test
+        return self.lock._is_owned()  # type: ignore[attr-defined, no-any-return]
 
     @property
     def pending(self) -> int:
@@ -57,7 +57,7 @@ class Drainer:
                 if self._closed:
                     return False  # the buffer belongs to the next worker
                 self.drain_batches()
-        except Exception as error:  # noqa: BLE001 - the barrier
+        except Exception as error:
             diagnostics.fault("draining events", error)
             return False
         return True

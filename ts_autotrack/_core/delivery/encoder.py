@@ -104,7 +104,7 @@ class Encoder:
                     body = b'%b%08x"},"timestamp":"%b%06dZ",%b' % (actor.head, sequence, clock.text, fraction, tail)
                 else:
                     body = b'%b%08x"},"timestamp":"%b",%b' % (actor.head, sequence, moment.encode(), tail)
-            except Exception as error:  # noqa: BLE001 - one event's fault is that event's loss
+            except Exception as error:
                 fault(f"encoding an event of {site.where}", error)
                 self._drop("fault", site, "could not be encoded; please report this")
                 continue
@@ -278,7 +278,7 @@ class Clock:
             now = max(now, last + (self._STEP if last - now < self._LEAD else self._SMALL_STEP))
         user.last = now
         fraction = now - self._second
-        if not 0 <= fraction < 1_000_000:  # noqa: PLR2004 - microseconds
+        if not 0 <= fraction < 1_000_000:
             second, fraction = divmod(now, 1_000_000)
             self._second = second * 1_000_000
             self.text = time.strftime("%Y-%m-%dT%H:%M:%S.", time.gmtime(second)).encode()

@@ -76,7 +76,7 @@ class Sender:
         while not self._finished():
             try:
                 self._deliver(mode)
-            except Exception as error:  # noqa: BLE001 - the thread survives every fault
+            except Exception as error:
                 self._exporter.backoff.postpone(IDLE_INTERVAL)
                 diagnostics.fault("delivering events", error)
             diagnostics.report()

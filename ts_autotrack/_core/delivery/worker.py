@@ -173,7 +173,7 @@ class Worker:
         predecessor = self._predecessor
         if predecessor is None:
             return
-        predecessor._ended.wait(-1)  # noqa: SLF001 - of an instance of this class
+        predecessor._ended.wait(-1)
         with self._drainer.lock:
             left, predecessor.left = predecessor.left, []
             self._drainer.queue.put(left)

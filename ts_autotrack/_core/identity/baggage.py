@@ -29,7 +29,7 @@ def fill(scope: Scope) -> Scope:
     api = sys.modules.get("opentelemetry.baggage")
     if not enabled or api is None:
         return scope
-    from opentelemetry.context import get_current  # noqa: PLC0415 - loaded already, see above
+    from opentelemetry.context import get_current
 
     context = get_current()
     if not context:

@@ -157,7 +157,7 @@ def _generator(block: ScopeBlock, function: Callable[..., Any]) -> Callable[...,
                     with _Entry(block):
                         generator.close()
                     raise
-                except BaseException as thrown:  # noqa: BLE001 - the generator decides what becomes of it
+                except BaseException as thrown:
                     drop_frame(thrown)
                     step = partial(generator.throw, thrown)
         except BaseException as error:
@@ -186,7 +186,7 @@ def _async_generator(block: ScopeBlock, function: Callable[..., Any]) -> Callabl
                     with _Entry(block):
                         await generator.aclose()
                     raise
-                except BaseException as thrown:  # noqa: BLE001 - the generator decides what becomes of it
+                except BaseException as thrown:
                     drop_frame(thrown)
                     step = generator.athrow(thrown)
         except BaseException as error:

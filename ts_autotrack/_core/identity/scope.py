@@ -157,7 +157,7 @@ def as_id(value: object) -> str | None:
         else:
             text = str(value)
         return text.strip() or None
-    except Exception:  # noqa: BLE001 - a user's __str__
+    except Exception:
         return None
 
 
@@ -166,7 +166,7 @@ def _is_nameless(kind: type) -> bool:
     return kind.__str__ is own.__str__ and kind.__repr__ is own.__repr__
 
 
-_current: ContextVar[Scope] = ContextVar("ts_autotrack_scope", default=Scope())  # noqa: B039 - not changed once it is current
+_current: ContextVar[Scope] = ContextVar("ts_autotrack_scope", default=Scope())
 current = _current.get
 set_current = _current.set
 

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 
-class user_context(ScopeBlock):  # noqa: N801 - used like a function, as contextlib's are
+class user_context(ScopeBlock):
     """Say who is acting for the events inside a block or a decorated function.
 
     Blocks nest: what an inner one does not set is inherited. The identity follows `await` and tasks started inside
@@ -41,7 +41,7 @@ class user_context(ScopeBlock):  # noqa: N801 - used like a function, as context
 
     __slots__ = ("_context", "_group_id", "_properties", "_user_id")
 
-    def __init__(  # noqa: PLR0913 - the contract's known context keys
+    def __init__(
         self,
         user_id: object = None,
         *,
@@ -62,7 +62,7 @@ class user_context(ScopeBlock):  # noqa: N801 - used like a function, as context
         if context is not None:
             try:
                 self._context.update(context)
-            except Exception:  # noqa: BLE001 - no dict, or one that cannot be read; the request goes on
+            except Exception:
                 warn_once("context", f"user_context(context=...): a {type(context).__name__} is no dict; it is ignored")
         if group_id is None:
             self._group_id = self._context.pop("group_id", None)  # it is an id, wherever it is given
@@ -91,7 +91,7 @@ def _user_context(
     return user_context(user_id, group_id=group_id, context=context, **properties)
 
 
-class suppress(ScopeBlock):  # noqa: N801 - used like a function
+class suppress(ScopeBlock):
     """Send no events from inside a block or a decorated function: consent withheld, an admin impersonating a user.
 
     Suppressed events are counted in `stats().dropped["suppressed"]`.
