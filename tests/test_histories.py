@@ -100,7 +100,7 @@ class Histories(RuleBasedStateMachine):
         lock = RLock()
         self.outbox = Interruptible(self.directory, LIMIT, per_event=self.each, counters=self.counts, lock=lock)
         self.backlog: EventQueue = self.outbox if self.durable else MemoryQueue()
-        self.drainer = Drainer(self.buffer, Encoder(self.counts), self.backlog, self.counts, turn)
+        self.drainer = Drainer(self.buffer, Encoder(self.counts), self.backlog, self.counts, lock)
         self.exporter = Exporter(self.backlog, self.counts, Backoff(Pacing(), jitter=lambda: 0.0))
         self.scope = Scope("u", "g")
         self.accepted = self.full = 0
