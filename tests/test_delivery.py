@@ -57,7 +57,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture(autouse=True)
 def acting() -> Iterator[None]:
-    """Somebody acts in each of these tests."""
+    """A user acts in each of these tests."""
     with user_context("user_1", group_id="account_1"):
         yield
 
@@ -75,7 +75,7 @@ def names(items: Sequence[dict[str, Any]]) -> list[str]:
 
 
 def test_a_burst_arrives_in_full_batches_and_in_order(inspector: Inspector) -> None:
-    """Events of a tight loop all arrive, in order, with ids that are all different and timestamps that only grow."""
+    """Events of a tight loop all arrive, in order, with distinct ids and increasing timestamps."""
     for number in range(2_500):
         track("e", {"n": number})
     assert flush(20)
@@ -88,7 +88,7 @@ def test_a_burst_arrives_in_full_batches_and_in_order(inspector: Inspector) -> N
 
 
 def test_batches_keep_both_limits(server: ScriptedServer) -> None:
-    """No request has more than 1,000 items or 2,000,000 bytes, whatever the mix of sizes."""
+    """No request has more than 1,000 items or 2,000,000 bytes, for any mix of sizes."""
     gate = threading.Event()
     server.script.append(Answer(wait=gate))
     track("first")
@@ -106,7 +106,7 @@ def test_batches_keep_both_limits(server: ScriptedServer) -> None:
 def test_an_item_beyond_the_limit_is_dropped_with_a_reason(
     server: ScriptedServer, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """An item that alone exceeds a request can never be sent: it is counted and explained, its neighbours arrive."""
+    """An item larger than a request can never be sent: the item is counted and explained, its neighbours arrive."""
     track("before")
     track("huge", {"text": "x" * MAX_BODY})
     track("after")
@@ -159,7 +159,7 @@ def test_both_credentials_and_the_content_type(server: ScriptedServer) -> None:
 def test_own_requests_are_neither_logged_nor_instrumented(
     server: ScriptedServer, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """An application that logs httpx's requests and traces them sees its own ones, not ours."""
+    """An application with logging and tracing of httpx sees its own requests, not the library's."""
     caplog.set_level("DEBUG")
     spans = InMemorySpanExporter()
     provider = TracerProvider()
@@ -198,7 +198,7 @@ def test_token_alone(server: ScriptedServer) -> None:
 
 @pytest.mark.usefixtures("server")
 def test_shutdown_with_no_time_sends_nothing() -> None:
-    """A timeout of 0 leaves what is there."""
+    """A shutdown with a timeout of 0 sends nothing."""
     track("first")
     assert flush(5)
     configure(flush_interval=60)
@@ -210,7 +210,7 @@ def test_shutdown_with_no_time_sends_nothing() -> None:
 
 
 def test_item_has_exactly_the_fields_of_the_contract(server: ScriptedServer) -> None:
-    """An item has the contract's fields and no other; its timestamp has microseconds and `Z`."""
+    """An item has exactly the contract's fields; its timestamp has microseconds and `Z`."""
     before = dt.datetime.now(dt.timezone.utc)
     track("e", {"a": 1})
     assert flush(10)
@@ -226,7 +226,7 @@ def test_item_has_exactly_the_fields_of_the_contract(server: ScriptedServer) -> 
 def test_transient_failures_are_retried_with_the_same_ids(
     server: ScriptedServer, answer: Answer | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """5xx, 408, 429 and a reset are retried until they pass; ids and timestamps stay the same."""
+    """5xx, 408, 429 and a reset are retried until success; ids and timestamps stay the same."""
     monkeypatch.setattr("ts_autotrack._core.delivery.exporter.BACKOFF_FIRST", 0.01)
 
     def reset(_: Request) -> Answer:
@@ -242,7 +242,7 @@ def test_transient_failures_are_retried_with_the_same_ids(
 
 @pytest.mark.parametrize("form", ["seconds", "date"])
 def test_retry_after_is_honoured(server: ScriptedServer, form: str) -> None:
-    """A server that says when to come back is not asked before, not even by `flush`."""
+    """Nothing, not even `flush`, sends a request before a server's `Retry-After` is over."""
     in_two = dt.datetime.now(dt.timezone.utc) + dt.timedelta(seconds=2)
     value = "1" if form == "seconds" else format_datetime(in_two, usegmt=True)
     server.script.append(Answer(429, headers={"Retry-After": value}))
@@ -252,7 +252,7 @@ def test_retry_after_is_honoured(server: ScriptedServer, form: str) -> None:
 
 
 def test_flush_does_not_hurry_a_server_that_asked_to_wait(server: ScriptedServer) -> None:
-    """`flush` retries at once after a failure, but not against a server's `Retry-After`."""
+    """`flush` retries at once after a failure, but not before a server's `Retry-After` is over."""
     server.script.append(Answer(429, headers={"Retry-After": "30"}))
     track("e")
     wait_until(lambda: server.requests, "the first request")
@@ -262,7 +262,7 @@ def test_flush_does_not_hurry_a_server_that_asked_to_wait(server: ScriptedServer
 
 
 def test_unreadable_retry_after_is_no_harm(server: ScriptedServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A `Retry-After` that holds neither seconds nor a date is ignored."""
+    """A `Retry-After` with neither seconds nor a date is ignored."""
     monkeypatch.setattr("ts_autotrack._core.delivery.exporter.BACKOFF_FIRST", 0.01)
     server.script.append(Answer(503, headers={"Retry-After": "soon"}))
     server.script.append(Answer(503, headers={"Retry-After": "Mon, 01 Jan 2024 00:00:00 +99999999999999"}))
@@ -272,7 +272,7 @@ def test_unreadable_retry_after_is_no_harm(server: ScriptedServer, monkeypatch: 
 
 @pytest.mark.parametrize("zone", ["", " -0000", " GMT"])
 def test_date_in_retry_after_is_utc(monkeypatch: pytest.MonkeyPatch, zone: str) -> None:
-    """A date without a zone is not read as the machine's local time."""
+    """A date without a zone is read as UTC, not as the machine's local time."""
     monkeypatch.setenv("TZ", "America/Los_Angeles")
     time.tzset()
     try:
@@ -287,7 +287,7 @@ def test_date_in_retry_after_is_utc(monkeypatch: pytest.MonkeyPatch, zone: str) 
 
 @pytest.mark.parametrize("value", ["0", "-5", "Mon, 01 Jan 2024 00:00:00 GMT"])
 def test_retry_after_that_is_over_does_not_hold_flush_up(server: ScriptedServer, value: str) -> None:
-    """A server that may be asked again at once is asked by `flush`, however long the backoff has become."""
+    """A `Retry-After` of the past lets `flush` retry at once, after a backoff of any length."""
     server.script.extend([Answer(503, headers={"Retry-After": value})] * 2)
     track("e")
     wait_until(lambda: server.requests, "the first request")
@@ -299,7 +299,7 @@ def test_retry_after_that_is_over_does_not_hold_flush_up(server: ScriptedServer,
 def test_refused_item_is_isolated_and_the_rest_delivered(
     server: ScriptedServer, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """One item that the server answers with 400 costs no other: it is found by halves, counted and shown."""
+    """An item answered with 400 costs no other item: halving finds the bad item, which is counted and shown."""
 
     def strict(request: Request) -> Answer:
         bad = [item for item in request.items if item["event_name"] == "bad"]
@@ -317,7 +317,7 @@ def test_refused_item_is_isolated_and_the_rest_delivered(
 
 
 def test_too_large_for_the_server_is_split_until_it_fits(server: ScriptedServer) -> None:
-    """A server, or a proxy before it, that takes less than the contract says gets smaller requests."""
+    """A server or proxy with a limit below the contract's gets smaller requests."""
     server.always = lambda request: Answer(413) if len(request.items) > 3 else Answer()
     for _ in range(20):
         track("e")
@@ -338,7 +338,9 @@ def test_too_large_for_the_server_is_split_until_it_fits(server: ScriptedServer)
 def test_what_an_operator_must_mend_keeps_the_events(
     server: ScriptedServer, answer: Answer, advice: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Refused credentials and wrong endpoints lose nothing, are said once, and asked again when it is mended."""
+    """Refused credentials and wrong endpoints lose no event, are reported once, and are retried when the settings
+    change.
+    """
     server.script.extend([answer, answer])
     track("e")
     wait_until(lambda: server.requests, "the first request")
@@ -377,12 +379,12 @@ def test_what_an_operator_must_mend_keeps_the_events(
     ],
 )
 def test_each_answer_has_its_treatment(response: Response, expected: str) -> None:
-    """The table of answers."""
+    """Each answer has its verdict in the table of answers."""
     assert verdict(response) == expected
 
 
 def test_any_answer_body_is_no_harm(server: ScriptedServer, caplog: pytest.LogCaptureFixture) -> None:
-    """A body that is cut short, endless, compressed or echoes the key fills neither memory nor log."""
+    """A truncated, endless, compressed or key-echoing body fills neither memory nor log."""
     configure(api_key="secret-key-1")
     bomb = gzip.compress(bytes(50_000_000))
     server.script.extend(
@@ -409,7 +411,7 @@ def test_any_answer_body_is_no_harm(server: ScriptedServer, caplog: pytest.LogCa
 def test_server_that_says_something_new_each_time_fills_no_log(
     server: ScriptedServer, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Fifty texts of a server are shown, then one line says so; what else is to be said still is."""
+    """Fifty texts of a server are logged, then a line says so; other messages are still logged."""
     server.always = lambda _: Answer(200, json.dumps({"warnings": [f"w{n}" for n in range(200)]}).encode())
     track("e")
     assert flush(5)
@@ -420,7 +422,7 @@ def test_server_that_says_something_new_each_time_fills_no_log(
 
 
 def test_log_handler_that_raises_or_flushes_stops_nothing(server: ScriptedServer) -> None:
-    """An application's log handler may raise, track and flush while it handles our own records."""
+    """An application's log handler may raise, track and flush while handling the library's records."""
 
     class Handler(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
@@ -445,7 +447,7 @@ def test_log_handler_that_raises_or_flushes_stops_nothing(server: ScriptedServer
 
 
 def test_log_handler_that_shuts_down(server: ScriptedServer) -> None:
-    """Even `shutdown` from a log handler, which runs on the library's own thread, returns and takes effect."""
+    """`shutdown` in a log handler, which runs on the library's own thread, returns and takes effect."""
 
     class Handler(logging.Handler):
         def emit(self, _: logging.LogRecord) -> None:
@@ -466,7 +468,7 @@ def test_log_handler_that_shuts_down(server: ScriptedServer) -> None:
 
 
 def test_flush_under_load_waits_for_its_own_events_only(server: ScriptedServer) -> None:
-    """New events that keep coming do not keep a flush from returning; one that gave up leaves nothing behind."""
+    """New events do not keep a flush from returning; a timed-out flush leaves nothing behind."""
     slow, stop = threading.Event(), threading.Event()
     server.always = lambda _: Answer(wait=slow)
 
@@ -491,7 +493,7 @@ def test_flush_under_load_waits_for_its_own_events_only(server: ScriptedServer) 
 
 
 def test_refusal_of_everything_costs_two_requests_an_item(server: ScriptedServer) -> None:
-    """A server that refuses each item is asked about twice as often as there are items, not more."""
+    """A server which refuses each item gets about two requests an item, not more."""
     server.always = lambda _: Answer(400, b"archived")
     configure(flush_interval=60)
     for _ in range(300):
@@ -502,7 +504,7 @@ def test_refusal_of_everything_costs_two_requests_an_item(server: ScriptedServer
 
 
 def test_server_warnings_are_logged_once_each(server: ScriptedServer, caplog: pytest.LogCaptureFixture) -> None:
-    """Each distinct warning of the server reaches the log once; an answer of another shape is no harm."""
+    """Each distinct warning of the server reaches the log once; an answer of another shape does no harm."""
     bodies = [
         b'{"warnings": ["Field x is missing", "second"]}',
         b'{"warnings": ["Field x is missing"]}',
@@ -523,7 +525,7 @@ def test_server_warnings_are_logged_once_each(server: ScriptedServer, caplog: py
 
 
 def test_first_events_go_out_at_once(server: ScriptedServer) -> None:
-    """With the default interval of a second, a developer sees a process's first events within a tenth of one."""
+    """With the default interval of a second, a process's first events go out within a tenth of a second."""
     configure(flush_interval=1.0)
     track("warm")  # the first request loads the HTTP client, which takes about as long again
     wait_until(lambda: server.requests, "the first request")
@@ -537,7 +539,7 @@ def test_first_events_go_out_at_once(server: ScriptedServer) -> None:
 
 
 def test_later_events_are_batched_by_the_interval(server: ScriptedServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    """After the first seconds of a process there is at most one batch in an interval, unless a full one waits."""
+    """After the first seconds of a process, an interval has at most a single batch, unless a full batch waits."""
     monkeypatch.setattr("ts_autotrack._core.delivery.worker.EAGER_SECONDS", 0.0)
     configure(flush_interval=0.4)
     gate = threading.Event()
@@ -559,7 +561,7 @@ def test_later_events_are_batched_by_the_interval(server: ScriptedServer, monkey
 
 
 def test_flush_waits_for_what_was_accepted_before(server: ScriptedServer) -> None:
-    """Flush returns True when all is settled, False when its timeout is over, and tells how much is left."""
+    """Flush returns True when all events are settled, and False at its timeout; `stats` has the number left."""
     assert flush(0)
     track("quick")
     assert flush(float("inf"))
@@ -577,7 +579,7 @@ def test_flush_waits_for_what_was_accepted_before(server: ScriptedServer) -> Non
 
 
 def test_flush_says_what_is_left(dead_endpoint: str, caplog: pytest.LogCaptureFixture) -> None:
-    """A flush that ran out of time names the number of events that wait."""
+    """A flush out of time logs the number of waiting events."""
     configure(endpoint=dead_endpoint, api_key="k")
     for _ in range(3):
         track("e")
@@ -586,7 +588,7 @@ def test_flush_says_what_is_left(dead_endpoint: str, caplog: pytest.LogCaptureFi
 
 
 def test_shutdown_delivers_then_counts_what_comes_later(server: ScriptedServer) -> None:
-    """Shutdown drains; events after it are counted as dropped; it may be called again; configure begins anew."""
+    """Shutdown drains; later events are counted as dropped; a second call does no harm; `configure` begins anew."""
     track("before")
     assert shutdown(5)
     track("after")
@@ -602,7 +604,7 @@ def test_shutdown_delivers_then_counts_what_comes_later(server: ScriptedServer) 
 
 
 def test_shutdown_keeps_its_timeout(server: ScriptedServer, caplog: pytest.LogCaptureFixture) -> None:
-    """A server that does not answer holds shutdown up for its timeout and no longer."""
+    """A server without an answer holds shutdown up for the timeout and no longer."""
     gate = threading.Event()
     server.always = lambda _: Answer(wait=gate)
     track("e")
@@ -612,7 +614,7 @@ def test_shutdown_keeps_its_timeout(server: ScriptedServer, caplog: pytest.LogCa
     assert 0.3 <= time.monotonic() - began < 1.5
     assert "1 events were not delivered in time; they are lost with the process" in caplog.text
     server.always = None
-    configure(api_key="again")  # a new worker waits for the old one, which still holds the batch
+    configure(api_key="again")  # the new worker waits for the old worker, which still holds the batch
     track("second")
     gate.set()
     assert flush(10)
@@ -633,7 +635,7 @@ def test_shutdown_ends_a_flush_that_waits(dead_endpoint: str) -> None:
 
 
 def test_full_queue_refuses_the_newest_and_counts(server: ScriptedServer, caplog: pytest.LogCaptureFixture) -> None:
-    """Past MAX_QUEUE new events are refused and counted; what was there is delivered."""
+    """Past MAX_QUEUE, new events are refused and counted; waiting events are delivered."""
     gate = threading.Event()
     server.script.append(Answer(wait=gate))
     configure(max_queue=10)
@@ -652,7 +654,7 @@ def test_full_queue_refuses_the_newest_and_counts(server: ScriptedServer, caplog
 
 
 def test_account_closes_under_threads(server: ScriptedServer) -> None:
-    """Threads that track at the same time lose nothing, and each one's order is kept."""
+    """Concurrent threads lose no event, and each thread's order is kept."""
 
     @track_feature("f", capture=["thread", "number"])
     def work(thread: int, number: int) -> None:
@@ -678,7 +680,7 @@ def test_account_closes_under_threads(server: ScriptedServer) -> None:
 
 
 def test_events_wait_for_a_server_that_is_away(dead_endpoint: str) -> None:
-    """All of them, whatever the batches are."""
+    """All events wait for an unreachable server, in any number of batches."""
     configure(endpoint=dead_endpoint, api_key="k", flush_interval=0.01)
     for _ in range(5_000):
         track("e")
@@ -687,7 +689,7 @@ def test_events_wait_for_a_server_that_is_away(dead_endpoint: str) -> None:
 
 
 class FakeTransport:
-    """Answers from a list of statuses, then 200; keeps what it was sent."""
+    """Answers with the scripted statuses, then with 200; keeps the requests."""
 
     def __init__(self, statuses: list[int]) -> None:
         self.statuses = statuses
@@ -708,7 +710,7 @@ class FakeTransport:
         return Response(status)
 
     def close(self) -> None:
-        """Nothing."""
+        """Do nothing."""
 
 
 @pytest.mark.parametrize(
@@ -716,7 +718,7 @@ class FakeTransport:
     [(503, [0.5, 1, 2, 4, 8, 16, 32, 60, 60]), (0, [0.5, 1, 2]), (401, [60, 60]), (302, [60, 60])],
 )
 def test_pauses_between_attempts(status: int, pauses: list[float]) -> None:
-    """They grow while the server is away, up to a minute, and are a minute where only somebody can mend it."""
+    """Pauses grow up to a minute while the server is away, and are a minute if only an operator can help."""
     backlog = MemoryQueue()
     exporter = Exporter(backlog, Counts(), jitter=lambda: 1.0)
     for _ in range(2):
@@ -727,7 +729,7 @@ def test_pauses_between_attempts(status: int, pauses: list[float]) -> None:
             exporter.export(FakeTransport([status]), 1.0)
             assert pause <= exporter.not_before - before < pause + 0.4
         exporter.not_before = 0.0
-        exporter.export(FakeTransport([]), 1.0)  # all is forgiven
+        exporter.export(FakeTransport([]), 1.0)  # a success resets the pauses
         assert not backlog.pending
 
 
@@ -738,7 +740,7 @@ item_kinds = st.tuples(st.sampled_from(["/track", "/identify"]), sizes, st.boole
 @settings(max_examples=60, deadline=None)
 @given(st.lists(item_kinds, max_size=25), st.lists(st.sampled_from([200, 413, 429, 500, 0, 401]), max_size=8))
 def test_any_history_keeps_limits_order_and_account(kinds: list[tuple[str, int, bool]], statuses: list[int]) -> None:
-    """Whatever the items and the answers: limits hold, order is kept, nothing is lost, only poison is rejected."""
+    """For any items and answers: limits hold, order is kept, nothing is lost, only poisoned items are rejected."""
     items = [
         (path, (b"poison" if poison else b"") + str(n).encode() + b"x" * (size - 10), n)
         for n, (path, size, poison) in enumerate(kinds)
@@ -761,7 +763,7 @@ def test_any_history_keeps_limits_order_and_account(kinds: list[tuple[str, int, 
 
 
 def test_what_has_ended_takes_nothing_more() -> None:
-    """A thread of a worker that has ended leaves the buffer to the next worker."""
+    """The thread of an ended worker leaves the buffer to the next worker."""
     buffer, counts = Buffer(), Counts()
     keeping = Keeping(buffer, counts, load({"exporter": "none"}), RLock(), RLock())
     buffer.records.append((EventTemplate("/track", "e", {}, "here", user_id="u"), Scope(), 1, None))
@@ -781,7 +783,7 @@ def stamp(clock: Clock, user_id: str, microseconds: int) -> str:
 
 @given(st.lists(st.tuples(st.sampled_from("abc"), st.integers(0, 5_000_000)), max_size=60))
 def test_timestamps_of_a_user_only_grow(moments: list[tuple[str, int]]) -> None:
-    """Whatever the clock does, a user's timestamps are all different and in order, and stay near the clock."""
+    """For any readings of the clock, a user's timestamps are distinct, in order, and near the clock."""
     clock, last = Clock(), {"a": "", "b": "", "c": ""}
     latest = 0
     for user, microseconds in moments:
@@ -794,7 +796,7 @@ def test_timestamps_of_a_user_only_grow(moments: list[tuple[str, int]]) -> None:
 
 
 def test_timestamps_of_a_handler_are_a_millisecond_apart_until_a_second_ahead() -> None:
-    """The vendor asks for 1 ms between events; a tight loop for one user does not run into the future."""
+    """The vendor asks for 1 ms between events; a user's tight loop does not run into the future."""
     clock = Clock()
     texts = [stamp(clock, "u", 0) for _ in range(5_000)]
     assert texts[:3] == ["1970-01-01T00:00:00.000000Z"[:20] + f"{n:06d}Z" for n in (1_000, 2_000, 3_000)]
@@ -808,7 +810,7 @@ def test_timestamps_of_a_handler_are_a_millisecond_apart_until_a_second_ahead() 
 def test_fault_in_delivery_is_reported_and_survived(
     server: ScriptedServer, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A fault of ours is counted and logged with a reason, and the next events are delivered."""
+    """A fault of the library is counted and logged with a reason, and the next events are delivered."""
     monkeypatch.setattr(diagnostics, "reraise", False)
     monkeypatch.setenv("HTTPS_PROXY", "nonsense://proxy")
     configure(endpoint="https://127.0.0.1:1")
@@ -822,7 +824,7 @@ def test_fault_in_delivery_is_reported_and_survived(
 
 
 def test_faults_are_reported_once_a_minute(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
-    """The same fault is logged once a minute however often it happens, and its own message cannot break the log."""
+    """A repeated fault is logged once a minute, and its own message cannot break the log."""
 
     class UnprintableError(Exception):
         def __str__(self) -> str:
@@ -844,7 +846,7 @@ def test_faults_are_reported_once_a_minute(monkeypatch: pytest.MonkeyPatch, capl
 
 
 def test_key_appears_in_no_log_and_no_error(caplog: pytest.LogCaptureFixture, dead_endpoint: str) -> None:
-    """The credentials are in no log line at any level, no repr and no exception."""
+    """No log line at any level, no repr and no exception shows the credentials."""
     caplog.set_level("DEBUG")
     secret = "s3cr3t-key"
     configure(endpoint=dead_endpoint, api_key=secret, auth_token=secret, debug=True)

@@ -1,4 +1,4 @@
-"""Every example runs as README says, and what arrives is what the vendor's document shows."""
+"""Every example runs as documented in README, and the arrived events match the vendor's document."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 
-# The payload of ThriveStack's document on custom events, as it stands there.
+# The payload of ThriveStack's document on custom events, verbatim.
 SEED = """
 [
   {
@@ -47,7 +47,7 @@ def run(name: str, **environment: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_custom_event_is_the_seeds_payload_field_by_field(inspector: Inspector) -> None:
-    """The example's item has every field and value of the seed, and of its own only source and event id."""
+    """The example's item has every field and value of the seed, and adds only source and event id."""
     assert run("custom_event.py", THRIVESTACK_ENDPOINT=inspector.endpoint).stdout == "delivered\n"
     (item,), (seed,) = inspector.items(), json.loads(SEED)
     for field in ("event_name", "properties", "user_id", "timestamp"):
@@ -59,7 +59,7 @@ def test_custom_event_is_the_seeds_payload_field_by_field(inspector: Inspector) 
 
 
 def test_quickstart_starts_an_inspector_and_shows_what_arrived() -> None:
-    """Without an endpoint the example brings its own inspector; the failing and the unattributed call do not count."""
+    """Without an endpoint the example starts its own inspector; the failing and the unattributed call do not count."""
     done = run("quickstart.py")
     rows = dict(re.findall(r"^(\S+ +\S+) +(\d+)$", done.stdout, re.MULTILINE))
     used = {tuple(key.split()): int(count) for key, count in rows.items()}
@@ -79,7 +79,7 @@ def test_quickstart_starts_an_inspector_and_shows_what_arrived() -> None:
 
 
 def test_quickstart_uses_the_endpoint_it_is_given(inspector: Inspector) -> None:
-    """With an endpoint set it starts nothing of its own."""
+    """With an endpoint, the example starts no inspector."""
     done = run("quickstart.py", THRIVESTACK_ENDPOINT=inspector.endpoint)
     assert "delivered=16" in done.stdout
     assert len(inspector.items()) == 16

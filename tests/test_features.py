@@ -1,4 +1,4 @@
-"""track_feature captures what users decorate, and changes nothing that a program can see."""
+"""track_feature captures calls of decorated callables, and changes nothing a program can see."""
 
 from __future__ import annotations
 
@@ -44,19 +44,21 @@ if TYPE_CHECKING:
 
 @pytest.fixture(autouse=True)
 def acting() -> Iterator[None]:
-    """Somebody acts in each of these tests."""
+    """A user acts in each of these tests."""
     with user_context("user_1", group_id="account_1"):
         yield
 
 
 def arrived(inspector: Inspector) -> list[dict[str, Any]]:
-    """Return the properties of the events that arrived."""
+    """Return the properties of the arrived events."""
     assert flush(10)
     return [item["properties"] for item in inspector.items()]
 
 
 def frames_of_ours(error: BaseException) -> list[str]:
-    """Return our lines in a traceback; Python 3.10, which re-raises what it saved, keeps one for each decorator."""
+    """Return the library's lines in a traceback. Python 3.10 re-raises a saved exception, and keeps a line for each
+    decorator.
+    """
     names = [frame.filename for frame in traceback.extract_tb(error.__traceback__)]
     ours = [name for name in names if "ts_autotrack/_" in name]
     return ours if sys.version_info >= (3, 11) else ours[2:]
@@ -72,7 +74,7 @@ module_partial = track_feature("partial")(functools.partial(module_level, 3))
 
 
 class Shop:
-    """Methods of every sort, decorated in every order."""
+    """Methods of every kind, decorated in either order."""
 
     @track_feature("plain", capture=["amount"])
     def plain(self, amount: int) -> int:
@@ -121,7 +123,7 @@ class Callable3:
 
 
 class AsyncCallable:
-    """A callable object whose call is a coroutine."""
+    """A callable object with a coroutine as its call."""
 
     async def __call__(self) -> str:
         """Return a text."""
@@ -131,12 +133,12 @@ class AsyncCallable:
 
 @wrapt.decorator
 def by_wrapt(wrapped: Callable[..., Any], _: object, args: Any, kwargs: Any) -> Any:
-    """Do nothing, as other people's decorators do."""
+    """Do nothing, like other libraries' decorators."""
     return wrapped(*args, **kwargs)
 
 
 def test_function_makes_one_event_with_name_and_action(inspector: Inspector) -> None:
-    """A successful call sends `feature_used` with the feature's name and the function's as action."""
+    """A successful call sends `feature_used` with the feature's name, and the function's name as action."""
     assert module_level(7) == 7
     assert arrived(inspector) == [{"feature_name": "module_level", "action": "module_level", "value": 7}]
     item = inspector.items()[0]
@@ -155,7 +157,7 @@ def test_bare_decorator_takes_the_name_of_the_function(inspector: Inspector) -> 
 
 
 def test_every_parameter_reaches_the_event(inspector: Inspector) -> None:
-    """Each parameter of the decorator has its place in the item."""
+    """Each parameter of the decorator reaches its place in the item."""
 
     @track_feature(
         "export",
@@ -208,7 +210,7 @@ def test_methods_in_both_orders(inspector: Inspector) -> None:
 
 
 def test_other_callables(inspector: Inspector) -> None:
-    """Partials, callable objects, bound methods, builtins and what wrapt made are tracked and stay what they were."""
+    """Partials, callable objects, bound methods, builtins and wrapt proxies are tracked and keep their behaviour."""
     target = Callable3()
     tracked = track_feature("object", capture=["amount"])(target)
     assert (tracked(4), tracked.size, isinstance(tracked, Callable3)) == (7, 3, True)
@@ -238,7 +240,7 @@ def test_method_that_another_decorator_wrapped(inspector: Inspector) -> None:
 
 
 def test_coroutines(inspector: Inspector) -> None:
-    """The event of a coroutine belongs to its end; a coroutine never awaited makes none."""
+    """The event of a coroutine belongs to its end; a coroutine never awaited makes no event."""
 
     @track_feature("coroutine")
     async def work() -> str:
@@ -283,7 +285,7 @@ def test_generator_forwards_everything_and_counts_its_end(inspector: Inspector) 
 
 
 def test_generator_closed_early_counts_as_used(inspector: Inspector) -> None:
-    """A consumer that has seen enough has used the feature; a generator never begun has not been used."""
+    """A generator closed early counts as used; a generator never begun does not."""
     closed = []
 
     @track_feature("rows")
@@ -315,7 +317,7 @@ def test_generators_in_a_row(inspector: Inspector) -> None:
 
 
 def test_failing_generator_makes_no_event(inspector: Inspector) -> None:
-    """A generator that raises is no success; neither is one that its consumer throws into."""
+    """A generator makes no event if its code raises, or if its consumer throws an exception into the generator."""
 
     @track_feature("rows")
     def rows() -> Generator[int, None, None]:
@@ -370,7 +372,7 @@ def test_async_generator_forwards_everything(inspector: Inspector) -> None:
 
 @pytest.mark.parametrize(("on", "expected"), [("success", [None]), ("error", [None]), ("always", ["success", "error"])])
 def test_on_decides_which_outcomes_count(inspector: Inspector, on: Any, expected: list[str | None]) -> None:
-    """`on` picks successes, failures or both; only "always" says which it was."""
+    """`on` picks successes, failures or both; only "always" adds the outcome to the event."""
 
     @track_feature("div", on=on, capture=["by"])
     def divide(by: int) -> float:
@@ -393,7 +395,7 @@ def test_on_decides_which_outcomes_count(inspector: Inspector, on: Any, expected
 
 
 def test_properties_callable_sees_the_finished_call(inspector: Inspector) -> None:
-    """A callable makes properties of arguments, result and error; when it raises, the event goes without them."""
+    """A callable makes properties of arguments, result and error; an event goes without them if the callable raises."""
     seen: list[FinishedCall] = []
 
     def describe(call: FinishedCall) -> dict[str, object]:
@@ -422,7 +424,7 @@ def test_properties_callable_sees_the_finished_call(inspector: Inspector) -> Non
 
 
 def test_capture_takes_defaults_keywords_and_leaves_the_rest(inspector: Inspector) -> None:
-    """Captured arguments may be positional, keyword or default; what is not named is not copied."""
+    """Captured arguments may be positional, keyword or default; other arguments are not copied."""
 
     @track_feature("f", capture=["a", "b", "extra"])
     def function(a: int, hidden: str, b: str = "default", **more: object) -> None:
@@ -457,7 +459,7 @@ def test_block_form(inspector: Inspector) -> None:
 
 
 def test_shared_block_nests_and_is_left_in_any_order(inspector: Inspector) -> None:
-    """One `track_feature` object serves nested blocks, and blocks left out of order."""
+    """A `track_feature` object serves nested blocks, and blocks left out of order."""
     shared = track_feature("shared")
     with shared as outer:
         outer.set(level=1)
@@ -479,7 +481,7 @@ def test_shared_block_nests_and_is_left_in_any_order(inspector: Inspector) -> No
 
 
 def test_block_in_a_generator_left_in_another_context(inspector: Inspector) -> None:
-    """A block inside an async generator that another task closes is closed without an exception, and counted."""
+    """A block inside an async generator closed by another task ends without an exception, and is counted."""
 
     async def rows() -> AsyncGenerator[int, None]:
         with track_feature("rows"):
@@ -496,7 +498,7 @@ def test_block_in_a_generator_left_in_another_context(inspector: Inspector) -> N
 
 
 def test_add_properties_goes_to_the_innermost_call(inspector: Inspector) -> None:
-    """Of nested calls and blocks, the innermost that runs the code gets the properties; the outer keeps its own."""
+    """The innermost running call or block gets the properties; the outer call keeps its own."""
 
     def helper(**values: object) -> None:
         add_properties(**values)
@@ -534,7 +536,7 @@ def test_add_properties_goes_to_the_innermost_call(inspector: Inspector) -> None
 
 
 def test_add_properties_in_coroutines_and_generators(inspector: Inspector) -> None:
-    """Awaited code belongs to the call that awaits it; what a consumer adds between two steps is the consumer's."""
+    """Awaited code belongs to the awaiting call; properties added between two steps are the consumer's."""
 
     @track_feature("step")
     async def step(number: int) -> None:
@@ -573,7 +575,7 @@ def test_add_properties_in_coroutines_and_generators(inspector: Inspector) -> No
 
 
 def test_add_properties_of_a_failed_call_are_forgotten(inspector: Inspector) -> None:
-    """What a failing call attached does not turn up in the next call's event."""
+    """Properties of a failed call do not turn up in the next call's event."""
 
     @track_feature("flaky")
     def flaky(fail: bool) -> None:  # noqa: FBT001
@@ -588,7 +590,7 @@ def test_add_properties_of_a_failed_call_are_forgotten(inspector: Inspector) -> 
 
 
 def test_suppressed_calls_are_counted(inspector: Inspector) -> None:
-    """Inside `suppress` nothing is sent, and each event is counted."""
+    """Inside `suppress` no event is sent, and each event is counted."""
 
     @suppress()
     def silent() -> None:
@@ -604,7 +606,7 @@ def test_suppressed_calls_are_counted(inspector: Inspector) -> None:
 
 
 def test_extras_are_a_snapshot(inspector: Inspector) -> None:
-    """What the application does to a list after the call does not change the event."""
+    """Changes to a list after the call do not change the event."""
     rows = [1]
 
     @track_feature("f", capture=["rows"], properties=lambda call: {"nested": {"rows": call.args[0]}})
@@ -618,7 +620,7 @@ def test_extras_are_a_snapshot(inspector: Inspector) -> None:
 
 
 def test_signature_and_metadata_survive() -> None:
-    """Name, docstring, signature, annotations, defaults and `__wrapped__` are those of the function."""
+    """Name, docstring, signature, annotations, defaults and `__wrapped__` are the function's own."""
 
     def original(a: int, *, b: str = "x") -> list[str]:
         """Say something."""
@@ -634,7 +636,7 @@ def test_signature_and_metadata_survive() -> None:
 
 
 def test_pickle_and_copy(inspector: Inspector) -> None:
-    """A decorated function is pickled by name; a partial, by what it is made of. Copies are tracked, too."""
+    """A decorated function is pickled by name; a partial, by its parts. Copies are tracked, too."""
     assert pickle.loads(pickle.dumps(module_level)) is module_level  # noqa: S301
     assert copy.copy(module_level) is module_level
     assert pickle.loads(pickle.dumps(Shop().plain))(1) == 1  # noqa: S301
@@ -686,21 +688,21 @@ def test_traceback_shows_no_frame_of_ours() -> None:
 
 
 def test_suspended_call_keeps_no_argument_alive() -> None:
-    """An argument that a suspended coroutine, generator or async generator let go of is freed at once."""
+    """An argument released by a suspended coroutine, generator or async generator is freed at once."""
 
     class Big:
-        """Something that can be watched."""
+        """An object for weak references."""
 
     async def coroutine(big: Big | None) -> None:
-        big = None  # noqa: F841 - lets go of it
+        big = None  # noqa: F841 - releases the argument
         await asyncio.sleep(0)
 
     def generator(big: Big | None) -> Iterator[int]:
-        big = None  # noqa: F841 - lets go of it
+        big = None  # noqa: F841 - releases the argument
         yield 1
 
     async def async_generator(big: Big | None) -> AsyncGenerator[int, None]:
-        big = None  # noqa: F841 - lets go of it
+        big = None  # noqa: F841 - releases the argument
         yield 1
 
     async def drive(kind: str, decorate: Any) -> weakref.ref[Big]:
@@ -751,13 +753,13 @@ def test_suspended_call_keeps_no_argument_alive() -> None:
     ],
 )
 def test_misuse_raises_at_decoration(make: Callable[[], object], error: type[Exception], message: str) -> None:
-    """A wrong argument raises at once and says what to do."""
+    """A wrong argument raises at once, and the message names the remedy."""
     with pytest.raises(error, match=message):
         make()
 
 
 def test_kind_is_seen_through_partials_and_marks(inspector: Inspector) -> None:
-    """A partial of a generator function is a generator; a function marked as coroutine function is awaited."""
+    """A partial of a generator function, or of an async generator function, is tracked as a generator."""
 
     def rows(start: int) -> Iterator[int]:
         yield start
@@ -783,7 +785,7 @@ def test_kind_is_seen_through_partials_and_marks(inspector: Inspector) -> None:
 
 
 def test_abandoned_generator_is_its_own_users(inspector: Inspector) -> None:
-    """A generator that is collected while somebody else acts counts for whoever began it."""
+    """A generator collected while another user acts counts for its own user."""
 
     @track_feature("rows")
     def rows() -> Iterator[int]:
@@ -819,7 +821,7 @@ def test_abandoned_generator_is_its_own_users(inspector: Inspector) -> None:
 
 
 def test_shared_block_never_mixes_users(inspector: Inspector) -> None:
-    """A block object that two contexts have open, left in a third, gives neither's event to the other."""
+    """A block object open in two contexts and left in a third gives neither user's event to the other."""
     shared = track_feature("shared")
     first, second = contextvars.copy_context(), contextvars.copy_context()
 
@@ -839,7 +841,7 @@ def test_shared_block_never_mixes_users(inspector: Inspector) -> None:
 
 
 def test_exceptions_that_refuse_attributes_pass_through() -> None:
-    """A frozen dataclass as exception is what the caller gets."""
+    """The caller gets an exception without settable attributes, such as a frozen dataclass, unchanged."""
 
     @dataclasses.dataclass(frozen=True)
     class FrozenError(Exception):
@@ -854,7 +856,7 @@ def test_exceptions_that_refuse_attributes_pass_through() -> None:
 
 
 def test_event_loop_closes_abandoned_async_generators_without_complaint() -> None:
-    """What is left suspended when the loop ends is closed once, by the wrapper."""
+    """Async generators left suspended at the end of the loop are closed once, by the wrapper."""
     code = """
 import asyncio, gc
 from ts_autotrack import track_feature, user_context
@@ -881,7 +883,7 @@ print(len(closed))
 
 
 def test_coroutine_functions_that_others_made_plain(inspector: Inspector) -> None:
-    """A plain wrapper around a coroutine function: the event belongs to the awaited end, and a failure is none."""
+    """A plain wrapper of a coroutine function makes its event at the awaited end; a failure makes no event."""
 
     def by_others(function: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(function)
@@ -968,7 +970,7 @@ def cached(value: int) -> int:
 
 
 def test_cached_function_is_pickled_by_name() -> None:
-    """What can be found by its name is pickled by it, and is its own copy."""
+    """A function found by its name is pickled by name, and copies are the function itself."""
     assert pickle.loads(pickle.dumps(cached)) is cached  # noqa: S301
     assert copy.copy(cached) is cached
     assert copy.deepcopy(cached) is cached
@@ -979,7 +981,7 @@ def test_properties_added_while_describing_belong_to_the_call(inspector: Inspect
     alive: list[weakref.ref[Any]] = []
 
     class Big:
-        """Something that can be watched."""
+        """An object for weak references."""
 
     def describe(call: FinishedCall) -> dict[str, object]:
         alive.append(weakref.ref(call.args[0]))
@@ -996,7 +998,7 @@ def test_properties_added_while_describing_belong_to_the_call(inspector: Inspect
 
 
 def test_thrown_exceptions_are_not_kept_and_show_no_frame_of_ours() -> None:
-    """What a consumer throws into an async generator passes through clean."""
+    """An exception thrown into an async generator by its consumer passes through without frames of the library."""
 
     @track_feature("f")
     async def rows() -> AsyncGenerator[int, None]:
@@ -1013,7 +1015,7 @@ def test_thrown_exceptions_are_not_kept_and_show_no_frame_of_ours() -> None:
 
 
 def test_finished_block_of_another_context_gets_no_more_properties(inspector: Inspector) -> None:
-    """Properties added after another task closed the generator's block go to the block around it."""
+    """Properties added after another task closed the generator's block go to the block around the generator."""
 
     async def rows() -> AsyncGenerator[int, None]:
         with track_feature("rows"):
@@ -1031,7 +1033,7 @@ def test_finished_block_of_another_context_gets_no_more_properties(inspector: In
 
 
 def test_calls_at_the_recursion_limit_see_no_error_of_ours(monkeypatch: pytest.MonkeyPatch) -> None:
-    """However little stack is left, a call that succeeds inside a plain wrapper succeeds inside ours."""
+    """At any depth of the stack, a call which succeeds inside a plain wrapper succeeds inside the library's wrapper."""
     monkeypatch.setattr(diagnostics, "reraise", False)
 
     def leaf(value: list[int]) -> int:
@@ -1051,13 +1053,13 @@ def test_calls_at_the_recursion_limit_see_no_error_of_ours(monkeypatch: pytest.M
         return False
 
     deepest = next(depth for depth in range(sys.getrecursionlimit(), 0, -1) if not fails(plain, depth))
-    deepest -= sys.gettrace() is not None  # a tracer needs a frame of its own
+    deepest -= sys.gettrace() is not None  # a tracer needs a frame, too
     assert [depth for depth in range(deepest, deepest - 40, -1) if fails(tracked, depth)] == []
 
 
 @pytest.mark.parametrize("call", [lambda: track("e", {"a": [1]}), lambda: identify({"a": [1]}), lambda: group("g")])
 def test_events_at_the_recursion_limit(monkeypatch: pytest.MonkeyPatch, call: Callable[[], None]) -> None:
-    """Where any function can be called, the functions that send events can: they never raise."""
+    """At any depth of the stack with space for a function call, the functions to send events never raise."""
     monkeypatch.setattr(diagnostics, "reraise", False)
 
     def any_function() -> None: ...
@@ -1078,7 +1080,7 @@ def test_events_at_the_recursion_limit(monkeypatch: pytest.MonkeyPatch, call: Ca
 
 @pytest.mark.slow
 def test_decorated_function_works_in_a_spawned_process() -> None:
-    """A decorated function can be sent to a process pool that spawns its workers."""
+    """A decorated function can be sent to a process pool with spawned workers."""
     code = """
 import sys; sys.path.insert(0, {path!r})
 import multiprocessing

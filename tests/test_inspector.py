@@ -1,4 +1,4 @@
-"""The inspector: strict to the contract, and of use to a person."""
+"""The inspector: strict about the contract, and useful to a person."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ KEY = {"x-api-key": "k"}
 
 
 def post(inspector: Inspector, path: str, body: Any, headers: dict[str, str] | None = None) -> httpx.Response:
-    """Send a body; what is no bytes is sent as JSON."""
+    """Send a body; a body other than bytes is sent as JSON."""
     content = body if isinstance(body, bytes) else json.dumps(body).encode()
     return httpx.post(
         inspector.endpoint + path, content=content, headers={"content-type": "application/json", **(headers or KEY)}
@@ -37,7 +37,7 @@ def post(inspector: Inspector, path: str, body: Any, headers: dict[str, str] | N
     "headers", [{}, {"x-api-key": ""}, {"authorization": "Basic abc"}, {"authorization": "Bearer"}]
 )
 def test_no_credentials_is_401(inspector: Inspector, headers: dict[str, str]) -> None:
-    """Without one of the two documented headers nothing is accepted."""
+    """Without either of the two documented headers nothing is accepted."""
     answer = httpx.post(inspector.endpoint + "/track", json=[TRACK], headers=headers)
     assert answer.status_code == 401
     assert "no credentials" in answer.json()["message"]
@@ -104,7 +104,7 @@ def test_what_the_contract_forbids_is_400_and_says_where(
 
 
 def test_the_limits_themselves_are_allowed(inspector: Inspector) -> None:
-    """1,000 items and 2,000,000 bytes pass."""
+    """Requests with 1,000 items or 2,000,000 bytes pass."""
     assert post(inspector, "/track", [TRACK] * 1_000).status_code == 200
     empty = json.dumps([{**TRACK, "properties": {"x": ""}}]).encode()
     full = json.dumps([{**TRACK, "properties": {"x": "y" * (2_000_000 - len(empty))}}]).encode()
@@ -114,20 +114,20 @@ def test_the_limits_themselves_are_allowed(inspector: Inspector) -> None:
 
 
 def test_content_type_is_required(inspector: Inspector) -> None:
-    """The contract's content type is asked for."""
+    """The contract's content type is required."""
     answer = post(inspector, "/track", [TRACK], {**KEY, "content-type": "text/plain"})
     assert answer.status_code == 400
     assert "application/json" in answer.json()["message"]
 
 
 def test_unknown_fields_are_warned_of(inspector: Inspector) -> None:
-    """A field that the contract does not have is accepted with a warning."""
+    """A field unknown to the contract is accepted with a warning."""
     answer = post(inspector, "/identify", [{"user_id": "u", "timestamp": WHEN, "trait": {}}])
     assert answer.json()["warnings"] == ["Field 'trait' is unknown and is ignored"]
 
 
 def test_events_can_be_asked_for(inspector: Inspector) -> None:
-    """GET /events filters, pages and says what it does not know."""
+    """GET /events filters and pages, and refuses unknown parameters."""
     post(inspector, "/track", [{**TRACK, "event_name": name, "user_id": user} for name, user in ("ax", "bx", "ay")])
     post(inspector, "/group", [GROUP])
     assert [event["path"] for event in inspector.get()] == ["/track"] * 3 + ["/group"]
@@ -151,7 +151,7 @@ def start(*options: str) -> tuple[subprocess.Popen[str], str]:
 
 
 def test_command_prints_events_and_keeps_them_in_sqlite(tmp_path: Path) -> None:
-    """Each event is printed as it arrives; the file is a SQLite database that survives the process."""
+    """Each event is printed on arrival; the file is a SQLite database, which survives the process."""
     database = tmp_path / "events.db"
     process, url = start("--port", "0", "--db", str(database))
     assert process.stdout is not None
@@ -185,7 +185,7 @@ def test_command_says_what_is_wrong(tmp_path: Path) -> None:
 
 
 def test_missing_extra_is_named() -> None:
-    """Without Starlette the command says what to install."""
+    """Without Starlette, the command names the packages to install."""
     code = (
         "import sys; sys.modules['starlette'] = None\n"
         "from ts_autotrack.cli import main; sys.exit(main(['inspect', '--port', '0']))"
@@ -197,19 +197,19 @@ def test_missing_extra_is_named() -> None:
 
 @pytest.fixture
 def faulty(inspector: Inspector) -> Iterator[Inspector]:
-    """The inspector, whose faults end with the test."""
+    """The inspector; its faults end with the test."""
     yield inspector
     httpx.put(f"{inspector.url}/faults")
 
 
 def set_faults(inspector: Inspector, *faults: str) -> httpx.Response:
-    """Replace what goes wrong."""
+    """Replace the inspector's faults."""
     return httpx.put(f"{inspector.url}/faults", params={"fault": list(faults)})
 
 
 @pytest.mark.parametrize("status", [302, 304, 400, 429, 503, 599])
 def test_fault_of_a_status(faulty: Inspector, status: int) -> None:
-    """A request is answered with the status, and nothing is taken, until the fault is taken back."""
+    """A request gets the fault's status, and no event is taken, until the fault is removed."""
     assert set_faults(faulty, str(status)).json() == {"faults": [{"kind": str(status), "probability": 1.0, "text": ""}]}
     answer = post(faulty, "/track", [TRACK])
     assert answer.status_code == status
@@ -222,7 +222,7 @@ def test_fault_of_a_status(faulty: Inspector, status: int) -> None:
 
 @pytest.mark.parametrize(("fault", "taken"), [("reset", 0), ("lost", 1)])
 def test_faults_that_give_no_answer(faulty: Inspector, fault: str, taken: int) -> None:
-    """The connection is reset, before the events are taken or after that."""
+    """The connection is reset, before or after the events are taken."""
     set_faults(faulty, fault)
     with pytest.raises(httpx.RemoteProtocolError):
         post(faulty, "/track", [TRACK])
@@ -230,7 +230,7 @@ def test_faults_that_give_no_answer(faulty: Inspector, fault: str, taken: int) -
 
 
 def test_faults_that_take_time(faulty: Inspector) -> None:
-    """`hang` never answers, `slow` does after a second, and takes the events then."""
+    """`hang` never answers; `slow` takes the events and answers after a second."""
     set_faults(faulty, "hang")
     with pytest.raises(httpx.ReadTimeout):
         httpx.post(f"{faulty.endpoint}/track", json=[TRACK], headers=KEY, timeout=0.3)
@@ -241,7 +241,7 @@ def test_faults_that_take_time(faulty: Inspector) -> None:
 
 
 def test_fault_of_a_login_page(faulty: Inspector) -> None:
-    """`html` is what a proxy answers that wants somebody to log in."""
+    """`html` is a proxy's login page."""
     set_faults(faulty, "html")
     answer = post(faulty, "/track", [TRACK])
     assert (answer.status_code, answer.headers["content-type"]) == (200, "text/html")
@@ -249,7 +249,7 @@ def test_fault_of_a_login_page(faulty: Inspector) -> None:
 
 
 def test_faults_that_hit_some_requests(faulty: Inspector) -> None:
-    """A fault may be of requests with a text in them only, or of a share of all; the first that applies does."""
+    """A fault may hit only requests with a given text, or a share of all requests; the first matching fault applies."""
     set_faults(faulty, "422=poison", "503:0", "500:1")
     assert post(faulty, "/track", [{**TRACK, "event_name": "poison"}]).status_code == 422
     assert post(faulty, "/track", [TRACK]).status_code == 500
@@ -260,7 +260,7 @@ def test_faults_that_hit_some_requests(faulty: Inspector) -> None:
 
 @pytest.mark.parametrize("text", ["boom", "200", "600", "503:2", "503:x", "reset:nan"])
 def test_what_is_no_fault_is_said(faulty: Inspector, text: str) -> None:
-    """Neither the option nor PUT /faults takes what makes no sense, and both say what does."""
+    """The option and PUT /faults refuse an invalid fault, and name the valid form."""
     answer = set_faults(faulty, text)
     assert answer.status_code == 400
     assert "is no fault; expected KIND" in answer.text
@@ -283,7 +283,7 @@ def test_fault_from_the_start() -> None:
 
 
 def test_client_that_goes_away_is_no_error() -> None:
-    """A process that is killed in the middle of its request leaves no traceback in the inspector's output."""
+    """A process killed in the middle of its request leaves no traceback in the inspector's output."""
     command = [sys.executable, "-m", "ts_autotrack.cli", "inspect", "--port", "0", "--quiet"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None

@@ -1,4 +1,4 @@
-"""The package as a whole: what it exports, imports, and costs before it is used."""
+"""The package as a whole: its exports, its imports, and its cost before use."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def test_all_is_sorted_and_is_what_is_exported() -> None:
 
 
 def module_imports(path: Path) -> set[str]:
-    """Return the modules of ours that a module imports when it is run, TYPE_CHECKING blocks left out."""
+    """Return the package's modules imported by a module at run time, TYPE_CHECKING blocks left out."""
     tree = ast.parse(path.read_text())
     skipped = {
         id(node)
@@ -55,7 +55,7 @@ def module_imports(path: Path) -> set[str]:
 
 
 def test_imports_form_a_dag_and_core_imports_no_edge() -> None:
-    """No module imports, directly or not, one that imports it; the core imports neither inspector nor command line."""
+    """Imports form no circle; the core imports neither inspector nor command line."""
     graph = {
         ".".join(path.relative_to(PACKAGE).with_suffix("").parts).removesuffix(".__init__"): module_imports(path)
         for path in PACKAGE.rglob("*.py")
@@ -69,7 +69,8 @@ def test_imports_form_a_dag_and_core_imports_no_edge() -> None:
                 visit(imported, (*inside, module))
             done.add(module)
 
-    # The proxy's copies decorate anew, so it and the module that loads it lazily know of each other: the one exception.
+    # Copies of a proxy are decorated anew, so `proxy` and `decorate`, which loads `proxy` lazily, import each other:
+    # the only exception.
     graph["_core.proxy"].discard("_core.decorate")
     for module in graph:
         visit(module, ())
@@ -78,7 +79,7 @@ def test_imports_form_a_dag_and_core_imports_no_edge() -> None:
 
 
 def test_nothing_heavy_is_imported_before_it_is_needed() -> None:
-    """Importing, decorating and entering a context load nothing of the size of an HTTP client."""
+    """Importing, decorating and entering a context load no heavy module, such as an HTTP client."""
     code = """
 import sys
 before = set(sys.modules)
@@ -108,7 +109,7 @@ print([m for m in heavy if m in sys.modules and m not in before])
     ],
 )
 def test_examples_in_docstrings_run(module: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The examples of the public names do what they show."""
+    """The docstring examples of the public names run as shown."""
     monkeypatch.setenv("TS_AUTOTRACK_EXPORTER", "none")
     result = doctest.testmod(importlib.import_module(f"ts_autotrack.{module}"))
     assert result.attempted > 0
@@ -116,13 +117,13 @@ def test_examples_in_docstrings_run(module: str, monkeypatch: pytest.MonkeyPatch
 
 
 def test_public_names_have_docstrings_with_examples() -> None:
-    """Every public name has a contract with an example."""
+    """Every public name has an example in its docstring."""
     for name in ts_autotrack.__all__:
         assert "Example:" in (getattr(ts_autotrack, name).__doc__ or ""), name
 
 
 def test_values_allowed_at_run_time_are_those_of_the_types() -> None:
-    """What the type checker allows and what decoration allows are the same."""
+    """The type checker and the decorator allow the same values."""
     assert typing.get_args(our_types.FeatureType) == feature.FEATURE_TYPES
     assert typing.get_args(our_types.Interface) == feature.INTERFACES
     assert typing.get_args(our_types.Outcome) == feature.OUTCOMES

@@ -24,7 +24,7 @@ with user_context("u", group_id="g"):
 
 
 def test_a_script_that_just_ends_loses_nothing(inspector: Inspector) -> None:
-    """A script needs no flush: what is left is delivered at exit, quickly."""
+    """A script needs no flush: the exit delivers the remaining events, quickly."""
     done = run_python(TEN_EVENTS, THRIVESTACK_ENDPOINT=inspector.endpoint)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
     assert [item["properties"]["n"] for item in inspector.items()] == list(range(10))
@@ -39,7 +39,7 @@ def test_a_script_that_fails_loses_nothing(inspector: Inspector, end: str) -> No
 
 
 def test_exit_with_a_dead_server_is_over_in_time(dead_endpoint: str) -> None:
-    """EXIT_TIMEOUT bounds what the exit takes, and the number of events that are lost is said."""
+    """EXIT_TIMEOUT bounds the exit, and the number of lost events is logged."""
     code = "import time; began = time.monotonic()\nimport atexit\n" + (
         "atexit.register(lambda: print(f'{time.monotonic() - ended:.2f}'))\n"
         + TEN_EVENTS
@@ -47,12 +47,12 @@ def test_exit_with_a_dead_server_is_over_in_time(dead_endpoint: str) -> None:
     )
     done = run_python(code, THRIVESTACK_ENDPOINT=dead_endpoint)
     assert done.returncode == 0
-    assert 0.9 < float(done.stdout) < 3  # tried again as long as there was time for it
+    assert 0.9 < float(done.stdout) < 3  # retried while there was time
     assert "10 events were not delivered in time; they are lost with the process" in done.stderr
 
 
 def test_exit_with_a_server_that_never_answers_is_over_in_time(server: ScriptedServer) -> None:
-    """A request that hangs does not hold the exit up either."""
+    """A hanging request does not hold up the exit."""
     import threading  # noqa: PLC0415
 
     gate = threading.Event()
@@ -65,7 +65,7 @@ def test_exit_with_a_server_that_never_answers_is_over_in_time(server: ScriptedS
 
 
 def test_forked_child_sends_its_own_events_and_not_its_parents(inspector: Inspector) -> None:
-    """A fork with events pending: the parent sends them, once; parent and child go on with ids of their own."""
+    """The parent sends events pending at a fork, once; parent and child go on with ids of their own."""
     code = """
 import os, sys
 from ts_autotrack import track, flush, stats, configure
@@ -103,7 +103,7 @@ atexit.register(lambda: ts_autotrack.track("late", user_id="u"))
 
 
 def test_first_event_of_all_in_an_exit_hook(inspector: Inspector) -> None:
-    """An exit hook that tracks the first event of the process needs nothing else for it to arrive."""
+    """The first event of a process arrives even if an exit hook tracks it."""
     code = "import atexit, ts_autotrack\natexit.register(lambda: ts_autotrack.track('late', user_id='u', group_id='g'))"
     done = run_python(code, THRIVESTACK_ENDPOINT=inspector.endpoint)
     assert done.stderr == ""
@@ -111,7 +111,7 @@ def test_first_event_of_all_in_an_exit_hook(inspector: Inspector) -> None:
 
 
 def test_shutdown_and_flush_while_the_first_event_is_being_taken(inspector: Inspector) -> None:
-    """Whatever the moment, shutdown means shutdown, nothing is sent twice, and flush waits for the event."""
+    """At any moment of the first event, shutdown takes effect, nothing is sent twice, and flush waits for the event."""
     code = """
 import sys, threading, time
 import ts_autotrack
@@ -136,7 +136,7 @@ print(settled, now.accepted, now.delivered + sum(now.dropped.values()))
 
 
 def test_configure_after_a_failed_shutdown_takes_over(inspector: Inspector, dead_endpoint: str) -> None:
-    """What a shutdown could not deliver is delivered once the settings are mended."""
+    """Events left by a failed shutdown are delivered once the settings are mended."""
     code = f"""
 import ts_autotrack
 ts_autotrack.track("e", user_id="u", group_id="g")
@@ -149,7 +149,7 @@ print(ts_autotrack.flush(5), ts_autotrack.stats().delivered)
 
 
 def test_no_thread_can_be_started(inspector: Inspector) -> None:
-    """Where no thread can be started events are kept, and the end of the process delivers them."""
+    """If no thread can be started, events are kept, and the end of the process delivers them."""
     code = """
 import threading
 def refuse(self): raise RuntimeError("can't start new thread")
@@ -192,7 +192,7 @@ Server(uvicorn.Config(app, port=0, lifespan="off", log_level="critical")).run()
 @pytest.mark.parametrize("code", [LATE_HOOKS, UVICORN], ids=["late exit hooks", "uvicorn"])
 @pytest.mark.parametrize("kept", ["memory", "outbox"])
 def test_dead_server_holds_up_the_end_once(dead_endpoint: str, tmp_path: Path, code: str, kept: str) -> None:
-    """However many times the end has to wait, all of them together are over within EXIT_TIMEOUT."""
+    """All waits at the end of a process together are over within EXIT_TIMEOUT."""
     outbox = {"TS_AUTOTRACK_OUTBOX": str(tmp_path / "outbox")} if kept == "outbox" else {}
     took = []
     for timeout in (0, 3):
@@ -226,14 +226,14 @@ def three(*_):
     ids=["SIGTERM", "Process"],
 )
 def test_end_without_exit_hooks_where_no_thread_can_be_started(inspector: Inspector, end: str) -> None:
-    """The ends that run no exit hooks deliver, too."""
+    """Ends without exit hooks deliver, too."""
     done = run_python(NO_THREAD + end, THRIVESTACK_ENDPOINT=inspector.endpoint, TS_AUTOTRACK_EXIT_TIMEOUT="15")
     assert len(inspector.items()) == 3, done.stderr
     assert "not delivered" not in done.stderr
 
 
 def test_start_that_fails_is_tried_again(inspector: Inspector) -> None:
-    """Should starting fail once, the event is kept, and the next one tries again."""
+    """If the start fails once, the event is kept, and the next event tries again."""
     code = """
 import threading
 start, failures = threading.Thread.start, [RuntimeError("can't start new thread")]
@@ -251,7 +251,7 @@ print(ts_autotrack.flush(5), ts_autotrack.stats().delivered)
 
 
 def test_events_tracked_while_the_thread_is_being_started(inspector: Inspector) -> None:
-    """Another event that comes while the first one starts the thread is taken along."""
+    """An event tracked while the first event starts the thread is delivered, too."""
     code = """
 import threading
 start = threading.Thread.start
@@ -268,7 +268,7 @@ print(ts_autotrack.flush(5), ts_autotrack.stats().delivered)
 
 
 def test_settings_that_cannot_be_read_are_tried_again(inspector: Inspector) -> None:
-    """Should reading the settings fail in a way nobody thought of, the event is kept and the application goes on."""
+    """If reading the settings fails unexpectedly, the event is kept and the application goes on."""
     code = """
 import os, io, builtins
 real, failures = builtins.open, [MemoryError("no luck")]

@@ -1,4 +1,4 @@
-"""Who is acting: nesting, isolation, and what no id at all leads to."""
+"""The user and account of an event: nesting, isolation, and events without an id."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 def who(inspector: Inspector) -> list[tuple[str, str, str | None]]:
-    """Return event name, user and group of what arrived."""
+    """Return event name, user and group of each arrived event."""
     assert flush(10)
     return [(i["event_name"], i["user_id"], i["context"].get("group_id")) for i in inspector.items()]
 
@@ -47,7 +47,7 @@ def test_known_keys_become_context_and_the_rest_properties(inspector: Inspector)
 
 
 def test_blocks_nest_and_inherit(inspector: Inspector) -> None:
-    """Inner keys win, the rest is inherited, and leaving restores."""
+    """Inner keys win, other keys are inherited, and leaving restores."""
     with user_context("a", group_id="g", plan="pro", location="x"):
         with user_context("b", plan="free"):
             track("inner")
@@ -60,7 +60,7 @@ def test_blocks_nest_and_inherit(inspector: Inspector) -> None:
 
 
 def test_ids_become_text(inspector: Inspector) -> None:
-    """Database ids of any type are sent as text; a given id that is none means nobody, not the user around it."""
+    """Database ids of any type are sent as text; an invalid id means no user, not the user of the enclosing block."""
 
     class Hostile:
         def __str__(self) -> str:
@@ -84,7 +84,7 @@ def test_ids_become_text(inspector: Inspector) -> None:
 
 
 def test_tasks_and_threads_are_isolated(inspector: Inspector) -> None:
-    """Concurrent tasks see their own user across awaits; a child task inherits; a thread starts with none."""
+    """Concurrent tasks see their own user across awaits; a child task inherits; a thread starts without a user."""
 
     async def request(user: str) -> None:
         async with user_context(user, group_id="g"):
@@ -182,7 +182,7 @@ def test_as_decorator_on_every_kind_of_function(inspector: Inspector) -> None:
 
 
 def test_block_left_in_another_context_ends_quietly(inspector: Inspector) -> None:
-    """An async generator closed by another task raises nothing, and the task that began it does not keep its user."""
+    """An async generator closed by another task raises nothing, and its first task does not keep its user."""
 
     async def rows() -> AsyncGenerator[int, None]:
         with user_context("generator", group_id="g"):
@@ -202,7 +202,7 @@ def test_block_left_in_another_context_ends_quietly(inspector: Inspector) -> Non
 
 
 def test_blocks_left_out_of_order(inspector: Inspector) -> None:
-    """A block that ends before one entered after it leaves no trace once that one has ended."""
+    """A block ended before a block entered later leaves no trace once the later block has ended."""
     first, second = user_context("first", group_id="g"), user_context("second", group_id="g")
     first.__enter__()
     second.__enter__()
@@ -215,7 +215,7 @@ def test_blocks_left_out_of_order(inspector: Inspector) -> None:
 
 
 def test_block_left_in_a_copy_of_its_context_and_then_in_its_own(inspector: Inspector) -> None:
-    """Leaving twice, once in a copied context, restores both."""
+    """Leaving a block twice, once in a copied context, restores both contexts."""
     block = user_context("u", group_id="g")
     block.__enter__()
     contextvars.copy_context().run(block.__exit__, None, None, None)
@@ -262,7 +262,7 @@ def test_bind_and_clear(inspector: Inspector) -> None:
 
 
 def test_a_destroyed_task_ends_its_own_scope_only(inspector: Inspector) -> None:
-    """One decorator serves many tasks: collecting a pending one takes nobody else's identity, or silence."""
+    """A decorator serves many tasks: collecting a pending task changes no other task's identity or suppression."""
 
     @user_context("robot", group_id="r")
     async def work(gate: Any) -> None:
@@ -293,7 +293,7 @@ def test_a_destroyed_task_ends_its_own_scope_only(inspector: Inspector) -> None:
 
 
 def test_block_may_be_shared_by_concurrent_tasks(inspector: Inspector) -> None:
-    """One `user_context` object serves many tasks at once, and nested in itself."""
+    """A `user_context` object serves many tasks at once, and nests in itself."""
     shared = user_context("shared", group_id="g")
 
     async def work() -> None:
@@ -333,7 +333,7 @@ def test_pickled_context_works(inspector: Inspector) -> None:
 
 @pytest.fixture
 def carried() -> Iterator[None]:
-    """Baggage as an inbound request would carry it."""
+    """Baggage as carried by an inbound request."""
     token = context.attach(baggage.set_baggage("user.id", "from_baggage"))
     inner = context.attach(baggage.set_baggage("tenant.id", "tenant"))
     yield
@@ -343,7 +343,7 @@ def carried() -> Iterator[None]:
 
 @pytest.mark.usefixtures("carried")
 def test_baggage_is_the_fallback(inspector: Inspector) -> None:
-    """Baggage gives the ids that nothing else gives, and the event says so."""
+    """Baggage gives the ids missing elsewhere, and the event says so."""
     track("baggage")
     track("baggage")
     with user_context("u"):
@@ -364,7 +364,7 @@ def test_baggage_is_the_fallback(inspector: Inspector) -> None:
 
 @pytest.mark.usefixtures("carried")
 def test_baggage_can_be_turned_off(inspector: Inspector) -> None:
-    """With BAGGAGE off an outside caller cannot say who is acting."""
+    """With BAGGAGE off, an outside caller cannot name the user."""
     configure(baggage=False)
     track("baggage")
     assert who(inspector) == []
@@ -386,7 +386,7 @@ def test_strange_baggage_is_no_identity(inspector: Inspector, value: Any) -> Non
 
 
 def test_no_user_is_counted_and_told_once_per_site(inspector: Inspector, caplog: pytest.LogCaptureFixture) -> None:
-    """An event without a user is never sent; the first time the warning names the place and what to do."""
+    """An event without a user is never sent; the first warning names the place and the remedy."""
 
     @track_feature("lonely")
     def lonely() -> None:

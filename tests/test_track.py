@@ -1,4 +1,4 @@
-"""track, identify and group: what they send, and that nothing they are given raises."""
+"""track, identify and group: their items, and no exception for any argument."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def test_call_wins_over_the_context(inspector: Inspector) -> None:
-    """What the call says of user, group, context and properties wins over the enclosing block."""
+    """User, group, context and properties of the call win over the enclosing block."""
     with user_context("u", group_id="g", location="x", plan="pro"):
         track("e", {"plan": "free"}, user_id=7, group_id="h", context={"location": "y", "product_id": "p"})
     assert flush(10)
@@ -44,7 +44,7 @@ def test_call_wins_over_the_context(inspector: Inspector) -> None:
     ],
 )
 def test_timestamps_of_the_past(inspector: Inspector, given: Any, expected: str) -> None:
-    """A timestamp that the application gives is sent as it is, in the contract's form."""
+    """A timestamp given by the application is sent unchanged, in the contract's form."""
     track("e", user_id="u", timestamp=given)
     assert flush(10)
     assert inspector.items()[0]["timestamp"] == expected
@@ -67,7 +67,7 @@ def test_timestamps_of_the_past(inspector: Inspector, given: Any, expected: str)
 def test_what_names_nothing_to_send_is_counted_and_explained(
     inspector: Inspector, caplog: pytest.LogCaptureFixture, call: Callable[[], None], message: str
 ) -> None:
-    """A call that cannot become an event never raises; it is counted, and the log names the line once."""
+    """A call which cannot become an event never raises; the call is counted, and the log names its line once."""
     call()
     call()
     track("e", user_id="u", group_id="g")
@@ -79,7 +79,7 @@ def test_what_names_nothing_to_send_is_counted_and_explained(
 
 
 def test_hostile_arguments_never_raise(inspector: Inspector, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An argument that raises when it is looked at costs its own event at the most."""
+    """An argument which raises on access costs at most its own event."""
 
     class Hostile(dict[str, Any]):
         def items(self) -> Any:

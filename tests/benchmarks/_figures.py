@@ -1,4 +1,4 @@
-"""What is measured of us, and what each figure may be: nearly always a ratio to something measured in the same run."""
+"""The figures measured of ts_autotrack and their bounds, nearly all as ratios to a floor of the same run."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from typing import NamedTuple
 
 
 class Figure(NamedTuple):
-    """One thing measured, once for each round.
+    """A measured quantity.
 
     Attributes:
-        name: What it is.
-        unit: Of the values.
-        values: What was measured.
-        floors: What it is compared with, of the same rounds; empty for a figure that speaks for itself.
-        floor: The name of that.
-        most: The bound: of the ratio, or of the value if there are no floors.
-        slack: What a noisy machine may add, as a factor; CI fails beyond the two together.
+        name: Name of the figure.
+        unit: Unit of the values.
+        values: Measured values, in the order of the rounds.
+        floors: Values of the floor in the same rounds; empty for a figure without a floor.
+        floor: Name of the floor.
+        most: Upper bound: of the ratio, or of the value if there are no floors.
+        slack: Factor for the noise of the machine; CI fails beyond the bound times the slack.
     """
 
     name: str
@@ -29,34 +29,34 @@ class Figure(NamedTuple):
 
     @property
     def median(self) -> float:
-        """The middle of what was measured."""
+        """Median of the values."""
         return median(self.values)
 
     @property
     def spread(self) -> tuple[float, float]:
-        """The quartiles of what was measured."""
+        """Quartiles of the values."""
         return spread(self.values)
 
     @property
     def ratio(self) -> float | None:
-        """The middle of the rounds' ratios to the floor."""
+        """Median of the rounds' ratios to the floor; None without floors."""
         if not self.floors:
             return None
         return median(value / floor for value, floor in zip(self.values, self.floors, strict=True))
 
     @property
     def compared(self) -> float:
-        """What the bound is about."""
+        """The number compared with the bound: the ratio, or the median without floors."""
         return self.median if self.ratio is None else self.ratio
 
     @property
     def holds(self) -> bool:
-        """Whether it is within its bound."""
+        """Whether the figure is within its bound."""
         return self.most is None or self.compared <= self.most
 
     @property
     def fails(self) -> bool:
-        """Whether it is beyond its bound by more than a noisy machine explains."""
+        """Whether the figure exceeds its bound by more than the slack."""
         return self.most is not None and self.compared > self.most * self.slack
 
 
@@ -69,7 +69,9 @@ def spread(values: list[float]) -> tuple[float, float]:
 
 
 NOISY, DISK = 1.5, 2.0
-"""The slack of a time; and of one that waits for the disk, which C does not: 19 C, and 29 within the same hour."""
+"""Slack of a time, and slack of a time which includes waiting for the disk. Floor C has no such waits: 19 C, and 29 C
+within the same hour.
+"""
 FORMS = {
     "function": 0.5,
     "method": 0.5,
@@ -80,11 +82,11 @@ FORMS = {
     "suppressed": 0.2,
     "disabled": 0.2,
 }
-"""What decorating may add to a call, as a ratio to floor C."""
+"""Bounds of the time added to a call by decoration, as a ratio to floor C."""
 
 
 def of_ours(found: dict[str, dict[str, list[float]]]) -> list[Figure]:
-    """Return the figures of what the parts of the benchmark have found, by the names of the parts."""
+    """Return the figures, given the results of the benchmark's parts by the parts' names."""
     forms, speed, pending = found["forms"], found["at_full_speed"], found["pending"]["bytes"]
     memory, outbox, each = (found[f"probe {name}"] for name in ("memory", "outbox", "event"))
     ends, size, bursts = found["ends"], found["footprint"], found["bursts"]

@@ -1,4 +1,4 @@
-"""What no exit hook can help against: with an outbox the next process delivers it."""
+"""Ends without exit hooks: with an outbox, the next process delivers the remaining events."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ while ts_autotrack.stats().pending and __import__("time").monotonic() < deadline
 print(ts_autotrack.stats().adopted)
 """
 )
-BEGUN = "work(-1); ts_autotrack.flush(5)  # the thread is there, and sleeps"
+BEGUN = "work(-1); ts_autotrack.flush(5)  # the thread runs, and sleeps"
 ATTRIBUTED = "with user_context('u', group_id='g'): work(-1)\n"
 APP = ends.APP.replace(BEGUN, ATTRIBUTED + "ts_autotrack.flush(5)")
 OUTAGE = ends.APP.replace(BEGUN, ATTRIBUTED + "ts_autotrack.flush(0.2)")
@@ -46,12 +46,12 @@ EACH = {"TS_AUTOTRACK_DURABILITY": "event"}
 
 
 def numbers(inspector: Inspector) -> list[int]:
-    """Return what arrived of the processes before the successor."""
+    """Return the sorted numbers of the events tracked before the successor."""
     return sorted(item["properties"]["n"] for item in inspector.items(event_name="feature_used"))
 
 
 def succeed(alive: dict[str, str], outbox: Path) -> int:
-    """Start another process, which delivers what is left; return how many events it adopted."""
+    """Start a successor, which delivers the remaining events; return the number of adopted events."""
     done = run_python(SUCCESSOR, **alive)
     assert done.returncode == 0, done.stderr
     assert events_files(outbox) == []
@@ -59,7 +59,7 @@ def succeed(alive: dict[str, str], outbox: Path) -> int:
 
 
 def events_files(outbox: Path) -> list[Path]:
-    """Return the files of events in an outbox."""
+    """Return the event files of an outbox."""
     return sorted(outbox.glob("*.events"))
 
 
@@ -87,7 +87,7 @@ def test_next_process_delivers_what_a_dead_one_left(  # noqa: PLR0913 - fixtures
     end: str,
     setting: dict[str, str],
 ) -> None:
-    """Events on disk arrive from the next process, once; files are private, and gone afterwards."""
+    """Events on disk arrive once, from the next process; files are private, and gone afterwards."""
     code = f"{OUTAGE}with user_context('u', group_id='g'):\n  for n in range(100): work(n)\npass{end}"
     run_python(code, TS_AUTOTRACK_EXIT_TIMEOUT="0.2", **dead, **setting)
     assert stat.S_IMODE(outbox.stat().st_mode) == 0o700
@@ -97,7 +97,7 @@ def test_next_process_delivers_what_a_dead_one_left(  # noqa: PLR0913 - fixtures
 
 
 def test_batch_is_on_disk_within_50_ms(dead: dict[str, str]) -> None:
-    """Those tracked right after a commit wait the longest."""
+    """Events are on disk within 50 ms. Events tracked right after a commit wait the longest."""
     code = f"""{OUTAGE}
 def latency():
     began = time.monotonic()
@@ -112,7 +112,7 @@ print(sorted(latency() for _ in range(20))[10])
 def test_sigkill_while_events_are_being_delivered(
     inspector: Inspector, alive: dict[str, str], outbox: Path, guarantee: Any
 ) -> None:
-    """Killed at any moment of tracking and delivering, with event durability: what was tracked arrives."""
+    """SIGKILL at any moment of tracking and delivery, with event durability, loses no tracked event."""
     code = APP + (
         "first = int(sys.argv[1])\nwith user_context('u', group_id='g'):\n"
         "  for n in range(first, first + 10**6): work(n); print(n, flush=True)"
@@ -128,7 +128,7 @@ def test_sigkill_while_events_are_being_delivered(
             said.update(int(line) for line in process.stdout.read().splitlines(keepends=True) if line[-1:] == b"\n")
         succeed(alive, outbox)
     arrived = [n for n in numbers(inspector) if n >= 0]
-    # And of each process at most the one event that it was about to say.
+    # Each process may also have tracked a last event without printing its number.
     about_to_say = {n for n in arrived if n not in said and (n - 1 in said or n % 10**6 == 0)}
     guarantee("SIGKILL at any moment", "outbox", said | about_to_say, arrived, processes=0, counted=False, twice=True)
 
@@ -136,7 +136,7 @@ def test_sigkill_while_events_are_being_delivered(
 def test_many_processes_share_an_outbox_and_die(  # noqa: PLR0913 - fixtures
     inspector: Inspector, dead: dict[str, str], alive: dict[str, str], accounts: Path, outbox: Path, guarantee: Any
 ) -> None:
-    """Eight processes at once, all killed; three successors at once adopt each file once."""
+    """Eight processes are killed at once; three successors at once adopt each file once."""
     code = OUTAGE + f"ten(int(sys.argv[1])){KEPT}{KILL}"
     environment = {**os.environ, **dead}
     crowd = [subprocess.Popen([sys.executable, "-c", code, str(n)], env=environment) for n in range(0, 80, 10)]
@@ -158,7 +158,7 @@ def test_many_processes_share_an_outbox_and_die(  # noqa: PLR0913 - fixtures
 def test_a_live_process_adopts_what_another_leaves(
     inspector: Inspector, dead: dict[str, str], alive: dict[str, str], outbox: Path
 ) -> None:
-    """A process that runs all along, and is idle, delivers what another one left when it was killed."""
+    """A running, idle process delivers the events left by a killed process."""
     waiting = "import sys, ts_autotrack\nts_autotrack.track('idle', user_id='u', group_id='g')\nsys.stdin.read()"
     command = [sys.executable, "-c", waiting]
     with subprocess.Popen(command, env={**os.environ, **alive}, stdin=subprocess.PIPE) as process:
@@ -175,7 +175,9 @@ def test_a_live_process_adopts_what_another_leaves(
 def test_forked_child_that_ends_leaves_its_parents_outbox_alone(
     inspector: Inspector, dead: dict[str, str], alive: dict[str, str], outbox: Path, setting: dict[str, str]
 ) -> None:
-    """A child that tracks nothing, or something, and ends in every way does no harm to what the parent has on disk."""
+    """A forked child, with or without events of its own and with any kind of end, leaves the parent's events on disk
+    alone.
+    """
     code = f"""{OUTAGE}
 ten(){KEPT}
 for start, end in ((None, sys.exit), (None, os._exit), (100, os._exit), (200, sys.exit)):
@@ -198,7 +200,7 @@ ten(10){KEPT}
 def test_request_in_flight_keeps_no_event_from_the_disk(
     server: ScriptedServer, alive: dict[str, str], inspector: Inspector, outbox: Path
 ) -> None:
-    """While the server lets a request hang, later events are on disk within 50 ms all the same."""
+    """While a request hangs, later events are on disk within 50 ms all the same."""
     hanging = {**alive, "THRIVESTACK_ENDPOINT": server.endpoint}
     hangs = outbox.parent / "hangs"
 
@@ -215,7 +217,7 @@ def test_request_in_flight_keeps_no_event_from_the_disk(
 
 
 def tmpfs(size: str) -> list[str]:
-    """Return a command that runs Python with a small file system of its own at /mnt, if this machine lets us."""
+    """Return a command to run Python with a small file system of its own at /mnt, if this machine permits."""
     mount = f'mount -t tmpfs -o size={size} none /mnt && exec "$@"'
     command = ["unshare", "-rm", "sh", "-c", mount, "sh", sys.executable, "-c"]
     try:
@@ -254,7 +256,7 @@ print(ts_autotrack.flush(10), stats().delivered, stats().dropped)
 
 
 def test_full_disk(inspector: Inspector, dead: dict[str, str], guarantee: Any) -> None:
-    """A disk that fills up costs no event: they wait in memory, with one warning, and the disk is used again later."""
+    """A full disk costs no event: events wait in memory, with a single warning, and the disk is used again later."""
     environment = {**os.environ, **dead, "TS_AUTOTRACK_OUTBOX": "/mnt/outbox"}
     done = subprocess.run(
         [*tmpfs("1m"), FULL, inspector.endpoint], env=environment, capture_output=True, text=True, check=False
@@ -274,7 +276,7 @@ print(ts_autotrack.flush(10), ts_autotrack.stats().delivered)
 
 
 def test_read_only_disk(inspector: Inspector, alive: dict[str, str], guarantee: Any) -> None:
-    """Events wait in memory, with one warning."""
+    """With a read-only disk, events wait in memory, with a single warning, and arrive."""
     environment = {**os.environ, **alive, "TS_AUTOTRACK_OUTBOX": "/mnt/outbox"}
     code = ends.REPORT + READ_ONLY
     done = subprocess.run([*tmpfs("1m,ro"), code], env=environment, capture_output=True, text=True, check=False)
@@ -297,7 +299,7 @@ print(ts_autotrack.flush(10), ts_autotrack.stats().delivered)
 
 @pytest.mark.parametrize("setting", [{}, EACH], ids=["batch", "event"])
 def test_disk_that_refuses_to_write(inspector: Inspector, dead: dict[str, str], setting: dict[str, str]) -> None:
-    """An error of the disk in the middle of a commit costs no event."""
+    """A disk error in the middle of a commit costs no event."""
     code = f"import sys; sys.argv = ['', {inspector.endpoint!r}]\n" + LIMITED
     done = run_python(code, **dead, **setting)
     assert done.stdout == "False 1000\nTrue 1000\n", done.stderr
@@ -307,7 +309,7 @@ def test_disk_that_refuses_to_write(inspector: Inspector, dead: dict[str, str], 
 
 @pytest.mark.parametrize("obstacle", ["file", "broken link"])
 def test_outbox_that_cannot_be_made(inspector: Inspector, alive: dict[str, str], outbox: Path, obstacle: str) -> None:
-    """Where there can be no outbox events wait in memory, with one warning, and arrive."""
+    """If no outbox can be made, events wait in memory, with a single warning, and arrive."""
     if obstacle == "file":
         outbox.write_text("")
     else:
@@ -331,7 +333,7 @@ while len(interrupted) < 300:
             while True: work(n); n += 1
     except KeyboardInterrupt:
         armed = False
-        interrupted.append(n)  # whether it was tracked nobody knows
+        interrupted.append(n)  # the last event may or may not be tracked
         n += 1
 signal.setitimer(signal.ITIMER_REAL, 0)
 thread = threading.Thread(target=ten, args=(10**6,)); thread.start(); thread.join(10)
@@ -346,7 +348,7 @@ os._exit(0)
 def test_interrupts_in_the_middle_of_a_commit(
     inspector: Inspector, dead: dict[str, str], alive: dict[str, str], outbox: Path, guarantee: Any
 ) -> None:
-    """Ctrl-C and signal handlers that raise, at any moment of the call, lose no event whose call has returned."""
+    """Ctrl-C and raising signal handlers, at any moment of a call, lose no event whose call has returned."""
     app = OUTAGE.replace("work(-1)", "work(10**9)")
     done = run_python(app + INTERRUPTED, **dead, **EACH)
     assert "set aside" not in done.stderr
@@ -374,7 +376,7 @@ def test_disk_that_works_again_gets_all_that_waited(  # noqa: PLR0913 - fixtures
     order: str,
     setting: dict[str, str],
 ) -> None:
-    """Once there can be an outbox, everything that had to wait in memory is written, what is being sent included."""
+    """Once an outbox can be made, all events waiting in memory are written, including events being sent."""
     outbox.write_text("in the way")
     code = f"""{OUTAGE.replace("flush(0.2)", "flush(1)")}
 def unlink(): os.unlink({str(outbox)!r})
@@ -389,7 +391,7 @@ kept()
 
 
 def leave_behind(dead: dict[str, str], outbox: Path) -> Path:
-    """Have a killed process leave eleven events; return its file."""
+    """Leave eleven events of a killed process behind; return its file."""
     run_python(f"{OUTAGE}ten(){KEPT}{KILL}", **dead)
     (path,) = events_files(outbox)
     return path
@@ -399,7 +401,7 @@ def leave_behind(dead: dict[str, str], outbox: Path) -> Path:
 def test_corrupt_file_is_set_aside(
     inspector: Inspector, dead: dict[str, str], alive: dict[str, str], outbox: Path, damage: bytes
 ) -> None:
-    """A file that cannot be read is renamed, never deleted, and nobody stumbles over it again."""
+    """An unreadable file is renamed, never deleted, and causes no second warning."""
     path = leave_behind(dead, outbox)
     Path(f"{path}-wal").unlink()
     path.write_bytes(damage)
@@ -410,7 +412,7 @@ def test_corrupt_file_is_set_aside(
         assert Path(f"{path}.1.corrupt").read_bytes() == damage
         assert run_python(SUCCESSOR, **alive).stderr == ""
     else:
-        assert path.exists()  # its owner may just be making it
+        assert path.exists()  # its owner may be making the file right now
         os.utime(path, (0, 0))
         assert run_python(SUCCESSOR, **alive).stderr == ""
         assert not path.exists()
@@ -420,7 +422,7 @@ def test_corrupt_file_is_set_aside(
 def test_file_that_breaks_while_it_is_in_use(
     inspector: Inspector, dead: dict[str, str], accounts: Path, outbox: Path
 ) -> None:
-    """A file that is destroyed under a process's feet is set aside; what it still has arrives, the rest is counted."""
+    """A file destroyed while in use is set aside; events still in memory arrive, the rest are counted."""
     code = f"""{OUTAGE}
 import glob, sqlite3
 with user_context("u", group_id="g"):
@@ -448,7 +450,7 @@ ts_autotrack.flush(5)
 
 
 def test_outbox_that_is_deleted_while_it_is_in_use(inspector: Inspector, dead: dict[str, str], outbox: Path) -> None:
-    """What was in a deleted file still arrives if the process lasts; new events go to a new file."""
+    """Events of a deleted file still arrive if the process lasts; new events go to a new file."""
     code = f"""{OUTAGE}
 ten(){KEPT}
 import shutil; shutil.rmtree({str(outbox)!r})
@@ -465,7 +467,7 @@ print(ts_autotrack.flush(10), ts_autotrack.stats().pending)
 def test_outbox_that_is_deleted_while_other_files_are_being_sent(
     inspector: Inspector, dead: dict[str, str], outbox: Path
 ) -> None:
-    """A deleted file comes before what another process has left, which can wait."""
+    """A process recovers its own deleted file before delivering another process's file."""
     leave_behind(dead, outbox)
     code = f"""{OUTAGE}
 ten(10)
@@ -486,7 +488,7 @@ while ts_autotrack.stats().pending and time.monotonic() < deadline: time.sleep(0
 
 
 def test_file_of_a_later_version_is_left_alone(dead: dict[str, str], alive: dict[str, str], outbox: Path) -> None:
-    """After a downgrade the files of the later version wait for that."""
+    """After a downgrade, files of the later version wait for the later version."""
     path = leave_behind(dead, outbox)
     with contextlib.closing(sqlite3.connect(path)) as database:
         database.execute("PRAGMA user_version = 99")
@@ -498,7 +500,7 @@ def test_file_of_a_later_version_is_left_alone(dead: dict[str, str], alive: dict
 def test_file_that_somebody_looks_into_is_adopted_later(
     inspector: Inspector, dead: dict[str, str], alive: dict[str, str], outbox: Path
 ) -> None:
-    """A file that another tool has locked is left to it, and adopted by the next look after that."""
+    """A file locked by another tool is left alone, and adopted by the next scan after the lock."""
     path = leave_behind(dead, outbox)
     with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as database:
         database.execute("BEGIN IMMEDIATE")
@@ -508,7 +510,7 @@ def test_file_that_somebody_looks_into_is_adopted_later(
 
 
 def test_full_outbox_refuses_the_newest_and_says_so(inspector: Inspector, dead: dict[str, str]) -> None:
-    """Past the limit new events are refused and counted; those on disk arrive."""
+    """Past the limit, new events are refused and counted; events on disk arrive."""
     code = f"""{OUTAGE}
 with user_context("u", group_id="g"):
     for n in range(2000): work(n)
@@ -533,7 +535,9 @@ def test_quarantine_and_its_commands(  # noqa: PLR0913 - fixtures
     cli: Callable[..., str],
     guarantee: Any,
 ) -> None:
-    """Refused items are kept with the server's words; they can be listed, exported, sent again and deleted, live."""
+    """Refused items are kept with the server's message; the commands list, export, resend and delete them beside a live
+    process.
+    """
     bad, accepted = {2, 5, 7}, []
 
     def strict(request: Request) -> Answer:
@@ -564,28 +568,28 @@ def test_quarantine_and_its_commands(  # noqa: PLR0913 - fixtures
         assert "there is no refused item 9" in cli("export", "9", status=1)
         assert "name the ids" in cli("purge", status=2)
         assert cli("purge", "2") == "1 items deleted\n"
-        server.always = lambda _: Answer(503)  # else the live process might have sent them before we look
+        server.always = lambda _: Answer(503)  # otherwise the live process might send the items before the check
         assert cli("retry") == "2 items wait for a process that uses this outbox\n"
         assert "waiting 2, refused 0" in cli("status")
-        bad.clear()  # mended
+        bad.clear()  # the server accepts all items again
         server.always = strict
         process.stdin.close()
         process.wait(30)
     guarantee("items refused with 422, the rest", "outbox", {*range(-1, 10)} - {2, 5, 7}, {*accepted} - {2, 7})
     pending = [json.loads(line)["item"]["properties"]["n"] for line in cli("export", "--pending").splitlines()]
-    if pending:  # else the live process has adopted and delivered them
+    if pending:  # otherwise the live process has adopted and delivered the items
         assert pending == [2, 7]
         succeed(alive, outbox)
     assert sorted(accepted + numbers(inspector)) == sorted({*range(-1, 10)} - {5})
 
 
 def test_commands_without_an_outbox(cli: Callable[..., str]) -> None:
-    """A directory that is not there is an error that says so."""
+    """A missing directory is reported as an error."""
     assert "there is no directory" in cli("status", status=1)
 
 
 def test_quarantine_that_cannot_be_written(server: ScriptedServer, alive: dict[str, str], outbox: Path) -> None:
-    """A quarantine that somebody has locked is waited for, with a warning of its own; the account still closes."""
+    """A locked quarantine is waited for, with its own warning; the account still closes."""
     outbox.mkdir()
     server.always = lambda _: Answer(400, b"no")
     with contextlib.closing(sqlite3.connect(outbox / "rejected.db", isolation_level=None)) as database:

@@ -1,4 +1,4 @@
-"""What becomes of an outbox in odd company: other people's files, other processes, lasting traffic."""
+"""An outbox in odd company: foreign files, other processes, lasting traffic."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ pytestmark = pytest.mark.slow
 
 
 def test_what_is_delivered_makes_room(inspector: Inspector, alive: dict[str, str]) -> None:
-    """However many events go through a small outbox, none is refused while it is emptied in time."""
+    """A small outbox, emptied in time, refuses none of a long series of events."""
     code = f"""{APP}
 with user_context("u", group_id="g"):
     for n in range(120):
@@ -67,7 +67,7 @@ while True: track("steady", user_id="u", group_id="g"); time.sleep(0.02)
 
 
 def test_file_of_a_busy_process_shrinks(server: ScriptedServer, alive: dict[str, str]) -> None:
-    """A backlog that has been delivered takes no other process's room, even if its owner's file is never empty."""
+    """A delivered backlog takes no space from other processes, even if its owner's file is never empty."""
     server.always = lambda _: Answer(503)
     environment = {**alive, "THRIVESTACK_ENDPOINT": server.endpoint}
     other = (
@@ -96,7 +96,7 @@ def test_forked_child_adopts_what_its_dead_parent_left(
     dead: dict[str, str],
     outbox: Path,
 ) -> None:
-    """A daemon that outlives the process it was forked from delivers that one's events, too."""
+    """A daemon which outlives its parent process delivers the parent's events, too."""
     code = f"""{OUTAGE}
 ten(){KEPT}
 parent = os.getpid()
@@ -120,7 +120,7 @@ def test_forked_child_leaves_its_living_parents_file_alone(
     alive: dict[str, str],
     outbox: Path,
 ) -> None:
-    """What a living parent has on disk is the parent's, whatever the child looks at."""
+    """A forked child never takes the events of its living parent from the disk."""
     code = f"""{OUTAGE}
 ten(){KEPT}
 if (child := os.fork()) == 0:
@@ -142,7 +142,7 @@ def test_retry_as_root_leaves_the_items_to_the_application(
     outbox: Path,
     cli: Callable[..., str],
 ) -> None:
-    """What `sudo ts-autotrack outbox retry` writes belongs to whom the directory belongs to."""
+    """Files written by `sudo ts-autotrack outbox retry` belong to the owner of the directory."""
     server.always = lambda _: Answer(400)
     run_python(f"{APP}ten()", **{**alive, "THRIVESTACK_ENDPOINT": server.endpoint})
     os.chown(outbox, 65_534, 65_534)
@@ -152,7 +152,7 @@ def test_retry_as_root_leaves_the_items_to_the_application(
 
 
 def test_python_without_sqlite(inspector: Inspector, alive: dict[str, str]) -> None:
-    """Events wait in memory, a warning says so, and they arrive."""
+    """Without SQLite, events wait in memory, a warning says so, and the events arrive."""
     done = run_python(f"import sys\nsys.modules['sqlite3'] = sys.modules['_sqlite3'] = None\n{APP}ten()", **alive)
     assert done.returncode == 0
     assert done.stderr.count("this Python has no SQLite") == 1
@@ -160,7 +160,7 @@ def test_python_without_sqlite(inspector: Inspector, alive: dict[str, str]) -> N
 
 
 def test_foreign_database_is_set_aside(inspector: Inspector, alive: dict[str, str], outbox: Path) -> None:
-    """A database that is none of ours is neither sent nor deleted."""
+    """A foreign database is set aside, and neither sent nor deleted."""
     outbox.mkdir()
     with contextlib.closing(sqlite3.connect(outbox / "customers.events")) as database, database:
         database.execute("CREATE TABLE customers (name)")
@@ -180,7 +180,7 @@ def test_damaged_row_is_set_aside(
     outbox: Path,
     damage: str,
 ) -> None:
-    """A file with a row that makes no sense is set aside with one warning, and stops nothing."""
+    """A file with an invalid row is set aside with a single warning, and stops no delivery."""
     path = leave_behind(dead, outbox)
     with contextlib.closing(sqlite3.connect(path)) as database, database:
         database.execute(f"UPDATE chunks SET {damage}")  # noqa: S608
@@ -198,7 +198,7 @@ def test_corrupt_quarantine_is_set_aside(
     outbox: Path,
     cli: Callable[..., str],
 ) -> None:
-    """A quarantine that cannot be read makes room for a new one, which keeps the items; events are not affected."""
+    """An unreadable quarantine is replaced by a new quarantine, which keeps the items; events are not affected."""
     outbox.mkdir()
     (outbox / "rejected.db").write_bytes(b"no database " * 1000)
     server.always = lambda _: Answer(422, b"no")
@@ -215,7 +215,7 @@ def test_quarantine_that_is_locked_for_a_while(
     outbox: Path,
     cli: Callable[..., str],
 ) -> None:
-    """What the server refuses meanwhile waits in memory, and is in the quarantine in the end."""
+    """Items refused while the quarantine is locked wait in memory, and reach the quarantine in the end."""
     outbox.mkdir()
     server.always = lambda _: Answer(400, b"no")
     code = f"{APP}print('refused', flush=True); sys.stdin.readline(); time.sleep(1.1); ten()"
@@ -236,7 +236,7 @@ def test_order_is_kept_over_a_restart_in_the_process(
     inspector: Inspector,
     dead: dict[str, str],
 ) -> None:
-    """What was tracked before `shutdown()` goes out before what is tracked after the `configure()` that undoes it."""
+    """Events tracked before `shutdown()` go out before events tracked after the following `configure()`."""
     code = f"""{OUTAGE}
 with user_context("u", group_id="g"):
     for n in range(3000): work(n)
@@ -257,7 +257,7 @@ print(now.accepted - now.adopted, now.handed_over == now.adopted)
 
 
 def test_restart_with_another_outbox(inspector: Inspector, dead: dict[str, str], tmp_path: Path) -> None:
-    """What stays behind in the old outbox is accounted for, and no account goes down."""
+    """Events left in the old outbox are accounted for, and no counter goes down."""
     code = f"""{OUTAGE}
 ten(); ts_autotrack.shutdown(0.2)
 before = ts_autotrack.stats().accepted
@@ -275,7 +275,7 @@ def test_outbox_that_is_deleted_before_the_end(
     alive: dict[str, str],
     outbox: Path,
 ) -> None:
-    """What was in a deleted file is on disk again after the end of the process."""
+    """Events of a deleted file are on disk again after the end of the process."""
     code = f"{OUTAGE}ten(){KEPT}\nimport shutil; shutil.rmtree({str(outbox)!r})"
     done = run_python(code, TS_AUTOTRACK_EXIT_TIMEOUT="0.2", **dead)
     assert done.returncode == 0
@@ -285,7 +285,7 @@ def test_outbox_that_is_deleted_before_the_end(
 
 
 def test_flush_does_not_wait_for_what_others_left(server: ScriptedServer, dead: dict[str, str], outbox: Path) -> None:
-    """A process whose number a dead one had before, as in a container, waits for its own events only."""
+    """A process with the number of a dead process, as in a container, waits for its own events only."""
     run_python(
         f"{OUTAGE}with user_context('u', group_id='g'):\n  for n in range(9000): work(n)\n{KEPT[2:]}{KILL}", **dead
     )
@@ -317,7 +317,7 @@ def test_adoption_does_not_wait_for_the_flush_interval(
     outbox: Path,
     cli: Callable[..., str],
 ) -> None:
-    """A process that sends once a minute adopts within seconds."""
+    """A process with a flush interval of a minute adopts within seconds."""
     code = f"{APP}time.sleep(2.1); ten(100); print('waits', flush=True); sys.stdin.read()".replace("=30", "=60")
     environment = {**os.environ, **alive}
     with subprocess.Popen(
@@ -347,7 +347,7 @@ def test_export_and_list_of_what_is_damaged(
     outbox: Path,
     cli: Callable[..., str],
 ) -> None:
-    """One bad file or item keeps nobody from seeing the others, and a server's words move no cursor."""
+    """A bad file or item hides no other, and a server's words move no cursor."""
     server.always = lambda _: Answer(422, b"\x1b[2J\xc3\xa9\nno")
     run_python(f"{APP}ten()", **{**alive, "THRIVESTACK_ENDPOINT": server.endpoint})
     leave_behind(dead, outbox)
@@ -379,7 +379,7 @@ def test_busy_outbox_can_be_looked_at(
     outbox: Path,
     cli: Callable[..., str],
 ) -> None:
-    """`status` and `export` work again and again beside processes that come, write and go."""
+    """`status` and `export` work again and again beside processes which come, write and go."""
     code = APP + "\nwith user_context('u', group_id='g'):\n  for n in range(10**6): work(n); time.sleep(0.0001)"
     busy = [
         subprocess.Popen([sys.executable, "-c", code], env={**os.environ, **alive, **setting}) for setting in ({}, EACH)
