@@ -14,6 +14,7 @@ import pytest
 
 from tests.conftest import Answer, run_python, wait_until
 from tests.faults.test_ends import APP, REPORT, numbers
+from ts_autotrack._core.delivery import intake
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -442,7 +443,7 @@ def test_sigterm_while_the_main_thread_uses_the_outbox(  # noqa: PLR0913 - fixtu
     """
     code = f"""{APP}
 def at(frame, *_):
-    if frame.f_code.co_filename.endswith("_intake.py"):
+    if frame.f_code.co_filename == {intake.__file__!r}:
         sys.setprofile(None)
         os.kill(os.getpid(), signal.SIGTERM)
 def watch(): sys.setprofile(at)
