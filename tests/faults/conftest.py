@@ -135,3 +135,10 @@ def cli(outbox: Path) -> Callable[..., str]:
         return done.stdout or done.stderr
 
     return run
+
+
+@pytest.fixture
+def target(inspector: Inspector, environment: dict[str, str]) -> dict[str, str]:
+    """Variables of an application with delivery to the inspector."""
+    # Time enough for a slow machine: other tests check events not delivered in time.
+    return {**environment, "THRIVESTACK_ENDPOINT": inspector.endpoint, "TS_AUTOTRACK_EXIT_TIMEOUT": "15"}

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import pytest
 
-from tests.faults.test_ends import REPORT, numbers
+from tests.faults._programs import REPORT, numbers
 
 if TYPE_CHECKING:
     from tests.conftest import Inspector

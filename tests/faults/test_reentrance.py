@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.conftest import run_python
-from tests.faults.test_ends import REPORT
+from tests.faults._programs import REPORT
 
 if TYPE_CHECKING:
     from tests.conftest import Inspector

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import sys
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,7 @@ from ts_autotrack import configure, flush, group, stats, track
 
 if TYPE_CHECKING:
     from pathlib import Path
+
 
 EVENT = (
     "from ts_autotrack import track, flush; track('e', {'a': 'ü'}, user_id='u', group_id='g', timestamp=0); flush(5)"
@@ -65,8 +67,6 @@ def test_full_disk_keeps_the_events(caplog: pytest.LogCaptureFixture) -> None:
 
 def test_half_a_line_is_ended_before_the_next(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A write cut short by the system leaves half a line; the next item begins on a new line."""
-    import os  # noqa: PLC0415
-
     path = tmp_path / "events.jsonl"
     real, failures = os.write, [28]
 

@@ -23,7 +23,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ts_autotrack import flush, stats, track, track_feature, user_context
-from ts_autotrack._core import diagnostics
 from ts_autotrack._core.capture.buffer import EventTemplate
 from ts_autotrack._core.counters import Counts
 from ts_autotrack._core.delivery.encoder import Encoder
@@ -167,13 +166,13 @@ def test_obvious_forms(inspector: Inspector, value: Any, expected: Any) -> None:
         (Decimal("sNaN"), "<not JSON: Decimal sNaN>"),
         (2**5000, "<not JSON: int of more than 4096 bits>"),
         (object(), "<not JSON: object>"),
-        (Hostile(), "<not JSON: tests.test_values.Hostile>"),
-        (HostileModel(), "<not JSON: tests.test_values.HostileModel: LookupError>"),
+        (Hostile(), "<not JSON: tests.core.test_snapshot.Hostile>"),
+        (HostileModel(), "<not JSON: tests.core.test_snapshot.HostileModel: LookupError>"),
         (bytes(1_000_001), "<not JSON: binary of more than 1000000 bytes>"),
         (np.zeros(MAX_NODES + 1), "<not JSON: numpy.ndarray>"),
         (np.random.default_rng(1), "<not JSON: numpy.random._generator.Generator>"),
         (cyclic, [1, "<not JSON: cycle>"]),
-        ([1, Hostile()], [1, "<not JSON: tests.test_values.Hostile>"]),
+        ([1, Hostile()], [1, "<not JSON: tests.core.test_snapshot.Hostile>"]),
         ("a\ud800b", "a\ufffdb"),
     ],
 )
@@ -272,31 +271,6 @@ def test_keys_of_any_type_at_the_top(inspector: Inspector) -> None:
     track("e", {1: "a", UUID(int=1): "b"}, user_id="u")  # type: ignore[dict-item]
     assert flush(10)
     assert inspector.items()[0]["properties"] == {"1": "a", "00000000-0000-0000-0000-000000000001": "b"}
-
-
-def test_a_record_that_cannot_be_encoded_costs_itself_only(monkeypatch: pytest.MonkeyPatch) -> None:
-    """If building an item fails, the record is dropped as a fault, and the next item is built."""
-    monkeypatch.setattr(diagnostics, "reraise", False)
-    raw = Scope("u", "g", properties={"raw": object()})
-    (item,), _ = Encoder(Counts()).items([(EventTemplate("/track", "e", {}, "here"), raw, 1, None)], 0)
-    assert b'"raw":"<not JSON: object>"' in item[1]
-    counts, site, scope = Counts(), EventTemplate("/track", "e", {}, "here"), Scope("u", "g")
-    broken: Any = (site, scope, None, None)
-    items, done = Encoder(counts).items([broken, (site, scope, 1, None)], 0)
-    assert done == 2
-    assert [sequence for _, _, sequence in items] == [2]
-    assert counts.dropped == {"fault": 1}
-
-
-def test_surrogates_anywhere_are_mended(inspector: Inspector) -> None:
-    """A lone surrogate in a key, an id or an event's name is replaced alone; a pair becomes its character."""
-    track("name\ud800", {"key\udc00": "x", "pair": "\ud83d\ude00", "when": Decimal("1.10")}, user_id="id\ud800")
-    track("beside", user_id="u")
-    assert flush(10)
-    first, second = inspector.items()
-    assert (first["event_name"], first["user_id"]) == ("name\ufffd", "id\ufffd")
-    assert first["properties"] == {"key\ufffd": "x", "pair": "\U0001f600", "when": 1.1}
-    assert second["event_name"] == "beside"
 
 
 def test_mutation_by_another_thread_during_the_snapshot_is_harmless() -> None:

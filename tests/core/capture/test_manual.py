@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -75,7 +76,7 @@ def test_what_names_nothing_to_send_is_counted_and_explained(
     assert len(inspector.items()) == 1
     assert stats().dropped == {"invalid": 2}
     assert caplog.text.count(message) == 1
-    assert "tests.test_track, line" in caplog.text
+    assert "tests.core.capture.test_manual, line" in caplog.text
 
 
 def test_hostile_arguments_never_raise(inspector: Inspector, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -95,3 +96,25 @@ def test_hostile_arguments_never_raise(inspector: Inspector, monkeypatch: pytest
     assert diagnostics.faults.read() - before == 3
     assert stats().dropped == {"fault": 3}
     assert stats().accepted == 3
+
+
+@pytest.mark.usefixtures("acting")
+@pytest.mark.parametrize("call", [lambda: track("e", {"a": [1]}), lambda: identify({"a": [1]}), lambda: group("g")])
+def test_events_at_the_recursion_limit(monkeypatch: pytest.MonkeyPatch, call: Callable[[], None]) -> None:
+    """At any depth of the stack with space for a function call, the functions to send events never raise."""
+    monkeypatch.setattr(diagnostics, "reraise", False)
+
+    def any_function() -> None: ...
+
+    def at_depth(function: Callable[[], None], depth: int) -> bool:
+        try:
+            if depth:
+                return at_depth(function, depth - 1)
+            function()
+        except RecursionError:
+            return False
+        return True
+
+    deepest = next(depth for depth in range(sys.getrecursionlimit(), 0, -1) if at_depth(lambda: any_function(), depth))  # noqa: PLW0108
+    deepest -= sys.gettrace() is not None
+    assert [depth for depth in range(deepest, deepest - 40, -1) if not at_depth(call, depth)] == []

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from ts_autotrack._core.delivery.encoder import Item
     from ts_autotrack._core.delivery.queue import EventQueue
 
+
 LOST_ANSWER = -1
 """An answer of the tests: the server took the items, and the connection broke before the response."""
 LIMIT = 400_000
