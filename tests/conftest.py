@@ -1,4 +1,4 @@
-"""What all tests share: a clean library, the real inspector, and servers that misbehave on purpose."""
+"""Fixtures of all tests: a clean library, the real inspector, and servers with deliberate faults."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ DEADLINE = 10.0
 
 
 def wait_until(condition: Callable[[], Any], what: str, deadline: float = DEADLINE) -> Any:
-    """Return the condition's first true value; fail after `deadline` seconds, naming what did not come."""
+    """Return the condition's first true value; fail after `deadline` seconds with the name of the condition."""
     end = time.monotonic() + deadline
     while not (value := condition()):
         if time.monotonic() > end:
@@ -38,7 +38,7 @@ def wait_until(condition: Callable[[], Any], what: str, deadline: float = DEADLI
 
 
 class Inspector:
-    """The real inspector in a process of its own; shows one test only what arrived since the test began."""
+    """The real inspector in its own process; a test sees only events since the test began."""
 
     def __init__(self, url: str) -> None:
         self.url = url
@@ -53,7 +53,7 @@ class Inspector:
         return list(answer.json()["events"])
 
     def items(self, **query: str | int) -> list[dict[str, Any]]:
-        """Return the items that arrived, however many."""
+        """Return all arrived items, page by page."""
         items: list[dict[str, Any]] = []
         after = self._after
         while events := self.get(**{"after": after, **query}):
@@ -62,7 +62,7 @@ class Inspector:
         return items
 
     def forget(self) -> None:
-        """Begin a new test."""
+        """Begin a new test: hide all events so far."""
         while events := self.get():
             self._after = events[-1]["id"]
 
@@ -87,23 +87,23 @@ def inspector_process() -> Iterator[Inspector]:
 
 @pytest.fixture
 def inspector(inspector_process: Inspector) -> Inspector:
-    """The inspector, empty, and the library pointed at it."""
+    """An empty inspector, and the library configured with the inspector's endpoint."""
     inspector_process.forget()
     ts_autotrack.configure(endpoint=inspector_process.endpoint, api_key="test", flush_interval=0.05)
     return inspector_process
 
 
 class Answer(NamedTuple):
-    """What a scripted server is to say to one request."""
+    """Answer of a scripted server to a request."""
 
     status: int = 200
     body: bytes = b'{"success": true}'
-    headers: dict[str, str] = {}  # noqa: RUF012 - not changed
+    headers: dict[str, str] = {}  # noqa: RUF012 - never changed
     wait: threading.Event | None = None
 
 
 class Request(NamedTuple):
-    """What a scripted server was asked."""
+    """Request received by a scripted server."""
 
     path: str
     headers: dict[str, str]
@@ -113,7 +113,7 @@ class Request(NamedTuple):
 
 
 class ScriptedServer:
-    """A real HTTP server that gives the answers it was told to, in order, then accepts everything."""
+    """A real HTTP server: gives the scripted answers in order, then accepts everything."""
 
     def __init__(self) -> None:
         self.script: deque[Answer | Callable[[Request], Answer]] = deque()
@@ -149,7 +149,7 @@ class ScriptedServer:
             daemon_threads = True
 
             def handle_error(self, request: object, client_address: object) -> None:
-                """A client that went away is part of the test."""
+                """Ignore disconnecting clients: they are part of the tests."""
 
         self._server = Quiet(("127.0.0.1", 0), Handler)
         self.endpoint = f"http://127.0.0.1:{self._server.server_address[1]}"
@@ -170,7 +170,7 @@ class ScriptedServer:
 
 @pytest.fixture
 def server() -> Iterator[ScriptedServer]:
-    """A scripted server, and the library pointed at it."""
+    """A scripted server, and the library configured with its endpoint."""
     scripted = ScriptedServer()
     ts_autotrack.configure(endpoint=scripted.endpoint, api_key="test", flush_interval=0.05)
     yield scripted
@@ -180,7 +180,7 @@ def server() -> Iterator[ScriptedServer]:
 
 @pytest.fixture
 def dead_endpoint() -> str:
-    """An endpoint on which nothing listens."""
+    """An endpoint without a listener."""
     scripted = ScriptedServer()
     scripted.close()
     return scripted.endpoint
@@ -188,7 +188,7 @@ def dead_endpoint() -> str:
 
 @pytest.fixture(autouse=True)
 def clean_library(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Restore the library's global state and its environment; a fault behind the barrier fails the test."""
+    """Restore the library's global state and the environment; a fault behind the barrier fails the test."""
     for name in list(os.environ):
         if name.startswith(("TS_AUTOTRACK_", "THRIVESTACK_")) or name == "DO_NOT_TRACK":
             monkeypatch.delenv(name)
@@ -206,7 +206,7 @@ def clean_library(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.Temp
 
 
 def run_python(code: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    """Run `code` in a fresh interpreter with only these variables of the library's set."""
+    """Run `code` in a fresh interpreter, with no variables of the library except `environment`."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("TS_AUTOTRACK", "THRIVESTACK"))}
     return subprocess.run(
         [sys.executable, "-c", code],

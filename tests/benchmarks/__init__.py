@@ -1,1 +1,1 @@
-"""What the library costs, beside what could not cost less."""
+"""Benchmarks: the library's cost beside floors, the least possible costs."""

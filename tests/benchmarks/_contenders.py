@@ -1,8 +1,9 @@
-"""Who is compared: how to start it, track one event, and have all of them delivered.
+"""The contenders: how to start each, track an event, and deliver all tracked events.
 
-All send the same: an event with the same name, user, account, four properties and three of context. Each is at its
-default settings, but for what `NOTE` says. Nothing is imported before it is asked for, not even of the standard
-library: each contender runs in a process of its own, and what a script costs that does nothing else is measured, too.
+All contenders send the same event: the same name, user and account, four properties and three context values. Each
+contender has its default settings, apart from the exceptions in `NOTE`. Functions import modules on first use, even
+from the standard library: each contender runs in its own process, and the cost of an otherwise empty script is
+measured, too.
 """
 
 from __future__ import annotations
@@ -31,14 +32,14 @@ but with 50 events at a time instead of each. snowplow has its `AsyncEmitter`, w
 structured event carries the name and two of the properties, and a context entity the other five. The vendor's helper is
 what the vendor's guide shows: a blocking request for each event; its rounds have 100 events, those of the others 2,000.
 """
-"""What stands below the table of those compared."""
+"""Text below the table of contenders."""
 
 
 class Started:
-    """A contender that is ready.
+    """A started contender.
 
     Attributes:
-        call: Does what the application does for one event.
+        call: Does the application's work for an event.
         finish: Returns when all events so far have been delivered.
     """
 
@@ -47,7 +48,7 @@ class Started:
         self.finish = finish
 
     def deliver(self, events: int) -> None:
-        """Track so many events, and have them delivered."""
+        """Track `events` events and wait for their delivery."""
         call = self.call
         for _ in range(events):
             call()
@@ -55,7 +56,7 @@ class Started:
 
 
 def item(number: int = 0) -> dict[str, Any]:
-    """Return an event as ThriveStack takes it."""
+    """Return an event in ThriveStack's form."""
     return {
         "event_name": "feature_used",
         "properties": PROPERTIES,
@@ -66,7 +67,7 @@ def item(number: int = 0) -> dict[str, Any]:
 
 
 def caller_floor() -> Started:
-    """Return floor C: what leaves an event on the caller's thread. Nobody delivers it."""
+    """Return floor C: the least work on the caller's thread to leave an event behind, without delivery."""
     from collections import deque  # noqa: PLC0415
 
     waiting: deque[Any] = deque()
@@ -74,7 +75,7 @@ def caller_floor() -> Started:
 
 
 def delivery_floor(url: str) -> Callable[[int], None]:
-    """Return floor D: what encodes so many dicts that were made before, in lists of 500, and posts them."""
+    """Return floor D: a function to encode `events` prepared dicts, in lists of 500, and post them."""
     import orjson  # noqa: PLC0415
 
     client = load_httpx().Client(headers={"x-api-key": "k", "content-type": "application/json"})
@@ -89,7 +90,7 @@ def delivery_floor(url: str) -> Callable[[int], None]:
 
 
 def load_httpx() -> Any:
-    """Return httpx without its command line (click, rich, pygments), which ours keeps from being loaded, too."""
+    """Return httpx without its command line (click, rich, pygments), which ts_autotrack keeps from loading, too."""
     import sys  # noqa: PLC0415
 
     sys.modules.setdefault("httpx._main", None)  # type: ignore[arg-type]
@@ -99,7 +100,7 @@ def load_httpx() -> Any:
 
 
 def floor_call(waiting: deque[Any], function: Callable[[], object]) -> Callable[[], object]:
-    """Return `function` with the least that a decorator of the common kind can do to leave an event in `waiting`."""
+    """Return `function` with a minimal decorator of the common kind, which leaves an event in `waiting`."""
     import contextvars  # noqa: PLC0415
 
     import wrapt  # noqa: PLC0415
@@ -118,7 +119,7 @@ def floor_call(waiting: deque[Any], function: Callable[[], object]) -> Callable[
 
 
 def late_floor(url: str) -> Started:
-    """Return the least that a script can do which delivers at its end: load an HTTP client, encode and send all."""
+    """Return the least work of a script with delivery at its end: load an HTTP client, encode and send all events."""
     waiting: list[dict[str, Any]] = []
 
     def finish() -> None:
@@ -133,7 +134,7 @@ def late_floor(url: str) -> Started:
 
 
 def ts_autotrack(url: str, **settings: Any) -> Started:
-    """Return ours: a decorated function, called by a known user."""
+    """Return ts_autotrack: a decorated function, called by a known user."""
     from ts_autotrack import bind_user, configure, flush, track_feature  # noqa: PLC0415
 
     configure(endpoint=url, api_key="k", **settings)
@@ -146,19 +147,19 @@ def ts_autotrack(url: str, **settings: Any) -> Started:
 
 
 def with_outbox(url: str, durability: str = "batch") -> Started:
-    """Return ours with an outbox."""
+    """Return ts_autotrack with an outbox."""
     import tempfile  # noqa: PLC0415
 
     return ts_autotrack(url, outbox=tempfile.mkdtemp(), durability=durability)
 
 
 def with_each_event_on_disk(url: str) -> Started:
-    """Return ours with an outbox in which an event is when its call returns."""
+    """Return ts_autotrack with durability=event: an event is in the outbox when its call returns."""
     return with_outbox(url, "event")
 
 
 def vendor(url: str) -> Started:
-    """Return what the vendor's guide for back ends shows: a blocking request for each event."""
+    """Return the helper of the vendor's back-end guide: a blocking request for each event."""
     from contextlib import suppress  # noqa: PLC0415
 
     import requests  # type: ignore[import-untyped, unused-ignore] # noqa: PLC0415
@@ -173,7 +174,9 @@ def vendor(url: str) -> Started:
 
 
 def mixpanel(url: str) -> Started:
-    """Return mixpanel with the consumer of its guide for busy servers, which sends 50 events on the caller's thread."""
+    """Return mixpanel with the consumer of its guide for busy servers: 50 events at a time, sent on the caller's
+    thread.
+    """
     from mixpanel import BufferedConsumer, Mixpanel  # type: ignore[import-not-found] # noqa: PLC0415
 
     consumer = BufferedConsumer(events_url=f"{url}/track")
@@ -279,12 +282,12 @@ def posthog(url: str) -> Started:
 
 
 class Contender:
-    """One of those compared.
+    """A compared SDK.
 
     Attributes:
-        start: Starts it, given the URL of the sink.
-        packages: What pip installs; the first one gives the version that is shown.
-        imports: What an application imports.
+        start: Starts the contender, given the URL of the sink.
+        packages: Packages for pip to install; the first package gives the displayed version.
+        imports: The import statement of an application.
     """
 
     def __init__(self, start: Callable[[str], Started], packages: tuple[str, ...], imports: str) -> None:

@@ -1,7 +1,8 @@
-"""What tracking adds to each form of call, beside floor C: `python -m tests.benchmarks._forms URL ROUNDS`.
+"""Measure the time added by tracking to each form of call, beside floor C.
 
-Prints a JSON object with a list of nanoseconds for each figure, one for each round. What the undecorated call takes is
-subtracted everywhere.
+    python -m tests.benchmarks._forms URL ROUNDS     prints a JSON object with a list for each figure
+
+A list has the nanoseconds of each round. The time of the undecorated call is subtracted everywhere.
 """
 
 from __future__ import annotations
@@ -81,7 +82,7 @@ def time_arguments(call: Callable[[int, str], object]) -> float:
 
 
 def time_bare_method(_: object) -> float:
-    """Return the nanoseconds of a method's call; binding is part of it."""
+    """Return the nanoseconds of a method's call, binding included."""
     calls = range(CALLS)
     began = time.perf_counter_ns()
     for _ in calls:
@@ -112,7 +113,7 @@ def time_coroutine(call: Callable[[], Any]) -> float:
 
 
 def time_generator(call: Callable[[], Iterator[None]]) -> float:
-    """Return the nanoseconds of a generator that is run to its end."""
+    """Return the nanoseconds of a generator run to its end."""
     calls = range(CALLS)
     began = time.perf_counter_ns()
     for _ in calls:
@@ -122,7 +123,7 @@ def time_generator(call: Callable[[], Iterator[None]]) -> float:
 
 
 def time_async_generator(call: Callable[[], AsyncIterator[None]]) -> float:
-    """Return the nanoseconds of an async generator that is run to its end."""
+    """Return the nanoseconds of an async generator run to its end."""
 
     async def many() -> float:
         calls = range(CALLS)
@@ -172,7 +173,7 @@ FORMS: dict[str, Form] = {
 
 
 def main(url: str, rounds: int) -> None:
-    """Measure the forms in turn, and print what was found."""
+    """Measure the forms in turn and print the results."""
     configure(endpoint=url, api_key="k")
     found: dict[str, list[float]] = {name: [] for name in FORMS}
     with user_context("user_1", group_id="account_1", user_email="jane@example.com", device_type="mobile"):

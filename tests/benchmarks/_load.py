@@ -1,6 +1,8 @@
-"""What tracking costs under load: `python -m tests.benchmarks._load WHAT URL` prints a JSON object of lists.
+"""Measure the cost of tracking under load.
 
-Each of these runs in a process of its own.
+    python -m tests.benchmarks._load PART URL     prints a JSON object of lists
+
+Each part runs in its own process.
 """
 
 from __future__ import annotations
@@ -31,13 +33,13 @@ if TYPE_CHECKING:
 
 ROUNDS = 5
 BURST = 50_000
-"""Events that are tracked in one go at default settings, where 100,000 may wait."""
+"""Events tracked in a row at default settings, with which 100,000 may wait."""
 BACKLOG = 1_000
-"""Events that wait at the least while "a backlog is delivered"."""
+"""Least number of waiting events while "a backlog is delivered"."""
 REQUESTS, EVENTS_EACH = 10_000, 5
-"""Requests, each of another user, and the events of each; they are spread over threads or tasks."""
+"""Number of requests, each of another user, and number of events per request. Threads or tasks share the requests."""
 NOBODY = "http://127.0.0.1:9"
-"""Where nobody listens: the port of "discard"."""
+"""URL without a listener: the port of "discard"."""
 
 
 def resident() -> float:
@@ -54,9 +56,9 @@ tracked = track_feature("benchmark_feature", feature_type="core")(bare)
 
 
 def at_full_speed(url: str) -> Found:
-    """Single calls while the worker has a backlog to deliver, beside floor C; microseconds.
+    """Measure single calls while the worker delivers a backlog, beside floor C; microseconds.
 
-    And what a thread is late by that comes back from a rest: the worker has to let go of the interpreter first.
+    Also measure a thread's delay after a rest: the worker has to release the interpreter first.
     """
     ours, floor = ts_autotrack(url), caller_floor()
     found: Found = {"C": [], "p50": [], "p99": [], "worst": [], "late p50": [], "late p90": []}
@@ -64,7 +66,7 @@ def at_full_speed(url: str) -> Found:
         found["C"].append(_probe.at(_probe.caller(floor, 5_000), 50))
         for _ in range(BURST):
             ours.call()
-        times = _probe.caller(ours, 10_000)  # with 50 pauses of 1 ms, in which the worker is at it
+        times = _probe.caller(ours, 10_000)  # includes 50 pauses of 1 ms, during which the worker delivers
         found["p50"].append(_probe.at(times, 50))
         found["p99"].append(_probe.at(times, 99))
         found["worst"].append(times[-1] / 1e3)
@@ -79,7 +81,7 @@ def at_full_speed(url: str) -> Found:
 
 
 def _rests(call: Callable[[], object], go_on: Callable[[int], bool]) -> list[int]:
-    """Return the nanoseconds of each rest and the call after it, sorted; `go_on` is told how many there have been."""
+    """Return the sorted nanoseconds of each rest and the following call; `go_on` gets the number of rests so far."""
     times: list[int] = []
     while go_on(len(times)):
         began = time.perf_counter_ns()
@@ -90,7 +92,7 @@ def _rests(call: Callable[[], object], go_on: Callable[[int], bool]) -> list[int
 
 
 def bursts(url: str) -> Found:
-    """Count what arrives of 50,000 events tracked in a tight loop, and of 8 x 5,000 from threads."""
+    """Return the arrived share of 50,000 events tracked in a tight loop, and of 8 x 5,000 events from threads."""
     configure(endpoint=url, api_key="k")
 
     def many(events: int) -> None:
@@ -112,11 +114,11 @@ def bursts(url: str) -> Found:
 
 
 def pending(url: str) -> Found:
-    """Return the bytes that an event takes while it waits, of 95,000 that nobody takes."""
+    """Return the bytes of a waiting event, out of 95,000 events without a server."""
     del url
     logging.disable()
     ours = ts_autotrack(NOBODY)
-    for _ in range(5_000):  # as many as wait encoded, and some
+    for _ in range(5_000):  # as many as wait encoded, and some more
         ours.call()
     time.sleep(1)
     gc.collect()
@@ -128,7 +130,9 @@ def pending(url: str) -> Found:
 
 
 def million(url: str) -> Found:
-    """Return the bytes of resident memory after each of ten times 100,000 delivered events, less those after one."""
+    """Return the resident bytes after each of ten times 100,000 delivered events, less the bytes after the first
+    100,000.
+    """
     ours = ts_autotrack(url)
     sizes = []
     for _ in range(11):
@@ -142,9 +146,9 @@ def million(url: str) -> Found:
 
 
 def _cost(url: str, run: Callable[[int, Identified, Callable[[], None]], None], counts: tuple[int, ...]) -> Found:
-    """Return the CPU microseconds of an event that arrives, identity and delivery included, for each concurrency.
+    """Return the CPU microseconds of an arrived event for each concurrency, identity and delivery included.
 
-    What the same work takes without any tracking is subtracted.
+    The cost of the same work without tracking is subtracted.
     """
     configure(endpoint=url, api_key="k")
     numbers = itertools.count()
@@ -172,7 +176,7 @@ def _cost(url: str, run: Callable[[int, Identified, Callable[[], None]], None], 
 
 
 def over_threads(url: str) -> Found:
-    """See `_cost`: from 1 to 64 threads."""
+    """Measure `_cost` with 1 to 64 threads."""
 
     def run(count: int, identified: Identified, call: Callable[[], None]) -> None:
         def work() -> None:
@@ -191,7 +195,7 @@ def over_threads(url: str) -> Found:
 
 
 def over_tasks(url: str) -> Found:
-    """See `_cost`: from 1 to 10,000 tasks, each of which gives way to the others after each call."""
+    """Measure `_cost` with 1 to 10,000 tasks; each task yields to the others after each call."""
 
     def run(count: int, identified: Identified, call: Callable[[], None]) -> None:
         async def work() -> None:
@@ -210,7 +214,7 @@ def over_tasks(url: str) -> Found:
 
 
 def sharing(url: str) -> Found:
-    """Calls in four processes at once, in memory and with one outbox for all of them; microseconds at p50 and p99."""
+    """Measure calls in four processes at once, in memory and with a shared outbox; microseconds at p50 and p99."""
     found: Found = {"memory p50": [], "memory p99": [], "outbox p50": [], "outbox p99": []}
     with tempfile.TemporaryDirectory() as outbox:
         for _ in range(ROUNDS):

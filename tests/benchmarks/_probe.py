@@ -1,10 +1,10 @@
-"""What one contender costs beside the floors, in a process of its own.
+"""Measure the cost of a contender beside the floors, in its own process.
 
     python -m tests.benchmarks._probe NAME URL ROUNDS     prints a JSON object with a list for each figure
 
-Caller's times are of each single call while delivery goes on beside it, less what reading the clock takes. CPU is that
-of the whole process, from the first call until all has come to the sink that comes, for each event that does. The
-floors are those of `EVENTS` events, whoever is measured beside them.
+Caller's times are the times of single calls during delivery, less the time of reading the clock. CPU is the CPU time
+of the whole process, from the first call until the last arrival at the sink, per arrived event. The floors are
+measured with `EVENTS` events for every contender.
 """
 
 from __future__ import annotations
@@ -25,12 +25,14 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 EVENTS = 2_000
-"""Events of a round: the smallest queue of all holds 2,048."""
+"""Events of a round: the smallest queue of all contenders holds 2,048."""
 SLOW = {"vendor's helper": 100}
-"""Events of a round of those that take a millisecond for each."""
+"""Events of a round for contenders with a millisecond per event."""
 WARM_UP = 10
 CHUNK, PAUSE = 200, 0.001
-"""After so many calls the caller rests for so many seconds, as handlers of requests do: delivery goes on beside it."""
+"""Calls between two rests of the caller, and seconds of a rest. Handlers of requests rest likewise, and delivery goes
+on.
+"""
 
 
 def caller(subject: Started, events: int) -> list[int]:
@@ -49,7 +51,7 @@ def caller(subject: Started, events: int) -> list[int]:
 
 
 def cpu(deliver: Callable[[int], object], events: int, url: str) -> tuple[float, int]:
-    """Return the microseconds of CPU that the process needs for an event that arrives, and how many of them do."""
+    """Return the CPU microseconds of the process per arrived event, and the number of arrived events."""
     before = arrived(url)
     began = time.process_time_ns()
     deliver(events)
@@ -60,13 +62,13 @@ def cpu(deliver: Callable[[int], object], events: int, url: str) -> tuple[float,
 
 
 def at(times: list[int], percent: int) -> float:
-    """Return the time, in microseconds, that so many percent of `times`, which are sorted, do not exceed."""
+    """Return a percentile of the sorted `times`, in microseconds."""
     return times[len(times) * percent // 100] / 1e3
 
 
 def measure(name: str, url: str, rounds: int) -> dict[str, object]:
-    """Return the contender's figures and the floors', in microseconds, and the share lost: one for each round."""
-    logging.disable()  # what they have to say would be measured, too
+    """Return the figures of the contender and the floors in microseconds, and the lost share, for each round."""
+    logging.disable()  # the contenders' log output would be measured, too
     contender, floor, deliver = ALL[name].start(url), caller_floor(), delivery_floor(url)
     events = SLOW.get(name, EVENTS)
     found: dict[str, list[float]] = {figure: [] for figure in ("C", "D", "p50", "p99", "cpu", "lost")}
@@ -90,4 +92,4 @@ def measure(name: str, url: str, rounds: int) -> dict[str, object]:
 if __name__ == "__main__":
     sys.stdout.write(json.dumps(measure(sys.argv[1], sys.argv[2], int(sys.argv[3]))) + "\n")
     sys.stdout.flush()
-    os._exit(0)  # how long they take to end is measured by `_script`
+    os._exit(0)  # `_script` measures the time to exit

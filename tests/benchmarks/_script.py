@@ -1,6 +1,6 @@
-"""A script that tracks ten events, flushes and ends: `python -m tests.benchmarks._script NAME URL`.
+"""Track ten events, flush and end: `python -m tests.benchmarks._script NAME URL`.
 
-It prints the moment of the first event, on the clock of all processes. Nothing is loaded that is not needed.
+The script prints the moment of the first event, on the clock shared by all processes. Only needed modules are loaded.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from tests.benchmarks._contenders import ALL, late_floor
 
 
 def main(name: str, url: str) -> None:
-    """Track ten events with a contender, with what a floor does, or with nothing at all."""
+    """Track ten events with a contender or with the floor, or do nothing."""
     started = late_floor(url) if name == "floor" else ALL[name].start(url) if name in ALL else None
     sys.stdout.write(f"{time.monotonic()}\n")
     sys.stdout.flush()

@@ -1,6 +1,6 @@
-"""A server that takes whatever any of the contenders sends, and counts the events in it; a process of its own.
+"""A server for the requests of all contenders, which counts the events; runs in its own process.
 
-`arrived` asks it for the count.
+`arrived` asks the server for the count.
 """
 
 from __future__ import annotations
@@ -14,15 +14,15 @@ import time
 from http.client import HTTPConnection
 
 MARKER = b"benchmark_feature"
-"""What every contender's event carries once, however it is encoded."""
-BODY = b'{"success": true, "status": 1, "code": 200}'  # what the vendor, mixpanel and amplitude want to read
+"""Text found once in every contender's event, in any encoding."""
+BODY = b'{"success": true, "status": 1, "code": 200}'  # answer expected by the vendor, mixpanel and amplitude
 ANSWER = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n%b"
 
 seen = 0
 
 
 class Sink(asyncio.Protocol):
-    """Reads bodies by their content-length. `GET /seen` answers how many events have come in all."""
+    """Reads bodies by content-length. `GET /seen` answers with the number of events received so far."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin."""
@@ -48,7 +48,7 @@ class Sink(asyncio.Protocol):
             self._head = b""
 
     def _answer(self, body: bytes) -> None:
-        global seen  # noqa: PLW0603 - one counter for all connections
+        global seen  # noqa: PLW0603 - counts for all connections
         if b"content-encoding: gzip" in self._head:
             body = gzip.decompress(body)
         seen += body.count(MARKER)
@@ -57,7 +57,7 @@ class Sink(asyncio.Protocol):
 
 
 def arrived(url: str, enough: float = math.inf) -> int:
-    """Return how many events have come to the sink at this URL, once there are enough or no more are coming."""
+    """Return the sink's number of events, once there are `enough` or no more arrive."""
     with contextlib.closing(HTTPConnection(url.removeprefix("http://"))) as connection:
         last = -1
         while True:
@@ -70,7 +70,7 @@ def arrived(url: str, enough: float = math.inf) -> int:
 
 
 async def main() -> None:
-    """Serve on a free port, which is printed."""
+    """Serve on a free port and print the port."""
     server = await asyncio.get_running_loop().create_server(Sink, "127.0.0.1", 0)
     sys.stdout.write(f"{server.sockets[0].getsockname()[1]}\n")
     sys.stdout.flush()

@@ -1,6 +1,6 @@
-"""What the fault tests have in common: where events wait, the accounts of processes that end, and the ledger.
+"""Fixtures of the fault tests: storage of events, accounts of ending processes, and the ledger.
 
-Every row of README's table of guarantees is what these tests have seen: see `python -m tests.faults`.
+Every row of README's table of guarantees is an observation of these tests: see `python -m tests.faults`.
 """
 
 from __future__ import annotations
@@ -21,26 +21,26 @@ if TYPE_CHECKING:
     from tests.conftest import Inspector
 
 LEDGER = "TS_AUTOTRACK_TEST_LEDGER"
-"""The environment variable that names the file to write the ledger to."""
+"""Environment variable with the path of the ledger to write."""
 
 _rows: dict[tuple[str, str], Counter[str]] = {}
 _twice: set[tuple[str, str]] = set()
-"""Faults after which events may arrive twice, with the same ids: how many do is a matter of the moment."""
+"""Faults after which events may arrive twice, with the same ids; the number of duplicates varies between runs."""
 
 
 _uncounted: set[tuple[str, str]] = set()
-"""Faults of which only the moment says how many events there are; the test says whether all of them have arrived."""
+"""Faults with a varying number of events; the test checks whether all events have arrived."""
 
 
 @pytest.fixture(params=["memory", "outbox"])
 def kept(request: pytest.FixtureRequest) -> str:
-    """Where events wait: each test that asks for this runs with both."""
+    """Storage of waiting events; a test with this fixture runs with both."""
     return str(request.param)
 
 
 @pytest.fixture
 def accounts(tmp_path: Path) -> Iterator[Path]:
-    """A directory for the accounts that processes leave when they end; each has to close."""
+    """A directory for the accounts written by ending processes; each account has to close."""
     directory = tmp_path / "accounts"
     directory.mkdir()
     yield directory
@@ -52,7 +52,7 @@ def accounts(tmp_path: Path) -> Iterator[Path]:
 
 @pytest.fixture
 def environment(request: pytest.FixtureRequest, accounts: Path, tmp_path: Path) -> dict[str, str]:
-    """The variables of a process under test: the outbox, if `kept` says so, and where its account goes."""
+    """Variables of a process under test: the outbox, depending on `kept`, and the directory for its account."""
     variables = {"ACCOUNTS": str(accounts)}
     if "kept" in request.fixturenames and request.getfixturevalue("kept") == "outbox":
         variables["TS_AUTOTRACK_OUTBOX"] = str(tmp_path / "outbox")
@@ -61,13 +61,13 @@ def environment(request: pytest.FixtureRequest, accounts: Path, tmp_path: Path) 
 
 @pytest.fixture
 def guarantee(accounts: Path) -> Callable[..., None]:
-    """Check that all events of a fault have arrived, and enter what was seen in the ledger.
+    """Check the arrival of all events of a fault, and enter the observation in the ledger.
 
-    At least so many `processes` that have tracked must have left an account, which `accounts` checks. Events that are
-    not `counted` are as many as the moment brings; those that may arrive `twice` do so with the same ids.
+    At least `processes` tracking processes must have left an account; `accounts` checks the accounts. Without
+    `counted`, the number of events varies between runs. With `twice`, events may arrive twice, with the same ids.
     """
 
-    def check(  # noqa: PLR0913 - what was seen
+    def check(  # noqa: PLR0913 - the observation
         fault: str,
         kept: str,
         expected: Iterable[Any],
@@ -94,7 +94,7 @@ def guarantee(accounts: Path) -> Callable[..., None]:
 
 @pytest.fixture(scope="session", autouse=True)
 def ledger() -> Iterator[None]:
-    """Write the ledger at the end, if somebody wants it."""
+    """Write the ledger at the end of the run, if the environment variable is set."""
     yield
     if path := os.environ.get(LEDGER):
         rows: list[dict[str, object]] = [
@@ -108,25 +108,25 @@ def ledger() -> Iterator[None]:
 
 @pytest.fixture
 def outbox(tmp_path: Path) -> Path:
-    """Where the outbox is going to be."""
+    """Path of the outbox; the directory does not exist yet."""
     return tmp_path / "outbox"
 
 
 @pytest.fixture
 def dead(dead_endpoint: str, accounts: Path, outbox: Path) -> dict[str, str]:
-    """The variables of an application that has an outbox, and no server."""
+    """Variables of an application with an outbox and a dead server."""
     return {"THRIVESTACK_ENDPOINT": dead_endpoint, "ACCOUNTS": str(accounts), "TS_AUTOTRACK_OUTBOX": str(outbox)}
 
 
 @pytest.fixture
 def alive(dead: dict[str, str], inspector: Inspector) -> dict[str, str]:
-    """The same with a server."""
+    """Variables of an application with an outbox and a live server."""
     return {**dead, "THRIVESTACK_ENDPOINT": inspector.endpoint}
 
 
 @pytest.fixture
 def cli(outbox: Path) -> Callable[..., str]:
-    """Run `ts-autotrack outbox` and return what it prints."""
+    """Run `ts-autotrack outbox` and return its output."""
 
     def run(*words: str, status: int = 0) -> str:
         command = [sys.executable, "-m", "ts_autotrack.cli", "outbox", *words, "--directory", str(outbox)]
@@ -135,3 +135,10 @@ def cli(outbox: Path) -> Callable[..., str]:
         return done.stdout or done.stderr
 
     return run
+
+
+@pytest.fixture
+def target(inspector: Inspector, environment: dict[str, str]) -> dict[str, str]:
+    """Variables of an application with delivery to the inspector."""
+    # Time enough for a slow machine: other tests check events not delivered in time.
+    return {**environment, "THRIVESTACK_ENDPOINT": inspector.endpoint, "TS_AUTOTRACK_EXIT_TIMEOUT": "15"}

@@ -2,9 +2,9 @@
 
     python -m tests.faults.soak --minutes N [--seed S]
 
-Processes track numbered events with an outbox in front of an inspector whose faults change all the time; they are
-killed, terminated or left to end, and fork. At the end one more process delivers what is left, refused items included:
-every event that a process had said to be on disk must have arrived, no file be left, and the last account close.
+Processes with an outbox track numbered events, and the inspector's faults change all the time. The processes fork,
+and are killed, terminated or left to end. At the end another process delivers the remaining events, refused items
+included: every event reported as on disk must have arrived, no file may be left, and the last account must close.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ print(json.dumps(ts_autotrack.stats()._asdict()))
 
 
 class Soak:
-    """One run."""
+    """A run."""
 
     def __init__(self, seed: int, scratch: Path) -> None:
         self.random = random.Random(seed)  # noqa: S311 - no secret
@@ -92,7 +92,7 @@ class Soak:
         self.environment = {**os.environ, "THRIVESTACK_ENDPOINT": f"{self.url}/api", **outbox}
 
     def one_process(self) -> tuple[subprocess.Popen[bytes], Path, str]:
-        """Start a process that tracks; return it, where it says what it has tracked, and how it is to end."""
+        """Start a tracking process; return the process, the file of its reported events, and its kind of end."""
         self.started += 1
         end = self.random.choice(["end", "end", "SIGTERM", "SIGKILL", "SIGKILL"])
         self.ends[end] = self.ends.get(end, 0) + 1
@@ -114,7 +114,7 @@ class Soak:
         return process, output, end
 
     def round(self) -> None:
-        """Run some processes under some faults to their ends."""
+        """Run some processes to their ends, under faults chosen at random."""
         httpx.put(f"{self.url}/faults", params={"fault": self.random.choice(FAULTS)})
         running = [self.one_process() for _ in range(PROCESSES)]
         for process, _, end in running:
@@ -129,9 +129,10 @@ class Soak:
             self.said |= {(name.decode(), int(n)) for name, n in (line.split() for line in lines)}
 
     def finish(self) -> bool:
-        """Deliver what is left, print the sums, and return whether they are right."""
+        """Deliver the remaining events, print the sums, and return whether the sums are right."""
         httpx.put(f"{self.url}/faults")
-        retry = [sys.executable, "-m", "ts_autotrack.cli", "outbox", "retry"]  # a 413 may have hit one that was alone
+        # A 413 may have hit an item alone in its request.
+        retry = [sys.executable, "-m", "ts_autotrack.cli", "outbox", "retry"]
         subprocess.run(retry, env=self.environment, check=True)
         last = subprocess.run(
             [sys.executable, "-c", LAST], env=self.environment, stdout=subprocess.PIPE, text=True, check=True
@@ -170,7 +171,7 @@ class Soak:
 
 
 def main() -> int:
-    """Run for so many minutes; return the exit status."""
+    """Run for the given minutes; return the exit status."""
     parser = argparse.ArgumentParser(prog="python -m tests.faults.soak", description=__doc__)
     parser.add_argument("--minutes", type=float, default=1.0)
     parser.add_argument("--seed", type=int, default=int(time.time()))

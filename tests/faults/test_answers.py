@@ -1,4 +1,4 @@
-"""Every answer has its own treatment: what a server may say or do, and that no event is lost by it."""
+"""Every kind of answer has its own treatment, and no answer loses an event."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import pytest
 
-from tests.faults.test_ends import REPORT, numbers
+from tests.faults._programs import REPORT, numbers
 
 if TYPE_CHECKING:
     from tests.conftest import Inspector
@@ -52,7 +52,7 @@ print(flush(20), stats().rejected)
 def test_server_that_is_well_again_gets_everything(  # noqa: PLR0913 - fixtures
     inspector: Inspector, environment: dict[str, str], guarantee: Any, kept: str, name: str, fault: str, said: str
 ) -> None:
-    """Whatever the server does for a while, it is said once, and all events arrive when it is well again."""
+    """A failing server is reported once, and all events arrive after its recovery."""
     httpx.put(f"{inspector.url}/faults", params={"fault": fault})
     target = {"THRIVESTACK_ENDPOINT": inspector.endpoint, "TS_AUTOTRACK_REQUEST_TIMEOUT": "0.3", **environment}
     with subprocess.Popen(
@@ -85,7 +85,7 @@ def test_server_that_is_well_again_gets_everything(  # noqa: PLR0913 - fixtures
 def test_server_that_refuses_one_item(
     inspector: Inspector, environment: dict[str, str], guarantee: Any, kept: str, status: str
 ) -> None:
-    """An item that is refused for good is found and set aside; it takes no other with it."""
+    """An item refused for good is found and set aside; all other items are delivered."""
     httpx.put(f"{inspector.url}/faults", params={"fault": f"{status}=poison"})
     try:
         done = subprocess.run(

@@ -1,4 +1,4 @@
-"""However a process ends, the events that it still holds arrive: once, and with its exit status unchanged."""
+"""Any end of a process delivers its remaining events once, and keeps its exit status."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ import httpx
 import pytest
 
 from tests.conftest import run_python, wait_until
+from tests.faults._programs import APP, REPORT, numbers
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -22,59 +23,6 @@ if TYPE_CHECKING:
     from tests.conftest import Inspector
 
 pytestmark = pytest.mark.slow
-
-REPORT = """
-import atexit, os, signal
-def report():
-    import json, ts_autotrack
-    new = f"{os.environ['ACCOUNTS']}.{os.getpid()}"
-    with open(new, "w") as file: json.dump(ts_autotrack.stats()._asdict(), file)
-    os.replace(new, f"{os.environ['ACCOUNTS']}/{os.getpid()}")  # all of it, or nothing
-atexit.register(report)  # first, so it runs last
-def at(function, is_the_end):
-    def reporting(*args):
-        if is_the_end(*args): report()
-        return function(*args)
-    return reporting
-def is_deadly(number): return number == signal.SIGTERM and signal.getsignal(number) == signal.SIG_DFL
-os._exit = at(os._exit, lambda status: True)
-os.kill = at(os.kill, lambda process, number: process == os.getpid() and is_deadly(number))
-signal.raise_signal = at(signal.raise_signal, is_deadly)
-"""
-APP = (
-    REPORT
-    + """
-import signal, sys, threading, time
-import ts_autotrack
-from ts_autotrack import track_feature, user_context
-ts_autotrack.configure(flush_interval=30)  # nothing leaves by itself after the first event
-
-@track_feature("work", capture=["n"])
-def work(n): return n
-
-def ten(start=0):
-    with user_context("u", group_id="g"):
-        for n in range(start, start + 10): work(n)
-
-def kept():  # with an outbox: wait until all that was tracked is on disk
-    worker = ts_autotrack._core.client.client.worker
-    while worker.durable < ts_autotrack.stats().pending: time.sleep(0.001)
-
-work(-1); ts_autotrack.flush(5)  # the thread is there, and sleeps
-"""
-)
-
-
-def numbers(inspector: Inspector) -> list[int]:
-    """Return what arrived, sorted."""
-    return sorted(item["properties"]["n"] for item in inspector.items())
-
-
-@pytest.fixture
-def target(inspector: Inspector, environment: dict[str, str]) -> dict[str, str]:
-    """The variables of an application that delivers to the inspector."""
-    # Time enough for a slow machine: what is not delivered in time is another test's.
-    return {**environment, "THRIVESTACK_ENDPOINT": inspector.endpoint, "TS_AUTOTRACK_EXIT_TIMEOUT": "15"}
 
 
 @pytest.mark.parametrize(
@@ -85,7 +33,7 @@ def target(inspector: Inspector, environment: dict[str, str]) -> dict[str, str]:
         ("unhandled exception", "raise LookupError", 1),
         ("KeyboardInterrupt", "raise KeyboardInterrupt", -signal.SIGINT),
         (
-            "Ctrl-C",  # which shells have their background jobs ignore
+            "Ctrl-C",  # shells make background jobs ignore SIGINT
             "signal.signal(signal.SIGINT, signal.default_int_handler); os.kill(os.getpid(), signal.SIGINT)",
             -signal.SIGINT,
         ),
@@ -106,7 +54,7 @@ def target(inspector: Inspector, environment: dict[str, str]) -> dict[str, str]:
 def test_events_arrive_and_the_status_stays(  # noqa: PLR0913 - fixtures
     inspector: Inspector, target: dict[str, str], guarantee: Any, kept: str, name: str, end: str, status: int
 ) -> None:
-    """Normal ends, exceptions, interrupts and SIGTERM deliver what is left and end as they would have."""
+    """Normal ends, exceptions, interrupts and SIGTERM deliver the remaining events and keep the exit status."""
     done = run_python(f"{APP}ten()\n{end}", **target)
     assert done.returncode == status, done.stderr
     guarantee(name, kept, range(10), numbers(inspector))
@@ -115,7 +63,7 @@ def test_events_arrive_and_the_status_stays(  # noqa: PLR0913 - fixtures
 def test_sigterm_in_an_application_with_its_own_handler_is_left_alone(
     inspector: Inspector, target: dict[str, str]
 ) -> None:
-    """A handler that the application set before the first event stays in place and is the only one to run."""
+    """A handler set by the application before the first event stays in place and is the only handler to run."""
     code = """
 import os, signal
 calls = []
@@ -132,7 +80,7 @@ print(calls, signal.getsignal(signal.SIGTERM) is mine)
 
 
 def test_sigterm_where_only_threads_track(inspector: Inspector, target: dict[str, str]) -> None:
-    """`configure` on the main thread is enough for SIGTERM to deliver what other threads have tracked."""
+    """After `configure` on the main thread, SIGTERM delivers the events of other threads."""
     code = """
 import os, signal, threading, time
 import ts_autotrack
@@ -156,7 +104,7 @@ def test_sigterm_with_a_dead_server_is_over_in_time(dead_endpoint: str, environm
 
 
 def test_second_sigterm_ends_the_process_at_once(dead_endpoint: str, environment: dict[str, str]) -> None:
-    """Whoever sends it again does not want to wait."""
+    """A second SIGTERM ends the process at once, without waiting for delivery."""
     code = APP + (
         "def watch():\n"
         "    while not ts_autotrack._core.client.client.shutdown.terminating: time.sleep(0.01)\n"
@@ -188,7 +136,7 @@ for n in range(10): track("e", {"n": n}, user_id="u", group_id="g")
 def test_no_thread_can_be_started(
     inspector: Inspector, target: dict[str, str], guarantee: Any, kept: str, end: str
 ) -> None:
-    """As where a limit of the system is reached: whoever ends the process does the work."""
+    """If no thread can be started, as at a system limit, the ending thread delivers the events."""
     done = run_python(f"{REPORT}{NO_THREAD}{end}", **target)
     assert done.returncode == (-signal.SIGTERM if end else 0), done.stderr
     guarantee("no thread can be started", kept, range(10), numbers(inspector))
@@ -200,7 +148,7 @@ FORK_AT_ONCE = (
 import time
 from ts_autotrack import flush, track
 track("parent", {"n": 0}, user_id="u")
-time.sleep(float(os.environ["PAUSE"]))  # what the thread is importing at this moment must not be left half in the child
+time.sleep(float(os.environ["PAUSE"]))  # the child must not inherit a half-imported module of the thread
 child = os.fork()
 if child == 0:
     track("child", {"n": 1}, user_id="u")
@@ -216,7 +164,7 @@ assert os.waitpid(child, 0)[1] == 0
 def test_fork_while_the_thread_is_importing(
     inspector: Inspector, target: dict[str, str], guarantee: Any, kept: str, pause: float
 ) -> None:
-    """However soon after the first event a process forks, parent and child both deliver."""
+    """A fork right after the first event keeps delivery working in parent and child."""
     done = run_python(FORK_AT_ONCE, PAUSE=str(pause), **target)
     assert done.returncode == 0, done.stderr
     guarantee("fork right after the first event", kept, range(2), numbers(inspector), processes=2)
@@ -271,13 +219,13 @@ def test_multiprocessing(  # noqa: PLR0913 - fixtures
         timeout=60,
         check=False,
     )
-    print(done.stderr)  # shown if this fails
+    print(done.stderr)  # shown on failure
     assert done.returncode == 0
     guarantee(f"multiprocessing {name}, {method}", kept, range(last), numbers(inspector), processes=2)
 
 
 def free_port() -> int:
-    """Return a port that nobody listens on."""
+    """Return a port without a listener."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port: int = listener.getsockname()[1]
         return port
@@ -307,7 +255,7 @@ async def asgi(scope, receive, send):
 
 @pytest.fixture
 def served(tmp_path: Path, target: dict[str, str]) -> Iterator[Any]:
-    """Serve the application with a command, ask it, end it with SIGTERM, and return its status."""
+    """Serve the application with a command, send requests, end the server with SIGTERM, and return its status."""
     (tmp_path / "app.py").write_text(WSGI)
     started: list[subprocess.Popen[bytes]] = []
 
@@ -341,7 +289,9 @@ def served(tmp_path: Path, target: dict[str, str]) -> Iterator[Any]:
 
 @pytest.mark.parametrize("preload", [[], ["--preload"]], ids=["", "preload"])
 def test_gunicorn(inspector: Inspector, served: Any, guarantee: Any, kept: str, preload: list[str]) -> None:
-    """Sync workers deliver at SIGTERM; an event tracked before --preload forks is sent once, and silences nobody."""
+    """Sync workers deliver at SIGTERM; an event tracked before --preload forks is sent once, and stops no worker's
+    delivery.
+    """
     command = ["gunicorn", "app:app", "-w", "2", "-b", "127.0.0.1:{port}", *preload]
     assert served(command, TRACK_AT_IMPORT="1") == 0
     arrived = numbers(inspector)
@@ -351,7 +301,7 @@ def test_gunicorn(inspector: Inspector, served: Any, guarantee: Any, kept: str, 
 
 @pytest.mark.parametrize("workers", [[], ["--workers", "2"]], ids=["single", "workers"])
 def test_uvicorn(inspector: Inspector, served: Any, guarantee: Any, kept: str, workers: list[str]) -> None:
-    """Uvicorn's graceful stop, after which it sends itself the signal again, delivers what is left."""
+    """Uvicorn's graceful stop, which sends a second SIGTERM to its own process, delivers the remaining events."""
     served(["uvicorn", "app:asgi", "--port", "{port}", *workers])
     guarantee(" ".join(["uvicorn", *workers]), kept, range(100), numbers(inspector))
 
@@ -373,7 +323,7 @@ def task(start): ten(start)
 def test_celery_prefork(
     inspector: Inspector, target: dict[str, str], guarantee: Any, kept: str, tmp_path: Path
 ) -> None:
-    """Prefork workers that end after two tasks each deliver the events of all tasks."""
+    """Prefork workers with two tasks each deliver the events of all tasks."""
     (tmp_path / "app.py").write_text(CELERY)
     (tmp_path / "queue").mkdir()
     (tmp_path / "control").mkdir()
@@ -392,9 +342,9 @@ def test_celery_prefork(
 
 
 def test_gevent(inspector: Inspector, target: dict[str, str], guarantee: Any, kept: str) -> None:
-    """In a process that gevent has patched, greenlets track and the end delivers.
+    """In a gevent-patched process, greenlets track and the end delivers.
 
-    Over a connection that is open: on Python 3.12 gevent can look up no host once exit hooks run.
+    The connection is open before the end: on Python 3.12 gevent can look up no host once exit hooks run.
     """
     code = (
         "from gevent import monkey; monkey.patch_all()\nimport gevent\n"

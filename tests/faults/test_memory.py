@@ -1,4 +1,4 @@
-"""What an outage costs in memory, and that it comes back."""
+"""The memory taken by an outage, and its return."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.conftest import Answer, run_python
-from tests.faults.test_ends import REPORT
+from tests.faults._programs import REPORT
 
 if TYPE_CHECKING:
     from tests.conftest import Inspector, ScriptedServer
@@ -35,7 +35,7 @@ def many(count):
 many(1000)
 worker = ts_autotrack._core.client.client.worker
 while not worker.in_backoff: time.sleep(0.01)
-before = rss()  # all that is loaded is loaded: an attempt has failed
+before = rss()  # after a failed attempt, all modules are loaded
 many(99_000)
 while os.environ.get("TS_AUTOTRACK_OUTBOX") and worker.durable < 100_000: time.sleep(0.01)
 during = rss()
@@ -59,9 +59,9 @@ def test_100_000_events_during_an_outage(  # noqa: PLR0913 - fixtures
     most: int,
     rest: float,
 ) -> None:
-    """An outage of 100,000 events costs less than 40 MB in memory mode and 20 MB with an outbox, and loses none.
+    """An outage of 100,000 events takes less than 40 MB in memory mode and 20 MB with an outbox, and loses no event.
 
-    Memory returns after it: what stays are the allocator's blocks, and what delivery has loaded.
+    Memory returns after the outage, except for the allocator's blocks and the modules loaded by delivery.
     """
     code = f"import sys; sys.argv = ['', {inspector.endpoint!r}]\n{OUTAGE}"
     done = run_python(code, THRIVESTACK_ENDPOINT=dead_endpoint, **environment)
@@ -100,14 +100,14 @@ print(tracemalloc.get_traced_memory()[0] - before)
 
 @pytest.mark.usefixtures("kept")
 def test_nothing_survives_an_event(inspector: Inspector, environment: dict[str, str]) -> None:
-    """Nothing that a call or its delivery has allocated is left once its event is delivered."""
+    """Nothing allocated by a call or its delivery is left once the event is delivered."""
     done = run_python(ALLOCATIONS, THRIVESTACK_ENDPOINT=inspector.endpoint, **environment)
     assert done.returncode == 0, done.stderr
     assert int(done.stdout) < 10_000, "bytes for 3,000 events"
 
 
 def test_long_properties_are_bounded_in_bytes(dead_endpoint: str, environment: dict[str, str]) -> None:
-    """However long properties are, those that wait stay within the limit; the newest are refused and counted."""
+    """Waiting events with properties of any length stay within the limit; the newest events are refused and counted."""
     code = (
         REPORT
         + """
@@ -145,7 +145,7 @@ LARGE = {
 
 @pytest.mark.parametrize("kind", LARGE)
 def test_whatever_is_large_counts(dead_endpoint: str, environment: dict[str, str], kind: str) -> None:
-    """MAX_QUEUE_BYTES bounds what waits however it has become large, identity included."""
+    """MAX_QUEUE_BYTES bounds the waiting events for every cause of their size, identity included."""
     event, times = LARGE[kind]
     code = (
         REPORT
@@ -171,7 +171,7 @@ print(rss() - before, stats().dropped["queue_full"] > 0)
 def test_items_are_encoded_a_few_megabytes_at_a_time(
     inspector: Inspector, dead_endpoint: str, environment: dict[str, str], durability: str
 ) -> None:
-    """What many events share is written out in each of their items: not all of that is in memory at once."""
+    """A value shared by many events is written out in each item; not all of these copies are in memory at once."""
     code = (
         REPORT
         + f"""
@@ -197,7 +197,7 @@ print(flush(60), stats().delivered)
 
 
 def test_what_is_encoded_counts_towards_the_limit(server: ScriptedServer, environment: dict[str, str]) -> None:
-    """MAX_QUEUE is the number of events that wait, whether they are being sent or not."""
+    """MAX_QUEUE bounds the number of waiting events, including events being sent."""
     gate = threading.Event()
     server.always = lambda _: Answer(wait=gate)
     code = (

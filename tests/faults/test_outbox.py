@@ -1,14 +1,10 @@
-"""What becomes of an outbox in odd company: other people's files, other processes, lasting traffic."""
+"""An outbox in odd company: foreign files, other processes, lasting traffic."""
 
 from __future__ import annotations
 
-import contextlib
-import json
 import os
 import re
 import signal
-import sqlite3
-import stat
 import subprocess
 import sys
 import threading
@@ -17,18 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.conftest import Answer, run_python, wait_until
-from tests.faults.test_crashes import (
-    APP,
-    EACH,
-    KEPT,
-    KILL,
-    OUTAGE,
-    SUCCESSOR,
-    events_files,
-    leave_behind,
-    numbers,
-    succeed,
-)
+from tests.faults._outboxes import APP, EACH, KEPT, KILL, OUTAGE, events_files, numbers, succeed
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -40,7 +25,7 @@ pytestmark = pytest.mark.slow
 
 
 def test_what_is_delivered_makes_room(inspector: Inspector, alive: dict[str, str]) -> None:
-    """However many events go through a small outbox, none is refused while it is emptied in time."""
+    """A small outbox, emptied in time, refuses none of a long series of events."""
     code = f"""{APP}
 with user_context("u", group_id="g"):
     for n in range(120):
@@ -67,7 +52,7 @@ while True: track("steady", user_id="u", group_id="g"); time.sleep(0.02)
 
 
 def test_file_of_a_busy_process_shrinks(server: ScriptedServer, alive: dict[str, str]) -> None:
-    """A backlog that has been delivered takes no other process's room, even if its owner's file is never empty."""
+    """A delivered backlog takes no space from other processes, even if its owner's file is never empty."""
     server.always = lambda _: Answer(503)
     environment = {**alive, "THRIVESTACK_ENDPOINT": server.endpoint}
     other = (
@@ -96,7 +81,7 @@ def test_forked_child_adopts_what_its_dead_parent_left(
     dead: dict[str, str],
     outbox: Path,
 ) -> None:
-    """A daemon that outlives the process it was forked from delivers that one's events, too."""
+    """A daemon which outlives its parent process delivers the parent's events, too."""
     code = f"""{OUTAGE}
 ten(){KEPT}
 parent = os.getpid()
@@ -120,7 +105,7 @@ def test_forked_child_leaves_its_living_parents_file_alone(
     alive: dict[str, str],
     outbox: Path,
 ) -> None:
-    """What a living parent has on disk is the parent's, whatever the child looks at."""
+    """A forked child never takes the events of its living parent from the disk."""
     code = f"""{OUTAGE}
 ten(){KEPT}
 if (child := os.fork()) == 0:
@@ -135,108 +120,19 @@ assert os.waitpid(child, 0)[1] == 0
     assert numbers(inspector) == list(range(-1, 10))
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
-def test_retry_as_root_leaves_the_items_to_the_application(
-    server: ScriptedServer,
-    alive: dict[str, str],
-    outbox: Path,
-    cli: Callable[..., str],
-) -> None:
-    """What `sudo ts-autotrack outbox retry` writes belongs to whom the directory belongs to."""
-    server.always = lambda _: Answer(400)
-    run_python(f"{APP}ten()", **{**alive, "THRIVESTACK_ENDPOINT": server.endpoint})
-    os.chown(outbox, 65_534, 65_534)
-    assert "11 items wait" in cli("retry")
-    (path,) = events_files(outbox)
-    assert (path.stat().st_uid, path.stat().st_gid) == (65_534, 65_534)
-
-
 def test_python_without_sqlite(inspector: Inspector, alive: dict[str, str]) -> None:
-    """Events wait in memory, a warning says so, and they arrive."""
+    """Without SQLite, events wait in memory, a warning says so, and the events arrive."""
     done = run_python(f"import sys\nsys.modules['sqlite3'] = sys.modules['_sqlite3'] = None\n{APP}ten()", **alive)
     assert done.returncode == 0
     assert done.stderr.count("this Python has no SQLite") == 1
     assert numbers(inspector) == list(range(-1, 10))
 
 
-def test_foreign_database_is_set_aside(inspector: Inspector, alive: dict[str, str], outbox: Path) -> None:
-    """A database that is none of ours is neither sent nor deleted."""
-    outbox.mkdir()
-    with contextlib.closing(sqlite3.connect(outbox / "customers.events")) as database, database:
-        database.execute("CREATE TABLE customers (name)")
-        database.execute("INSERT INTO customers VALUES ('Ada')")
-    done = run_python(SUCCESSOR, **alive)
-    assert "it was set aside as" in done.stderr
-    with contextlib.closing(sqlite3.connect(outbox / "customers.events.1.corrupt")) as database:
-        assert database.execute("SELECT name FROM customers").fetchall() == [("Ada",)]
-    assert len(inspector.items(event_name="successor")) == 1
-
-
-@pytest.mark.parametrize("damage", ["items = 'x'", "first = 1.5", "path = x'00'", "body = 'text'", "path = '/other'"])
-def test_damaged_row_is_set_aside(
-    inspector: Inspector,
-    dead: dict[str, str],
-    alive: dict[str, str],
-    outbox: Path,
-    damage: str,
-) -> None:
-    """A file with a row that makes no sense is set aside with one warning, and stops nothing."""
-    path = leave_behind(dead, outbox)
-    with contextlib.closing(sqlite3.connect(path)) as database, database:
-        database.execute(f"UPDATE chunks SET {damage}")  # noqa: S608
-    done = run_python(SUCCESSOR, **alive)
-    assert done.stderr.count("it was set aside as") == 1
-    assert "does not work" not in done.stderr
-    assert "failed" not in done.stderr
-    assert not events_files(outbox)
-    assert len(inspector.items(event_name="successor")) == 1
-
-
-def test_corrupt_quarantine_is_set_aside(
-    server: ScriptedServer,
-    alive: dict[str, str],
-    outbox: Path,
-    cli: Callable[..., str],
-) -> None:
-    """A quarantine that cannot be read makes room for a new one, which keeps the items; events are not affected."""
-    outbox.mkdir()
-    (outbox / "rejected.db").write_bytes(b"no database " * 1000)
-    server.always = lambda _: Answer(422, b"no")
-    done = run_python(f"{APP}ten()", **{**alive, "THRIVESTACK_ENDPOINT": server.endpoint})
-    assert done.stderr.count("it was set aside as") == 1
-    assert "does not work" not in done.stderr
-    assert (outbox / "rejected.db.1.corrupt").read_bytes() == b"no database " * 1000
-    assert "waiting 0, refused 11" in cli("status")
-
-
-def test_quarantine_that_is_locked_for_a_while(
-    server: ScriptedServer,
-    alive: dict[str, str],
-    outbox: Path,
-    cli: Callable[..., str],
-) -> None:
-    """What the server refuses meanwhile waits in memory, and is in the quarantine in the end."""
-    outbox.mkdir()
-    server.always = lambda _: Answer(400, b"no")
-    code = f"{APP}print('refused', flush=True); sys.stdin.readline(); time.sleep(1.1); ten()"
-    environment = {**os.environ, **alive, "THRIVESTACK_ENDPOINT": server.endpoint}
-    with contextlib.closing(sqlite3.connect(outbox / "rejected.db", isolation_level=None)) as database:
-        database.execute("BEGIN EXCLUSIVE")
-        process = subprocess.Popen(
-            [sys.executable, "-c", code], env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-        )
-        assert process.stdout is not None
-        assert process.stdout.readline() == "refused\n"
-        database.execute("ROLLBACK")
-    process.communicate("\n", timeout=30)
-    assert "refused 11" in cli("status")
-
-
 def test_order_is_kept_over_a_restart_in_the_process(
     inspector: Inspector,
     dead: dict[str, str],
 ) -> None:
-    """What was tracked before `shutdown()` goes out before what is tracked after the `configure()` that undoes it."""
+    """Events tracked before `shutdown()` go out before events tracked after the following `configure()`."""
     code = f"""{OUTAGE}
 with user_context("u", group_id="g"):
     for n in range(3000): work(n)
@@ -257,7 +153,7 @@ print(now.accepted - now.adopted, now.handed_over == now.adopted)
 
 
 def test_restart_with_another_outbox(inspector: Inspector, dead: dict[str, str], tmp_path: Path) -> None:
-    """What stays behind in the old outbox is accounted for, and no account goes down."""
+    """Events left in the old outbox are accounted for, and no counter goes down."""
     code = f"""{OUTAGE}
 ten(); ts_autotrack.shutdown(0.2)
 before = ts_autotrack.stats().accepted
@@ -269,23 +165,8 @@ print(before, now.accepted, now.delivered, now.handed_over, now.adopted)
     assert run_python(code, **dead).stdout == "11 21 10 11 0\n"
 
 
-def test_outbox_that_is_deleted_before_the_end(
-    inspector: Inspector,
-    dead: dict[str, str],
-    alive: dict[str, str],
-    outbox: Path,
-) -> None:
-    """What was in a deleted file is on disk again after the end of the process."""
-    code = f"{OUTAGE}ten(){KEPT}\nimport shutil; shutil.rmtree({str(outbox)!r})"
-    done = run_python(code, TS_AUTOTRACK_EXIT_TIMEOUT="0.2", **dead)
-    assert done.returncode == 0
-    assert {stat.S_IMODE(path.stat().st_mode) for path in outbox.iterdir()} == {0o600}
-    assert succeed(alive, outbox) == 11
-    assert numbers(inspector) == list(range(-1, 10))
-
-
 def test_flush_does_not_wait_for_what_others_left(server: ScriptedServer, dead: dict[str, str], outbox: Path) -> None:
-    """A process whose number a dead one had before, as in a container, waits for its own events only."""
+    """A process with the number of a dead process, as in a container, waits for its own events only."""
     run_python(
         f"{OUTAGE}with user_context('u', group_id='g'):\n  for n in range(9000): work(n)\n{KEPT[2:]}{KILL}", **dead
     )
@@ -317,7 +198,7 @@ def test_adoption_does_not_wait_for_the_flush_interval(
     outbox: Path,
     cli: Callable[..., str],
 ) -> None:
-    """A process that sends once a minute adopts within seconds."""
+    """A process with a flush interval of a minute adopts within seconds."""
     code = f"{APP}time.sleep(2.1); ten(100); print('waits', flush=True); sys.stdin.read()".replace("=30", "=60")
     environment = {**os.environ, **alive}
     with subprocess.Popen(
@@ -340,46 +221,12 @@ def test_adoption_does_not_wait_for_the_flush_interval(
     assert len(numbers(inspector)) == 22
 
 
-def test_export_and_list_of_what_is_damaged(
-    server: ScriptedServer,
-    dead: dict[str, str],
-    alive: dict[str, str],
-    outbox: Path,
-    cli: Callable[..., str],
-) -> None:
-    """One bad file or item keeps nobody from seeing the others, and a server's words move no cursor."""
-    server.always = lambda _: Answer(422, b"\x1b[2J\xc3\xa9\nno")
-    run_python(f"{APP}ten()", **{**alive, "THRIVESTACK_ENDPOINT": server.endpoint})
-    leave_behind(dead, outbox)
-    (outbox / "0-empty.events").touch()
-    (outbox / "1-junk.events").write_bytes(b"junk" * 1000)
-    with contextlib.closing(sqlite3.connect(outbox / "rejected.db")) as database, database:
-        database.execute("UPDATE rejected SET item = 'damaged' WHERE id = 2")
-    command = [sys.executable, "-m", "ts_autotrack.cli", "outbox"]
-    environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
-
-    def run(*words: str) -> subprocess.CompletedProcess[str]:
-        whole = [*command, *words, "--directory", str(outbox)]
-        return subprocess.run(whole, env=environment, capture_output=True, text=True, check=False)
-
-    pending = run("export", "--pending")
-    assert [json.loads(line)["item"]["properties"]["n"] for line in pending.stdout.splitlines()] == list(range(-1, 10))
-    assert pending.returncode == 1
-    assert pending.stderr.count("it is left out") == 1
-    listed = run("list")
-    assert listed.returncode == 0
-    assert len(listed.stdout.splitlines()) == 11
-    assert r"422: \x1b[2J\xe9\nno" in listed.stdout
-    assert "\x1b" not in listed.stdout
-    assert "refused 11" in cli("status")
-
-
 def test_busy_outbox_can_be_looked_at(
     alive: dict[str, str],
     outbox: Path,
     cli: Callable[..., str],
 ) -> None:
-    """`status` and `export` work again and again beside processes that come, write and go."""
+    """`status` and `export` work again and again beside processes which come, write and go."""
     code = APP + "\nwith user_context('u', group_id='g'):\n  for n in range(10**6): work(n); time.sleep(0.0001)"
     busy = [
         subprocess.Popen([sys.executable, "-c", code], env={**os.environ, **alive, **setting}) for setting in ({}, EACH)
@@ -394,3 +241,21 @@ def test_busy_outbox_can_be_looked_at(
         for process in busy:
             process.kill()
             process.wait()
+
+
+def test_full_outbox_refuses_the_newest_and_says_so(inspector: Inspector, dead: dict[str, str]) -> None:
+    """Past the limit, new events are refused and counted; events on disk arrive."""
+    code = f"""{OUTAGE}
+with user_context("u", group_id="g"):
+    for n in range(2000): work(n)
+while not ts_autotrack.stats().dropped: time.sleep(0.01)
+kept()
+ts_autotrack.configure(endpoint={inspector.endpoint!r})
+ts_autotrack.flush(5); now = ts_autotrack.stats()
+print(now.delivered + now.dropped["outbox_full"], now.pending, 200 < now.delivered < 500)
+"""
+    done = run_python(code, TS_AUTOTRACK_OUTBOX_BYTES="100000", **dead)
+    assert done.stdout == "2001 0 True\n", done.stderr
+    assert done.stderr.count("is full (TS_AUTOTRACK_OUTBOX_BYTES=100000)") == 1
+    arrived = numbers(inspector)
+    assert arrived == list(range(-1, len(arrived) - 1))

@@ -1,4 +1,4 @@
-"""Tracked calls from where nobody expects them, such as finalizers and signal handlers; and forks at any moment."""
+"""Tracked calls in unexpected places, such as finalizers and signal handlers, and forks at any moment."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.conftest import run_python
-from tests.faults.test_ends import REPORT
+from tests.faults._programs import REPORT
 
 if TYPE_CHECKING:
     from tests.conftest import Inspector
@@ -30,7 +30,7 @@ def once():
 
 END = """
 dropped = dict(stats().dropped)
-# A finalizer that the collector runs on the library's own thread counts as suppressed there.
+# A finalizer run by the collector on the library's own thread counts as suppressed.
 print(next(numbers), dropped.pop("suppressed", 0))
 assert not dropped, dropped
 """
@@ -39,7 +39,7 @@ FINALIZERS = """
 @track_feature("work", capture=["n"], user_id="u", group_id="g")
 def finalized(n): pass
 class Tracked:
-    def __init__(self): self.itself = self  # only the collector ends it, in the middle of anything
+    def __init__(self): self.itself = self  # a cycle: the collector ends the object at any moment
     def __del__(self): finalized(next(numbers))
 gc.set_threshold(20)
 for _ in range(3000):
@@ -89,7 +89,7 @@ statuses = []
 for _ in range(40):
     child = os.fork()
     if child == 0:
-        signal.alarm(20)  # a child that hangs is a failure, not a test that hangs
+        signal.alarm(20)  # a hanging child fails the test instead of hanging the test
         track("child", user_id="u", group_id="g")
         os._exit(0 if flush(10) else 1)
     statuses.append(os.waitpid(child, 0)[1])
@@ -126,7 +126,7 @@ SETTINGS: dict[str, dict[str, str]] = {
 def test_no_deadlock_and_nothing_lost(  # noqa: PLR0913 - fixtures
     inspector: Inspector, environment: dict[str, str], guarantee: Any, tmp_path: Any, name: str, code: str, where: str
 ) -> None:
-    """Nothing hangs, whatever is interrupted; every event that was tracked arrives once."""
+    """No interruption causes a hang; every tracked event arrives once."""
     target = {**environment, "THRIVESTACK_ENDPOINT": inspector.endpoint, "TS_AUTOTRACK_EXIT_TIMEOUT": "20"}
     if where != "memory":
         target |= {"TS_AUTOTRACK_OUTBOX": str(tmp_path / "outbox"), **SETTINGS[where]}

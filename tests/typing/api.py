@@ -1,4 +1,4 @@
-"""Never run: mypy and pyright read it to see that a decorated callable keeps its type."""
+"""Never run: mypy and pyright read this module to check the types of decorated callables."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def describe(call: FinishedCall) -> Mapping[str, object]:
 
 
 async def check() -> None:
-    """Say what each type is to be."""
+    """Assert the type of each form."""
     assert_type(function(1, "b", c=True), list[str])
     assert_type(bare(1), str)
     assert_type(await coroutine(1), str)

@@ -1,4 +1,4 @@
-"""Random histories of tracking, committing, answers, crashes and restarts: what must hold whatever happens."""
+"""Random histories of tracking, committing, answers, crashes and restarts, and their invariants."""
 
 from __future__ import annotations
 
@@ -30,19 +30,20 @@ if TYPE_CHECKING:
 
     from ts_autotrack._core.delivery.queue import EventQueue, Item
 
+
 LOST_ANSWER = -1
-"""An answer of the tests: the items were taken, and the connection broke before that could be said."""
+"""An answer of the tests: the server took the items, and the connection broke before the response."""
 LIMIT = 400_000
 
 
 class Server:
-    """A transport that answers as it is told, refuses what is poisoned, and remembers what it took, in order."""
+    """A transport with scripted answers, which refuses poisoned items and records the accepted items in order."""
 
     def __init__(self) -> None:
         self.script: list[int] = []
         self.accepted: list[bytes] = []
         self.refused: set[bytes] = set()
-        self.doubtful: set[bytes] = set()  # what the sender cannot know to have arrived
+        self.doubtful: set[bytes] = set()  # accepted items whose answer was lost
         self.requests: list[list[bytes]] = []
 
     def send(self, path: str, bodies: Sequence[bytes], timeout: float) -> Response:
@@ -62,16 +63,16 @@ class Server:
         return Response(status)
 
     def close(self) -> None:
-        """Nothing is held."""
+        """Do nothing."""
 
 
 class Interruptible(Outbox):
-    """An outbox during whose work somebody presses Ctrl-C."""
+    """An outbox with Ctrl-C pressed during its work."""
 
     interrupt = ""
 
     def put(self, items: list[Item]) -> None:
-        """Keep the items, and be interrupted before or after that."""
+        """Keep the items, with an interrupt before or after."""
         when, self.interrupt = self.interrupt, ""
         if when == "before":
             raise KeyboardInterrupt
@@ -81,7 +82,7 @@ class Interruptible(Outbox):
 
 
 class Histories(RuleBasedStateMachine):
-    """One process after the other in front of one server."""
+    """A series of processes in front of a server."""
 
     @initialize(durable=st.booleans(), each=st.booleans())
     def begin(self, *, durable: bool, each: bool) -> None:
@@ -91,7 +92,7 @@ class Histories(RuleBasedStateMachine):
         self.server = Server()
         self.number = 0
         self.expected: set[int] = set()
-        self.at_risk: set[int] = set()  # tracked, not committed: a crash may lose these
+        self.at_risk: set[int] = set()  # tracked, not committed: a crash may lose these events
         self.start()
 
     def start(self) -> None:
@@ -107,7 +108,7 @@ class Histories(RuleBasedStateMachine):
 
     @rule(count=st.integers(1, 40), size=st.sampled_from([0, 10, 5_000]), poison=st.booleans())
     def track(self, *, count: int, size: int, poison: bool) -> None:
-        """Track some events, one of them perhaps one that the server will refuse."""
+        """Track some events, perhaps with a poisoned event among them."""
         for index in range(count):
             site = EventTemplate("/identify" if self.number % 7 == 0 else "/track", "e", {}, "here")
             text = "poison" if poison and index == count // 2 else "x" * size
@@ -118,7 +119,7 @@ class Histories(RuleBasedStateMachine):
 
     @rule()
     def commit(self) -> None:
-        """Encode and keep what has been tracked."""
+        """Encode and keep the tracked events."""
         self.drainer.drain_batches()
         refused = self.counts.dropped.get("outbox_full", 0) - self.full
         self.full += refused
@@ -126,12 +127,12 @@ class Histories(RuleBasedStateMachine):
             self.expected |= self.at_risk
             self.at_risk.clear()
         elif refused:
-            self.at_risk.clear()  # some of them are in, the newest are not: only counted
+            self.at_risk.clear()  # the oldest are in, the newest are not: only counted
 
     @precondition(lambda self: self.durable)
     @rule(when=st.sampled_from(["before", "after"]))
     def interrupt(self, when: str) -> None:
-        """Press Ctrl-C in the middle of a commit, which the next one mends."""
+        """Press Ctrl-C in the middle of a commit; the next commit recovers."""
         if self.buffer.records:
             self.outbox.interrupt = when
             try:
@@ -142,22 +143,22 @@ class Histories(RuleBasedStateMachine):
 
     @rule(script=st.lists(st.sampled_from([200, 200, 413, 429, 500, 0, 401, LOST_ANSWER]), max_size=6))
     def export(self, script: list[int]) -> None:
-        """Deliver, with these answers to begin with."""
+        """Deliver, beginning with the scripted answers."""
         self.server.script = script
         for _ in range(len(script) + 1):
             self.exporter.backoff.next_attempt_at = 0.0
             self.exporter.export(self.server, 1.0)
 
     @rule()
-    def tend(self) -> None:
-        """Let the outbox look around."""
+    def maintain(self) -> None:
+        """Let the outbox maintain its files."""
         self.outbox._maintain_at = self.outbox._adoption.scan_at = 0.0
         self.backlog.maintain()
 
     @precondition(lambda self: self.durable)
     @rule()
     def crash(self) -> None:
-        """Lose all that is in memory, and every file lock, as the operating system would have it."""
+        """Lose all memory and every file lock, as the operating system would have done."""
         for file in self.outbox.files:
             file.abandon()
         self.at_risk.clear()
@@ -173,7 +174,7 @@ class Histories(RuleBasedStateMachine):
 
     @invariant()
     def account_closes(self) -> None:
-        """What was accepted and adopted is pending, delivered, rejected or dropped."""
+        """Accepted and adopted events are pending, delivered, rejected or dropped."""
         if not hasattr(self, "backlog"):
             return
         counts = self.counts
@@ -186,12 +187,12 @@ class Histories(RuleBasedStateMachine):
             assert len(bodies) == 1 or sum(map(len, bodies)) + len(bodies) + 1 <= MAX_BODY
 
     def teardown(self) -> None:
-        """Deliver all that is left; then look at what arrived."""
+        """Deliver all remaining events, then check the arrivals."""
         if not hasattr(self, "backlog"):
             return
         self.commit()
         for _ in range(20):
-            self.tend()
+            self.maintain()
             self.export([])
         assert self.backlog.pending == 0
         arrived = [int(body.partition(b'"n":')[2].partition(b",")[0]) for body in self.server.accepted]
@@ -199,7 +200,7 @@ class Histories(RuleBasedStateMachine):
         assert self.expected <= {*arrived, *refused}
         first: dict[int, bytes] = {}
         for number, body in zip(arrived, self.server.accepted, strict=True):
-            assert first.setdefault(number, body) == body  # twice is with the same id
+            assert first.setdefault(number, body) == body  # duplicates have the same id
         twice = {body for body, times in Counter(self.server.accepted).items() if times > 1}
         assert twice <= self.server.doubtful
         by_process: dict[bytes, list[int]] = {}

@@ -1,9 +1,10 @@
-"""The exporters that stay on the machine."""
+"""The local exporters: console and JSON lines."""
 
 from __future__ import annotations
 
 import io
 import json
+import os
 import sys
 from typing import TYPE_CHECKING
 
@@ -11,11 +12,11 @@ import pytest
 
 from tests.conftest import run_python
 from ts_autotrack import configure, flush, group, stats, track
-from ts_autotrack._core.client import client
-from ts_autotrack._core.delivery.backoff import Pacing
+from ts_autotrack._core.transports.jsonl import JsonLinesTransport
 
 if TYPE_CHECKING:
     from pathlib import Path
+
 
 EVENT = (
     "from ts_autotrack import track, flush; track('e', {'a': 'ü'}, user_id='u', group_id='g', timestamp=0); flush(5)"
@@ -30,7 +31,7 @@ def test_console_prints_a_line_for_each_event() -> None:
 
 
 def test_json_lines_to_standard_output() -> None:
-    """EXPORTER=jsonl writes to standard output by default, in UTF-8 whatever the stream's encoding is."""
+    """EXPORTER=jsonl writes to standard output by default, in UTF-8 for any encoding of the stream."""
     done = run_python(EVENT, TS_AUTOTRACK_EXPORTER="jsonl", PYTHONIOENCODING="ascii")
     line = json.loads(done.stdout)
     assert (line["path"], line["item"]["properties"]) == ("/track", {"a": "ü"})
@@ -57,7 +58,7 @@ def test_json_lines_to_a_file(tmp_path: Path) -> None:
 
 
 def test_full_disk_keeps_the_events(caplog: pytest.LogCaptureFixture) -> None:
-    """Where a file cannot be written, events wait, and the log says why."""
+    """If a file cannot be written, events wait, and the log says why."""
     configure(exporter="jsonl", jsonl_path="/dev/full")
     track("e", user_id="u")
     assert not flush(0.3)
@@ -65,31 +66,28 @@ def test_full_disk_keeps_the_events(caplog: pytest.LogCaptureFixture) -> None:
     assert "cannot write to /dev/full" in caplog.text
 
 
-def test_half_a_line_is_ended_before_the_next(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A write that the system cut short leaves half a line; what follows begins on a line of its own."""
-    import os  # noqa: PLC0415
-
+def test_half_a_line_is_ended_before_the_next(tmp_path: Path) -> None:
+    """A write cut short by the system leaves half a line; the next item begins on a new line."""
     path = tmp_path / "events.jsonl"
-    real, failures = os.write, [28]
+    failures = [28]
 
     def write(file: int, text: bytes) -> int:
         if failures:
-            real(file, text[:10])
+            os.write(file, text[:10])
             raise OSError(failures.pop(), "No space left on device")
-        return real(file, text)
+        return os.write(file, text)
 
-    monkeypatch.setattr("ts_autotrack._core.transports.local.os.write", write)
-    client.pacing = Pacing(first_backoff=0.01)
-    configure(exporter="jsonl", jsonl_path=path)
-    track("e", user_id="u")
-    assert flush(5)
+    transport = JsonLinesTransport(str(path), write)
+    failed = transport.send("/track", [b'{"event_name": "e"}'], 1)
+    assert (failed.status, b"No space left on device" in failed.body) == (0, True)
+    assert transport.send("/track", [b'{"event_name": "e"}'], 1).status == 200
     torn, whole = path.read_text().splitlines()
     assert torn == '{"path":"/'
     assert json.loads(whole)["item"]["event_name"] == "e"
 
 
 def test_console_into_a_stream_of_text_only(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where standard error has been replaced by something that takes text only, it gets text."""
+    """A text-only replacement of standard error gets text."""
     stream = io.StringIO()
     monkeypatch.setattr(sys, "stderr", stream)
     configure(exporter="console")
@@ -101,7 +99,7 @@ def test_console_into_a_stream_of_text_only(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_path_that_the_system_cannot_take(caplog: pytest.LogCaptureFixture) -> None:
-    """A path that no file can have keeps the events, and the log says why."""
+    """A path too long for the system keeps the events, and the log says why."""
     configure(exporter="jsonl", jsonl_path="x" * 300)
     track("e", user_id="u")
     assert not flush(0.3)
@@ -111,7 +109,7 @@ def test_path_that_the_system_cannot_take(caplog: pytest.LogCaptureFixture) -> N
 
 @pytest.mark.parametrize("close", ["sys.stdout.close()", "sys.stdout = None"])
 def test_closed_standard_output_is_no_harm(close: str) -> None:
-    """A daemon without standard output keeps its events and its life."""
+    """A daemon without standard output keeps its events and goes on."""
     code = f"import sys; {close}\nfrom ts_autotrack import *\ntrack('e', user_id='u'); flush(0.3)"
     code += "\nprint(stats().pending, file=sys.stderr)"
     done = run_python(code, TS_AUTOTRACK_EXPORTER="jsonl", TS_AUTOTRACK_EXIT_TIMEOUT="0.1")

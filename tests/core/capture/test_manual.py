@@ -1,8 +1,9 @@
-"""track, identify and group: what they send, and that nothing they are given raises."""
+"""track, identify and group: their items, and no exception for any argument."""
 
 from __future__ import annotations
 
 import datetime as dt
+import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def test_call_wins_over_the_context(inspector: Inspector) -> None:
-    """What the call says of user, group, context and properties wins over the enclosing block."""
+    """User, group, context and properties of the call win over the enclosing block."""
     with user_context("u", group_id="g", location="x", plan="pro"):
         track("e", {"plan": "free"}, user_id=7, group_id="h", context={"location": "y", "product_id": "p"})
     assert flush(10)
@@ -44,7 +45,7 @@ def test_call_wins_over_the_context(inspector: Inspector) -> None:
     ],
 )
 def test_timestamps_of_the_past(inspector: Inspector, given: Any, expected: str) -> None:
-    """A timestamp that the application gives is sent as it is, in the contract's form."""
+    """A timestamp given by the application is sent unchanged, in the contract's form."""
     track("e", user_id="u", timestamp=given)
     assert flush(10)
     assert inspector.items()[0]["timestamp"] == expected
@@ -67,7 +68,7 @@ def test_timestamps_of_the_past(inspector: Inspector, given: Any, expected: str)
 def test_what_names_nothing_to_send_is_counted_and_explained(
     inspector: Inspector, caplog: pytest.LogCaptureFixture, call: Callable[[], None], message: str
 ) -> None:
-    """A call that cannot become an event never raises; it is counted, and the log names the line once."""
+    """A call which cannot become an event never raises; the call is counted, and the log names its line once."""
     call()
     call()
     track("e", user_id="u", group_id="g")
@@ -75,11 +76,11 @@ def test_what_names_nothing_to_send_is_counted_and_explained(
     assert len(inspector.items()) == 1
     assert stats().dropped == {"invalid": 2}
     assert caplog.text.count(message) == 1
-    assert "tests.test_track, line" in caplog.text
+    assert "tests.core.capture.test_manual, line" in caplog.text
 
 
 def test_hostile_arguments_never_raise(inspector: Inspector, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An argument that raises when it is looked at costs its own event at the most."""
+    """An argument which raises on access costs at most its own event."""
 
     class Hostile(dict[str, Any]):
         def items(self) -> Any:
@@ -95,3 +96,25 @@ def test_hostile_arguments_never_raise(inspector: Inspector, monkeypatch: pytest
     assert diagnostics.faults.read() - before == 3
     assert stats().dropped == {"fault": 3}
     assert stats().accepted == 3
+
+
+@pytest.mark.usefixtures("acting")
+@pytest.mark.parametrize("call", [lambda: track("e", {"a": [1]}), lambda: identify({"a": [1]}), lambda: group("g")])
+def test_events_at_the_recursion_limit(monkeypatch: pytest.MonkeyPatch, call: Callable[[], None]) -> None:
+    """At any depth of the stack with space for a function call, the functions to send events never raise."""
+    monkeypatch.setattr(diagnostics, "reraise", False)
+
+    def any_function() -> None: ...
+
+    def at_depth(function: Callable[[], None], depth: int) -> bool:
+        try:
+            if depth:
+                return at_depth(function, depth - 1)
+            function()
+        except RecursionError:
+            return False
+        return True
+
+    deepest = next(depth for depth in range(sys.getrecursionlimit(), 0, -1) if at_depth(lambda: any_function(), depth))  # noqa: PLW0108
+    deepest -= sys.gettrace() is not None
+    assert [depth for depth in range(deepest, deepest - 40, -1) if not at_depth(call, depth)] == []

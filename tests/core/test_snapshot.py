@@ -1,4 +1,4 @@
-"""No value that an application passes ever raises, or costs another event its delivery."""
+"""No value passed by an application raises, or costs another event its delivery."""
 
 from __future__ import annotations
 
@@ -23,7 +23,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ts_autotrack import flush, stats, track, track_feature, user_context
-from ts_autotrack._core import diagnostics
 from ts_autotrack._core.capture.record import EventTemplate
 from ts_autotrack._core.counters import Counters
 from ts_autotrack._core.delivery.encoder import Encoder
@@ -47,14 +46,14 @@ class Level(enum.IntEnum):
 
 
 class Text(str):
-    """A text of a class of its own."""
+    """A text of its own class."""
 
     __slots__ = ()
 
 
 @dataclasses.dataclass
 class Point:
-    """A dataclass with a value that JSON lacks."""
+    """A dataclass with a value unknown to JSON."""
 
     x: int
     when: dt.date
@@ -68,21 +67,21 @@ class Model(pydantic.BaseModel):
 
 
 class FakeAttrs:
-    """What attrs makes of a class, as far as one can see."""
+    """A class as made by attrs, seen from outside."""
 
     __attrs_attrs__ = (type("A", (), {"name": "a"}),)
     a = 1
 
 
 class Struct:
-    """What msgspec makes of a class, as far as one can see."""
+    """A class as made by msgspec, seen from outside."""
 
     __struct_fields__ = ("a",)
     a = 2
 
 
 class Hostile:
-    """Raises at every turn."""
+    """Raises in every conversion to text."""
 
     def __repr__(self) -> str:
         raise LookupError
@@ -91,7 +90,7 @@ class Hostile:
 
 
 class HostileModel:
-    """Raises when asked for its content."""
+    """Raises on access to its content."""
 
     def model_dump(self, mode: str) -> dict[str, object]:
         """Fail."""
@@ -151,7 +150,7 @@ for _ in range(40):
     ],
 )
 def test_obvious_forms(inspector: Inspector, value: Any, expected: Any) -> None:
-    """What has an obvious JSON form arrives in it, uncounted, at the top and nested."""
+    """A value with an obvious JSON form arrives in this form, uncounted, at the top and nested."""
     track("e", {"value": value, "nested": {"in": [value]}}, user_id="u")
     assert flush(10)
     assert inspector.items()[0]["properties"] == {"value": expected, "nested": {"in": [expected]}}
@@ -167,18 +166,18 @@ def test_obvious_forms(inspector: Inspector, value: Any, expected: Any) -> None:
         (Decimal("sNaN"), "<not JSON: Decimal sNaN>"),
         (2**5000, "<not JSON: int of more than 4096 bits>"),
         (object(), "<not JSON: object>"),
-        (Hostile(), "<not JSON: tests.test_values.Hostile>"),
-        (HostileModel(), "<not JSON: tests.test_values.HostileModel: LookupError>"),
+        (Hostile(), "<not JSON: tests.core.test_snapshot.Hostile>"),
+        (HostileModel(), "<not JSON: tests.core.test_snapshot.HostileModel: LookupError>"),
         (bytes(1_000_001), "<not JSON: binary of more than 1000000 bytes>"),
         (np.zeros(MAX_NODES + 1), "<not JSON: numpy.ndarray>"),
         (np.random.default_rng(1), "<not JSON: numpy.random._generator.Generator>"),
         (cyclic, [1, "<not JSON: cycle>"]),
-        ([1, Hostile()], [1, "<not JSON: tests.test_values.Hostile>"]),
+        ([1, Hostile()], [1, "<not JSON: tests.core.test_snapshot.Hostile>"]),
         ("a\ud800b", "a\ufffdb"),
     ],
 )
 def test_placeholders_are_marked_and_counted(inspector: Inspector, value: Any, expected: Any) -> None:
-    """What has no JSON form becomes a marked placeholder; the event, and the one beside it, arrive all the same."""
+    """A value without a JSON form becomes a marked placeholder; the event, and its neighbour, arrive all the same."""
     track("e", {"value": value}, user_id="u")
     track("beside", user_id="u")
     assert flush(10)
@@ -187,7 +186,7 @@ def test_placeholders_are_marked_and_counted(inspector: Inspector, value: Any, e
 
 
 def test_replaced_values_are_explained_once(inspector: Inspector, caplog: pytest.LogCaptureFixture) -> None:
-    """The first value of a kind that is replaced leads to a warning that names the kind."""
+    """The first replaced value of a kind leads to a warning with the name of the kind."""
     for _ in range(3):
         track("e", {"value": object()}, user_id="u", group_id="g")
     assert flush(10)
@@ -201,7 +200,7 @@ def test_replaced_values_are_explained_once(inspector: Inspector, caplog: pytest
 
 
 def test_depth_and_size_are_bounded(inspector: Inspector) -> None:
-    """A value that is too deep or too large is cut where the bound is, with a mark."""
+    """A value too deep or too large is cut at the bound, with a mark."""
     track("deep", {"value": deep}, user_id="u", group_id="g")
     track("wide", {"value": list(range(MAX_NODES * 2)), "map": {str(n): n for n in range(MAX_NODES * 2)}}, user_id="u")
     assert flush(10)
@@ -214,25 +213,25 @@ def test_depth_and_size_are_bounded(inspector: Inspector) -> None:
 
 
 class Money(Decimal):
-    """Prints itself in a way that is no number."""
+    """A number whose text is no number."""
 
     def __str__(self) -> str:
         return "$" + Decimal.__str__(self)
 
 
 class Endless(dict[str, int]):
-    """Has no end, and is not honest about it."""
+    """A dict without an end, and with a false length."""
 
     def __len__(self) -> int:
         return 1
 
     def items(self) -> Any:
-        """Never end."""
+        """Return items without an end."""
         return ((str(n), n) for n in itertools.count())
 
 
 class NamelessMeta(type):
-    """Raises when a class of its is asked where it comes from."""
+    """Raises on access to the module of a class."""
 
     @property
     def __module__(cls) -> str:  # type: ignore[override]
@@ -240,11 +239,11 @@ class NamelessMeta(type):
 
 
 class Nameless(metaclass=NamelessMeta):
-    """Has no name."""
+    """A class without a name."""
 
 
 def test_values_that_lie_about_themselves(inspector: Inspector) -> None:
-    """Classes that pretend, print as they like or never end neither break the JSON nor hold up the caller."""
+    """Classes with false types, false texts or endless contents neither break the JSON nor hold up the caller."""
     with user_context("u", group_id="g", nameless=Nameless()), track_feature("block") as use:
         use.set(price=Money("12.00"), mock=MagicMock(spec=bool), nameless=Nameless())
     track("endless", Endless(), user_id="u")
@@ -259,7 +258,7 @@ def test_values_that_lie_about_themselves(inspector: Inspector) -> None:
 
 
 def test_a_context_that_is_no_dict_is_ignored(inspector: Inspector, caplog: pytest.LogCaptureFixture) -> None:
-    """A wrong `context=` costs itself, not the request."""
+    """A wrong `context=` is ignored, and the event is sent."""
     with user_context("u", group_id="g", context=7):  # type: ignore[arg-type]
         track("e")
     assert flush(10)
@@ -268,39 +267,14 @@ def test_a_context_that_is_no_dict_is_ignored(inspector: Inspector, caplog: pyte
 
 
 def test_keys_of_any_type_at_the_top(inspector: Inspector) -> None:
-    """Properties themselves may have keys that JSON lacks."""
+    """Properties themselves may have keys unknown to JSON."""
     track("e", {1: "a", UUID(int=1): "b"}, user_id="u")  # type: ignore[dict-item]
     assert flush(10)
     assert inspector.items()[0]["properties"] == {"1": "a", "00000000-0000-0000-0000-000000000001": "b"}
 
 
-def test_a_record_that_cannot_be_encoded_costs_itself_only(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Should building an item fail all the same, it is dropped as a fault, and the next one is built."""
-    monkeypatch.setattr(diagnostics, "reraise", False)
-    raw = Scope("u", "g", properties={"raw": object()})
-    (item,), _ = Encoder(Counters()).items([(EventTemplate("/track", "e", {}, "here"), raw, 1, None)], 0)
-    assert b'"raw":"<not JSON: object>"' in item[1]
-    counts, site, scope = Counters(), EventTemplate("/track", "e", {}, "here"), Scope("u", "g")
-    broken: Any = (site, scope, None, None)
-    items, done = Encoder(counts).items([broken, (site, scope, 1, None)], 0)
-    assert done == 2
-    assert [sequence for _, _, sequence in items] == [2]
-    assert counts.dropped == {"fault": 1}
-
-
-def test_surrogates_anywhere_are_mended(inspector: Inspector) -> None:
-    """A lone surrogate in a key, an id or an event's name costs nothing but itself; a pair becomes its character."""
-    track("name\ud800", {"key\udc00": "x", "pair": "\ud83d\ude00", "when": Decimal("1.10")}, user_id="id\ud800")
-    track("beside", user_id="u")
-    assert flush(10)
-    first, second = inspector.items()
-    assert (first["event_name"], first["user_id"]) == ("name\ufffd", "id\ufffd")
-    assert first["properties"] == {"key\ufffd": "x", "pair": "\U0001f600", "when": 1.1}
-    assert second["event_name"] == "beside"
-
-
 def test_mutation_by_another_thread_during_the_snapshot_is_harmless() -> None:
-    """A dict that another thread changes while it is copied never raises into the application."""
+    """A dict changed by another thread during the copy never raises into the application."""
     shared: dict[str, object] = {str(n): [n] for n in range(200)}
     stop = threading.Event()
 
@@ -332,7 +306,7 @@ anything = st.recursive(
 
 @given(st.dictionaries(st.text(st.characters()), anything, max_size=5))
 def test_any_properties_become_json(properties: dict[str, Any]) -> None:
-    """Whatever the properties, the item is JSON that a strict parser reads, and the input is left as it was."""
+    """For any properties, a strict parser reads the item's JSON, and no property is missing."""
     before = placeholders.read()
     record = (EventTemplate("/track", "e", {}, "here"), Scope("u", "g"), 1, snapshot(properties))
     ((_, body, _),), _ = Encoder(Counters()).items([record], 0)

@@ -1,0 +1,1 @@
+"""The engine, in the folders of the engine."""

@@ -1,0 +1,1 @@
+"""Tests of capture: from a call to a record."""

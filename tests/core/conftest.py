@@ -1,0 +1,51 @@
+"""Fixtures and helpers of the engine's tests: an acting user, arrived events, and the account."""
+
+from __future__ import annotations
+
+import sys
+import traceback
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from ts_autotrack import flush, stats, user_context
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from tests.conftest import Inspector
+    from ts_autotrack.typing import Stats
+
+
+@pytest.fixture
+def acting() -> Iterator[None]:
+    """Set a user and an account for the test."""
+    with user_context("user_1", group_id="account_1"):
+        yield
+
+
+def arrived(inspector: Inspector) -> list[dict[str, Any]]:
+    """Return the properties of the arrived events."""
+    assert flush(10)
+    return [item["properties"] for item in inspector.items()]
+
+
+def frames_of_ours(error: BaseException) -> list[str]:
+    """Return the library's lines in a traceback. Python 3.10 re-raises a saved exception, and keeps a line for each
+    decorator.
+    """
+    names = [frame.filename for frame in traceback.extract_tb(error.__traceback__)]
+    ours = [name for name in names if "ts_autotrack/_" in name]
+    return ours if sys.version_info >= (3, 11) else ours[2:]
+
+
+def account_closes() -> Stats:
+    """Return the stats after checking their sum."""
+    now = stats()
+    assert now.accepted == now.delivered + now.pending + now.rejected + sum(now.dropped.values()), now
+    return now
+
+
+def names(items: Sequence[dict[str, Any]]) -> list[str]:
+    """Return the events' names."""
+    return [item["event_name"] for item in items]

@@ -1,0 +1,64 @@
+"""The start of the library's thread: refused, failing once, or interrupted by another event."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from tests.conftest import run_python
+
+if TYPE_CHECKING:
+    from tests.conftest import Inspector
+
+
+def test_no_thread_can_be_started(inspector: Inspector) -> None:
+    """If no thread can be started, events are kept, and the end of the process delivers them."""
+    code = """
+import threading
+def refuse(self): raise RuntimeError("can't start new thread")
+threading.Thread.start = refuse
+import ts_autotrack
+from ts_autotrack import track, flush, stats, shutdown
+for n in range(3): track("e", user_id="u")
+print(flush(0.1), stats().pending, shutdown(5), stats().delivered)
+ts_autotrack.configure(api_key="again")
+track("e", user_id="u")
+print(shutdown(5), stats().delivered, stats().dropped)
+"""
+    done = run_python(code, THRIVESTACK_ENDPOINT=inspector.endpoint)
+    assert done.stdout == "False 3 True 3\nTrue 4 {}\n", done.stderr
+    assert done.stderr.count("no thread can be started") == 1
+
+
+def test_start_that_fails_is_tried_again(inspector: Inspector) -> None:
+    """If the start fails once, the event is kept, and the next event tries again."""
+    code = """
+import threading
+start, failures = threading.Thread.start, [RuntimeError("can't start new thread")]
+def flaky(self):
+    if failures: raise failures.pop()
+    start(self)
+threading.Thread.start = flaky
+import ts_autotrack
+ts_autotrack.track("first", user_id="u")
+ts_autotrack.track("second", user_id="u")
+print(ts_autotrack.flush(5), ts_autotrack.stats().delivered)
+"""
+    done = run_python(code, THRIVESTACK_ENDPOINT=inspector.endpoint)
+    assert done.stdout == "True 2\n", done.stderr
+
+
+def test_events_tracked_while_the_thread_is_being_started(inspector: Inspector) -> None:
+    """An event tracked while the first event starts the thread is delivered, too."""
+    code = """
+import threading
+start = threading.Thread.start
+def slow(self):
+    ts_autotrack.track("meanwhile", user_id="u")
+    start(self)
+threading.Thread.start = slow
+import ts_autotrack
+ts_autotrack.track("first", user_id="u")
+print(ts_autotrack.flush(5), ts_autotrack.stats().delivered)
+"""
+    done = run_python(code, THRIVESTACK_ENDPOINT=inspector.endpoint)
+    assert done.stdout == "True 2\n", done.stderr

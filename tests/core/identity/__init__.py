@@ -1,0 +1,1 @@
+"""Tests of identity: the acting user and account."""

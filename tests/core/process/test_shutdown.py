@@ -1,0 +1,104 @@
+"""shutdown: its delivery, its timeout, and the way back."""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.conftest import Answer, ScriptedServer, run_python, wait_until
+from tests.core.conftest import account_closes, names
+from ts_autotrack import configure, flush, shutdown, track
+from ts_autotrack.typing import Stats
+
+if TYPE_CHECKING:
+    from tests.conftest import Inspector
+
+pytestmark = pytest.mark.usefixtures("acting")
+
+
+@pytest.mark.usefixtures("server")
+def test_shutdown_with_no_time_sends_nothing() -> None:
+    """A shutdown with a timeout of 0 sends nothing."""
+    track("first")
+    assert flush(5)
+    configure(flush_interval=60)
+    for _ in range(5):
+        track("e")
+    shutdown(0)
+    account = account_closes()
+    assert account.delivered + account.pending == 6
+
+
+def test_shutdown_delivers_then_counts_what_comes_later(server: ScriptedServer) -> None:
+    """Shutdown drains; later events are counted as dropped; a second call does no harm; `configure` begins anew."""
+    track("before")
+    assert shutdown(5)
+    track("after")
+    assert shutdown(5)
+    assert flush(1)
+    assert names(server.items) == ["before"]
+    assert account_closes().dropped == {"shutdown": 1}
+    configure(api_key="again")
+    track("again")
+    assert flush(5)
+    assert names(server.items) == ["before", "again"]
+    assert account_closes() == Stats(3, 2, 0, 0, {"shutdown": 1})
+
+
+def test_shutdown_keeps_its_timeout(server: ScriptedServer, caplog: pytest.LogCaptureFixture) -> None:
+    """A server without an answer holds shutdown up for the timeout and no longer."""
+    gate = threading.Event()
+    server.always = lambda _: Answer(wait=gate)
+    track("e")
+    wait_until(lambda: server.requests, "the request")
+    began = time.monotonic()
+    assert not shutdown(0.3)
+    assert 0.3 <= time.monotonic() - began < 1.5
+    assert "1 events were not delivered in time; they are lost with the process" in caplog.text
+    server.always = None
+    configure(api_key="again")  # the new worker waits for the old worker, which still holds the batch
+    track("second")
+    gate.set()
+    assert flush(10)
+    assert account_closes().delivered == 2
+
+
+def test_shutdown_and_flush_while_the_first_event_is_being_taken(inspector: Inspector) -> None:
+    """At any moment of the first event, shutdown takes effect, nothing is sent twice, and flush waits for the event."""
+    code = """
+import sys, threading, time
+import ts_autotrack
+sys.setswitchinterval(1e-6)
+how, pause = sys.argv[1], float(sys.argv[2])
+thread = threading.Thread(target=lambda: ts_autotrack.track("e", user_id="u", group_id="g"))
+thread.start()
+time.sleep(pause)
+settled = ts_autotrack.shutdown(5) if how == "shutdown" else ts_autotrack.flush(5)
+thread.join()
+settled = ts_autotrack.flush(5) and settled
+now = ts_autotrack.stats()
+print(settled, now.accepted, now.delivered + sum(now.dropped.values()))
+"""
+    for how in ("shutdown", "flush"):
+        for pause in (0, 0.001, 0.002, 0.004, 0.008, 0.016):
+            setting = f"import sys; sys.argv = ['', {how!r}, '{pause}']\n"
+            done = run_python(setting + code, THRIVESTACK_ENDPOINT=inspector.endpoint)
+            assert done.stdout == "True 1 1\n", (how, pause, done.stdout, done.stderr)
+    ids = [item["context"]["event_id"] for item in inspector.items()]
+    assert len(ids) == len(set(ids)) >= 6
+
+
+def test_configure_after_a_failed_shutdown_takes_over(inspector: Inspector, dead_endpoint: str) -> None:
+    """Events left by a failed shutdown are delivered once the settings are mended."""
+    code = f"""
+import ts_autotrack
+ts_autotrack.track("e", user_id="u", group_id="g")
+print(ts_autotrack.shutdown(0.2))
+ts_autotrack.configure(endpoint={inspector.endpoint!r})
+print(ts_autotrack.flush(5), ts_autotrack.stats().delivered)
+"""
+    done = run_python(code, THRIVESTACK_ENDPOINT=dead_endpoint)
+    assert done.stdout == "False\nTrue 1\n", done.stderr

@@ -1,0 +1,1 @@
+"""Tests of the transports: HTTP, console and JSON lines."""

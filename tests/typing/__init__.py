@@ -1,0 +1,1 @@
+"""Types, read by type checkers only."""
