@@ -76,9 +76,10 @@ def caller_floor() -> Started:
 
 def delivery_floor(url: str) -> Callable[[int], None]:
     """Return floor D: a function to encode `events` prepared dicts, in lists of 500, and post them."""
+    import httpx  # noqa: PLC0415
     import orjson  # noqa: PLC0415
 
-    client = load_httpx().Client(headers={"x-api-key": "k", "content-type": "application/json"})
+    client = httpx.Client(headers={"x-api-key": "k", "content-type": "application/json"})
     client.post(f"{url}/track", content=b"[]")
     made = [item(number) for number in range(500)]
 
@@ -87,16 +88,6 @@ def delivery_floor(url: str) -> Callable[[int], None]:
             client.post(f"{url}/track", content=orjson.dumps(made[: events - start]))
 
     return deliver
-
-
-def load_httpx() -> Any:
-    """Return httpx without its command line (click, rich, pygments), which ts_autotrack keeps from loading, too."""
-    import sys  # noqa: PLC0415
-
-    sys.modules.setdefault("httpx._main", None)  # type: ignore[arg-type]
-    import httpx  # noqa: PLC0415
-
-    return httpx
 
 
 def floor_call(waiting: deque[Any], function: Callable[[], object]) -> Callable[[], object]:
@@ -123,9 +114,10 @@ def late_floor(url: str) -> Started:
     waiting: list[dict[str, Any]] = []
 
     def finish() -> None:
+        import httpx  # noqa: PLC0415
         import orjson  # noqa: PLC0415
 
-        with load_httpx().Client(
+        with httpx.Client(
             headers={"x-api-key": "k", "content-type": "application/json"}, verify=False
         ) as client:
             client.post(f"{url}/track", content=orjson.dumps(waiting))

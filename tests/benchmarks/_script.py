@@ -1,6 +1,6 @@
 """Track ten events, flush and end: `python -m tests.benchmarks._script NAME URL`.
 
-The script prints the moment of the first event, on the clock shared by all processes. Only needed modules are loaded.
+The script prints the moment before the contender's import, on the clock shared by all processes.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from tests.benchmarks._contenders import ALL, late_floor
 
 def main(name: str, url: str) -> None:
     """Track ten events with a contender or with the floor, or do nothing."""
-    started = late_floor(url) if name == "floor" else ALL[name].start(url) if name in ALL else None
     sys.stdout.write(f"{time.monotonic()}\n")
     sys.stdout.flush()
+    started = late_floor(url) if name == "floor" else ALL[name].start(url) if name in ALL else None
     if started is not None:
         for _ in range(10):
             started.call()

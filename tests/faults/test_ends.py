@@ -161,7 +161,7 @@ assert os.waitpid(child, 0)[1] == 0
 
 
 @pytest.mark.parametrize("pause", [0, 0.005, 0.01, 0.02, 0.04, 0.08])
-def test_fork_while_the_thread_is_importing(
+def test_fork_right_after_the_first_event(
     inspector: Inspector, target: dict[str, str], guarantee: Any, kept: str, pause: float
 ) -> None:
     """A fork right after the first event keeps delivery working in parent and child."""
