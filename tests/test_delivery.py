@@ -43,8 +43,8 @@ from ts_autotrack._core.client import client
 from ts_autotrack._core.config import load
 from ts_autotrack._core.contract import MAX_BODY, MAX_ITEMS
 from ts_autotrack._core.counters import Counters
+from ts_autotrack._core.delivery.clock import Clock
 from ts_autotrack._core.delivery.drainer import Keeping
-from ts_autotrack._core.delivery.encoder import Clock
 from ts_autotrack._core.delivery.exporter import Exporter, Response, verdict
 from ts_autotrack._core.delivery.queue import MemoryQueue
 from ts_autotrack._core.identity.scope import Scope
@@ -804,7 +804,7 @@ def test_timestamps_of_a_handler_are_a_millisecond_apart_until_a_second_ahead() 
     assert texts == sorted(set(texts))
     for n in range(25_000):
         stamp(clock, f"other{n}", 0)
-    assert len(clock._users) + len(clock._before) <= 20_001
+    assert len(clock._users) + len(clock._older_users) <= 20_001
 
 
 def test_fault_in_delivery_is_reported_and_survived(

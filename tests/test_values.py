@@ -278,11 +278,11 @@ def test_a_record_that_cannot_be_encoded_costs_itself_only(monkeypatch: pytest.M
     """Should building an item fail all the same, it is dropped as a fault, and the next one is built."""
     monkeypatch.setattr(diagnostics, "reraise", False)
     raw = Scope("u", "g", properties={"raw": object()})
-    (item,), _ = Encoder(Counters()).items([(EventTemplate("/track", "e", {}, "here"), raw, 1, None)], 0)
+    (item,), _ = Encoder(Counters()).encode([(EventTemplate("/track", "e", {}, "here"), raw, 1, None)], 0)
     assert b'"raw":"<not JSON: object>"' in item[1]
     counts, site, scope = Counters(), EventTemplate("/track", "e", {}, "here"), Scope("u", "g")
     broken: Any = (site, scope, None, None)
-    items, done = Encoder(counts).items([broken, (site, scope, 1, None)], 0)
+    items, done = Encoder(counts).encode([broken, (site, scope, 1, None)], 0)
     assert done == 2
     assert [sequence for _, _, sequence in items] == [2]
     assert counts.dropped == {"fault": 1}
@@ -335,7 +335,7 @@ def test_any_properties_become_json(properties: dict[str, Any]) -> None:
     """Whatever the properties, the item is JSON that a strict parser reads, and the input is left as it was."""
     before = placeholders.read()
     record = (EventTemplate("/track", "e", {}, "here"), Scope("u", "g"), 1, snapshot(properties))
-    ((_, body, _),), _ = Encoder(Counters()).items([record], 0)
+    ((_, body, _),), _ = Encoder(Counters()).encode([record], 0)
 
     def no_constant(name: str) -> None:
         raise AssertionError(name)

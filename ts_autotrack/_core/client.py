@@ -37,6 +37,7 @@ class Client:
     def __init__(self) -> None:
         self._arguments: dict[str, object] = {}
         self._thread_forks = False
+        buffer.on_slow_path = self.admit
         self.reset()
 
     def reset(self) -> None:

@@ -45,7 +45,7 @@ class Intake:
         records, taken = self._buffer.peek(most), counts.taken
         self._taking = records, taken, counts.dropped.copy()
         try:
-            items, done = self._encoder.items(records, taken, pressed=self._buffer.backed_up)
+            items, done = self._encoder.encode(records, taken, backed_up=self._buffer.backed_up)
             del records[done:]
             self.backlog.put(items)
         except Exception:
