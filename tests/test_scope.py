@@ -8,6 +8,7 @@ import enum
 import functools
 import pickle
 import threading
+import weakref
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
@@ -16,6 +17,7 @@ import pytest
 from opentelemetry import baggage, context
 
 from ts_autotrack import bind_user, clear_user, configure, flush, stats, suppress, track, track_feature, user_context
+from ts_autotrack._core.identity.scope import MAX_BOUND, Scope, current
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Generator, Iterator
@@ -199,6 +201,70 @@ def test_block_left_in_another_context_ends_quietly(inspector: Inspector) -> Non
 
     asyncio.run(main())
     assert who(inspector) == [("after", "task", "g"), ("nested", "task", "g")]
+
+
+def test_a_binding_ends_with_its_block_in_another_context(inspector: Inspector) -> None:
+    """`bind_user` inside a block that another task closes leaves no user in the task that began the block."""
+
+    @track_feature("after")
+    def after() -> None:
+        """Do nothing."""
+
+    async def rows() -> AsyncGenerator[int, None]:
+        with user_context("generator", group_id="g"):
+            bind_user("bound", group_id="g")
+            yield 1
+
+    async def main() -> None:
+        with user_context("task", group_id="g"):
+            running = rows()
+            await anext(running)
+            after()
+            await asyncio.create_task(running.aclose())
+            after()
+
+    asyncio.run(main())
+    assert who(inspector) == [("feature_used", "bound", "g"), ("feature_used", "task", "g")]
+
+
+def test_many_bindings_inside_one_block(inspector: Inspector) -> None:
+    """Each task inside a block around a whole server keeps its own binding."""
+    users = [f"u{n}" for n in range(MAX_BOUND + 10)]
+
+    async def request(user: str) -> None:
+        bind_user(user, group_id="g")
+        await asyncio.sleep(0)
+        track("request")
+
+    async def main() -> None:
+        async with user_context(location="x"):
+            await asyncio.gather(*map(request, users))
+
+    asyncio.run(main())
+    assert who(inspector) == [("request", user, "g") for user in users]
+
+
+def test_a_scope_keeps_neither_its_block_nor_its_context_alive() -> None:
+    """A waiting event holds its scope; the values of the block and of other context variables are freed without it."""
+
+    class Big:
+        """A large value."""
+
+    variable: contextvars.ContextVar[Big | None] = contextvars.ContextVar("variable")
+    scopes: list[Scope | None] = []
+
+    def work() -> list[weakref.ref[Big]]:
+        given, other = Big(), Big()
+        variable.set(other)
+        with user_context("u", group_id="g", plan=given):
+            bind_user("v")
+            scopes.extend((current(), current().unbound))
+        variable.set(None)
+        return [weakref.ref(given), weakref.ref(other)]
+
+    values = contextvars.copy_context().run(work)
+    assert [value() for value in values] == [None, None]
+    assert [scope.user_id for scope in scopes if scope is not None] == ["v", "u"]
 
 
 def test_blocks_left_out_of_order(inspector: Inspector) -> None:

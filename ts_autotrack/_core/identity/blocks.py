@@ -57,12 +57,13 @@ class ScopeBlock:
         if restore(entry.token):
             # Work begun inside goes on with the scope. Such work may enter a block and begin more work in that block,
             # and so on: each scope would hold all scopes before it for good.
-            entry.outer = None
-            entry.release()
+            entry.scope = entry.outer = entry.bound = entry.token = None
         else:
             entry.close()  # left in a copy of the entering context; the original goes on with the scope
         entry.block = None
-        set_current(nearest_open(outer))
+        outer = nearest_open(outer)
+        if current() is not outer:  # `restore` has done this already in most cases
+            set_current(outer)
 
     def __enter__(self) -> None:
         self.enter()

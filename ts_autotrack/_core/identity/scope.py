@@ -149,8 +149,8 @@ class Scope:
 class BlockEntry:
     """One entering of a block.
 
-    The scopes inside the block refer to the entry, and a waiting event refers to its scope. `release` therefore cuts
-    the references of the entry at the end of the block: the Token, for example, holds a whole contextvars context.
+    The scopes inside the block refer to the entry, and a waiting event refers to its scope. The end of the block
+    therefore clears the references of the entry: the Token, for example, holds a whole contextvars context.
 
     Attributes:
         block: The entered block; None once the entering context has left the block.
@@ -190,10 +190,6 @@ class BlockEntry:
         for scope in (self.scope, *(self.bound or ())):
             if scope is not None:
                 scope.require_resolve()
-        self.release()
-
-    def release(self) -> None:
-        """Cut the references that only an open block needs."""
         self.scope = self.bound = self.token = None
 
 
