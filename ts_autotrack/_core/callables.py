@@ -56,7 +56,7 @@ def kind_of(target: Any) -> Kind:
 def _inspected_kind(target: Any) -> Kind:
     import inspect  # noqa: PLC0415 - lazy: as heavy as this whole library, for unusual callables only
 
-    for candidate in (target, getattr(target, "__call__", None)):  # noqa: B004 - an object's own async __call__
+    for candidate in (target, target.__call__ if callable(target) else None):  # an object's own async __call__
         if inspect.iscoroutinefunction(candidate):
             return "coroutine"
         if inspect.isgeneratorfunction(candidate):

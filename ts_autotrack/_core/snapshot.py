@@ -35,7 +35,7 @@ MAX_EXPONENT = 300
 """Decimal exponent of a Decimal sent as a number: the range of a double, roughly."""
 
 UNCOUNTED_BYTES = 512
-"""Bytes of an event's own properties that are not counted against the memory budget."""
+"""Bytes of an event's own properties below which the memory budget does not count them."""
 
 INT_MIN, INT_MAX = -(2**63), 2**64 - 1
 """Integers sent as numbers: most JSON parsers lose digits of larger integers, or refuse the whole request."""
@@ -45,7 +45,7 @@ ENTRY_BYTES, VALUE_BYTES = 16, 64
 _NATIVE = frozenset({str, bool, type(None)})
 
 placeholders = AtomicCounter()
-"""Values without a JSON form that were replaced."""
+"""Values replaced for lack of a JSON form."""
 
 
 def snapshot(values: Mapping[Any, Any]) -> dict[str, object]:
@@ -72,7 +72,7 @@ def snapshot(values: Mapping[Any, Any]) -> dict[str, object]:
         elif kind in _NATIVE or (kind is int and INT_MIN <= value <= INT_MAX):
             copy[key] = value
         else:
-            deep = deep or _Copy()  # shared by all values, so that its bounds hold for the sum
+            deep = deep or _Copy()  # shared by all values: the bounds hold for the sum
             copy[key] = deep.guarded(value, 1)
     if len(copy) == MAX_NODES:
         copy["..."] = placeholder(f"more than {MAX_NODES} values")

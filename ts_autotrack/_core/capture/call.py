@@ -106,7 +106,7 @@ def finish_call(  # noqa: PLR0913 - all facts of a call, without an object per c
         call: Arguments of the call; None unless the rule describes finished calls.
         result: Return value.
         error: Raised exception.
-        scope: Scope at the begin of the call, for kinds of calls that may end in another context.
+        scope: Scope at the beginning of the call, for kinds of calls that may end in another context.
     """
     try:
         counts = rule.on == "always" or (rule.on == "success") is (error is None)

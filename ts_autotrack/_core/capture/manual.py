@@ -119,7 +119,7 @@ def group(group_id: object, traits: Mapping[str, object] | None = None, *, group
 
 
 MAX_TEMPLATES = 1_000
-"""Templates of `track` that are kept, for distinct event names and property names."""
+"""Templates kept by `track`, for distinct event names and property names."""
 MAX_NAMES, MAX_NAME_LENGTH = 50, 100
 """Bounds of the property names in a kept template."""
 

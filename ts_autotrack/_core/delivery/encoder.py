@@ -31,20 +31,20 @@ REST_EVERY = 200
 REST = 0.000_001
 """Seconds of a rest, in which the application's threads get the GIL.
 
-During a backlog's delivery, a thread that returns from I/O then waits for 0.15 ms (median) instead of 0.4 ms, and for
-0.6 ms (one in ten) instead of 2.8 ms. A rest of zero seconds would end before the other thread has woken up.
+During a backlog's delivery, a thread back from I/O then waits for 0.15 ms (median) instead of 0.4 ms, and for 0.6 ms
+(90th percentile) instead of 2.8 ms. A rest of zero seconds would end before the other thread has woken up.
 """
 
 LONG_REST, NO_REST = 0.002, 0.02
-"""Seconds of a rest that proves that a thread computes, and seconds without further rests after such a rest.
+"""Seconds of a rest that proves the presence of a computing thread, and seconds without rests after such a rest.
 
 A computing thread keeps the GIL for 5 ms at each rest. While the buffer is backed up, the encoder therefore stops
-resting for a moment. Beside such a thread it encodes 80,000 events a second, against 32,000 with all rests and 95,000
-with none; without any rests, threads that return from I/O would wait for 2.1 ms (one in ten).
+resting for a moment. Beside a computing thread the encoder then manages 80,000 events a second: 32,000 with all rests,
+95,000 without rests. Without rests, threads back from I/O would wait for 2.1 ms (90th percentile).
 """
 
 MAX_SCOPES = 256
-"""Encoded scopes that are kept for later passes."""
+"""Encoded scopes kept for later passes."""
 
 
 class Encoder:
@@ -69,8 +69,8 @@ class Encoder:
     def encode(self, records: list[Record], sequence: int, *, backed_up: bool = False) -> tuple[list[Item], int]:
         """Return the items for the first records, and the number of these records.
 
-        Encoding stops before the end of `records` once the items reach `MAX_QUEUED_BYTES`. A record that cannot become
-        an item is dropped: counted, with a warning.
+        Encoding stops before the end of `records` once the items reach `MAX_QUEUED_BYTES`. Records without an
+        item are counted as dropped, with a warning.
 
         Args:
             records: Records in their order.
@@ -111,7 +111,7 @@ class Encoder:
                     body = b'%b%08x"},"timestamp":"%b%06dZ",%b' % (encoded.head, sequence, clock.text, fraction, tail)
                 else:
                     body = b'%b%08x"},"timestamp":"%b",%b' % (encoded.head, sequence, moment.encode(), tail)
-            except Exception as error:  # noqa: BLE001 - a fault costs one event only
+            except Exception as error:  # noqa: BLE001 - a fault costs a single event
                 fault(f"encoding an event of {template.where}", error)
                 self._drop("fault", template, "could not be encoded; please report this")
                 continue

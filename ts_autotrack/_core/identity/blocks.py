@@ -1,4 +1,4 @@
-"""Blocks that set the scope for a stretch of work.
+"""Blocks: each sets the scope for a stretch of work.
 
 A block keeps almost no state: each entering has a `BlockEntry`. Several tasks may share a block, a block may be nested
 in itself, and a block may be left in another context than the entering context.

@@ -1,6 +1,6 @@
-"""Scope: who is acting and in what context.
+"""Scope: the acting user, the account and the context of a stretch of work.
 
-A scope never changes while it is current, so a reference to a scope is a snapshot of the identity at that moment.
+A current scope never changes, so a reference to a scope is a snapshot of the identity at the time of the call.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 MAX_BOUND = 64
-"""Scopes of `bind_user` inside one entered block that keep the fast path of captures."""
+"""Scopes of `bind_user` with the fast path of captures, inside one entered block."""
 
 _NOTHING: dict[str, object] = {}
 
@@ -157,8 +157,8 @@ class BlockEntry:
         outer: The scope around the block; None once the entering context has left the block.
         scope: The scope made by the block; None after the end of the block.
         bound: The last scopes made by `bind_user` inside the block.
-        token: Token of the contextvar, for the context that entered the block.
-        closed: True if the block ended in another context, or before an inner block. Work that still holds a scope of
+        token: Token of the contextvar, valid in the entering context.
+        closed: True if the block ended in another context, or before an inner block. Other work with a scope of
             the block goes on with `outer`.
     """
 
@@ -173,10 +173,10 @@ class BlockEntry:
         self.closed = False
 
     def bind(self, scope: Scope) -> None:
-        """Take a scope that `bind_user` makes inside the block."""
+        """Take a scope made by `bind_user` inside the block."""
         scope.entry = self
         if self.scope is None:
-            return  # work that goes on after the end of the block
+            return  # the block has ended; this work goes on
         bound = self.bound
         if bound is None:
             bound = self.bound = []
@@ -185,7 +185,7 @@ class BlockEntry:
             bound.pop(0).require_resolve()
 
     def close(self) -> None:
-        """End the block for all work that still holds one of its scopes."""
+        """End the block for all work with a scope of the block."""
         self.closed = True
         for scope in (self.scope, *(self.bound or ())):
             if scope is not None:
@@ -202,7 +202,7 @@ def nearest_open(scope: Scope) -> Scope:
 
 
 def as_id(value: object) -> str | None:
-    """Return an id as text, as the contract asks; None for a value that is no id. Never raises.
+    """Return an id as text, as the contract asks; None for other values. Never raises.
 
     Texts, numbers, UUIDs and all other objects with a text form of their own are ids. Bytes, booleans, and objects
     whose text form is a memory address are none.
@@ -239,7 +239,7 @@ def replace(scope: Scope, bound: Scope) -> None:
 
 
 def restore(token: Token[Scope] | None) -> bool:
-    """Undo the `set_current` that gave `token`; return False if the `set_current` happened in another context."""
+    """Undo the `set_current` of `token`; return False if `token` is from another context."""
     try:
         if token is not None:
             _current.reset(token)
