@@ -1,4 +1,4 @@
-"""The custom event of ThriveStack's own documentation, sent with one call.
+"""Sends the custom event of ThriveStack's documentation with one call.
 
 ts-autotrack inspect &
 THRIVESTACK_ENDPOINT=http://127.0.0.1:8787/api python examples/custom_event.py

@@ -1,8 +1,8 @@
-"""A small SaaS back end, tracked: plain functions and coroutines, several accounts, one failure, one unknown user.
+"""A small SaaS back end with tracked functions and coroutines, several accounts, a failure and an unknown user.
 
     python examples/quickstart.py
 
-It starts `ts-autotrack inspect` in a process of its own unless THRIVESTACK_ENDPOINT says where to send events.
+Without THRIVESTACK_ENDPOINT, the example starts `ts-autotrack inspect` and sends the events there.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ USERS = {
 }
 
 
-# --- the product: nothing here knows about tracking but the decorators
+# --- the product: only the decorators know about tracking
 
 
 @track_feature("analytics_dashboard", feature_type="core")
@@ -42,14 +42,14 @@ def open_dashboard() -> list[str]:
 
 @track_feature("report_export", feature_type="sticky", capture=["report", "file_format"])
 def export_report(report: str, file_format: str = "pdf") -> str:
-    """Return the name of the exported file; fails for a report that does not exist."""
+    """Return the name of the exported file. An unknown report raises KeyError."""
     add_properties(rows=len(REPORTS[report]))
     return f"{report}.{file_format}"
 
 
 @track_feature("report_search")
 async def search(text: str) -> list[str]:
-    """Return the reports whose name contains `text`."""
+    """Return the names of all reports with `text` in the name."""
     await asyncio.sleep(0)
     return [name for name in REPORTS if text in name]
 
@@ -61,11 +61,11 @@ async def stream_rows(report: str) -> AsyncIterator[int]:
         yield row
 
 
-# --- the edge: who is acting is said once, here
+# --- the edge: the request handler names the user once
 
 
 async def request(name: str) -> None:
-    """Handle what one user does."""
+    """Handle one request of a user."""
     user_id, account, email = USERS[name]
     with user_context(user_id, group_id=account, user_email=email, device_type="desktop"):
         open_dashboard()
@@ -84,17 +84,17 @@ async def request(name: str) -> None:
 
 
 async def main() -> None:
-    """Serve three users at once, and one visitor whom nobody knows."""
+    """Serve three users at once, and an unknown visitor."""
     await asyncio.gather(*(request(name) for name in USERS))
     open_dashboard()
 
 
-# --- the rest only shows what arrived
+# --- the rest shows the received events
 
 
 @contextmanager
 def inspector() -> Iterator[str | None]:
-    """Give the inspector's URL; None if events go somewhere else."""
+    """Start an inspector and yield its URL; yield None with THRIVESTACK_ENDPOINT set."""
     if os.environ.get("THRIVESTACK_ENDPOINT"):
         yield None
         return
@@ -110,8 +110,8 @@ def inspector() -> Iterator[str | None]:
 
 
 def show(url: str) -> None:
-    """Print how often which account used which feature, as it arrived."""
-    with urllib.request.urlopen(f"{url}/events") as answer:  # noqa: S310 - the inspector, on this machine
+    """Print the number of uses of each feature by account."""
+    with urllib.request.urlopen(f"{url}/events") as answer:  # noqa: S310 - an inspector on this machine
         items = [event["item"] for event in json.load(answer)["events"]]
     used = Counter((i["context"]["group_id"], i["properties"].get("feature_name", i["event_name"])) for i in items)
     print(f"\n{'account':<10} {'feature':<22} {'used':>4}")

@@ -198,8 +198,9 @@ def clean_library(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.Temp
     yield
     _current.reset(scope)
     ts_autotrack.shutdown(1)
-    client._arguments = {}
-    diagnostics.debug(False)
+    client.forget_arguments()
+    client.pacing = None
+    diagnostics.set_debug(on=False)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     client.reset()
 

@@ -28,8 +28,8 @@ def test_precedence(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TS_AUTOTRACK_MAX_QUEUE", "20")
     config = load({"flush_interval": 1}, str(Path("deeper").absolute()))
     assert (config.flush_interval, config.max_queue, config.exit_timeout, config.baggage) == (1.0, 20, 0.5, False)
-    assert config.endpoint == DEFAULT_ENDPOINT
-    assert config.request_timeout == SETTINGS["request_timeout"].default
+    assert config.server.endpoint == DEFAULT_ENDPOINT
+    assert config.server.request_timeout == SETTINGS["request_timeout"].default
 
 
 def test_the_nearest_pyproject_counts() -> None:
@@ -81,7 +81,8 @@ def test_bad_environment_warns_and_falls_back(
 ) -> None:
     """A bad variable is named, with what is good for it; the default takes its place; no credential is shown."""
     monkeypatch.setenv(variable, value)
-    assert getattr(load({}), name) == SETTINGS[name].default
+    config = load({})
+    assert getattr(config if hasattr(config, name) else config.server, name) == SETTINGS[name].default
     assert f"{variable}=" in caplog.text
     assert "is ignored: " in caplog.text
     if SETTINGS[name].secret:
@@ -119,7 +120,7 @@ def test_bad_argument_raises(settings: dict[str, Any], error: type[Exception], m
 def test_endpoint_may_be_given_in_any_form() -> None:
     """A trailing slash or the track path itself do no harm."""
     for given in ("http://h/api", "http://h/api/", "http://h/api/track"):
-        assert load({"endpoint": given}).endpoint == "http://h/api"
+        assert load({"endpoint": given}).server.endpoint == "http://h/api"
 
 
 @pytest.mark.parametrize(
@@ -237,7 +238,7 @@ def test_events_left_by_another_thread_while_settings_are_read_are_counted(monke
             bare()  # while the first caller is still reading
         return real(arguments)
 
-    monkeypatch.setattr(config, "load", slow)
+    monkeypatch.setattr("ts_autotrack._core.client.load", slow)
     monkeypatch.setenv("TS_AUTOTRACK_DISABLED", "1")
     client.reset()
     with user_context("u", group_id="g"):

@@ -40,16 +40,18 @@ from ts_autotrack._core import diagnostics
 from ts_autotrack._core.capture.buffer import Buffer
 from ts_autotrack._core.capture.record import EventTemplate
 from ts_autotrack._core.client import client
-from ts_autotrack._core.config import load
 from ts_autotrack._core.contract import MAX_BODY, MAX_ITEMS
 from ts_autotrack._core.counters import Counters
+from ts_autotrack._core.delivery.answers import action_for
+from ts_autotrack._core.delivery.backoff import Backoff, Pacing
 from ts_autotrack._core.delivery.clock import Clock
-from ts_autotrack._core.delivery.drainer import Keeping
-from ts_autotrack._core.delivery.exporter import Exporter, Response, verdict
+from ts_autotrack._core.delivery.drainer import Drainer
+from ts_autotrack._core.delivery.encoder import Encoder
+from ts_autotrack._core.delivery.exporter import Exporter
 from ts_autotrack._core.delivery.queue import MemoryQueue
 from ts_autotrack._core.identity.scope import Scope
 from ts_autotrack._core.transports.http import _seconds
-from ts_autotrack.typing import Stats
+from ts_autotrack.typing import Response, Stats
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -187,10 +189,10 @@ def test_own_requests_are_neither_logged_nor_instrumented(
 def test_token_alone(server: ScriptedServer) -> None:
     """A token without a key is enough."""
     shutdown(5)
-    client._arguments = {}
+    client.forget_arguments()
     configure(endpoint=server.endpoint.replace("127.0.0.1", "127.0.0.2"), auth_token="the-token")
-    assert client._config is not None
-    assert client._config.api_key is None
+    assert client.config is not None
+    assert client.config.server.api_key is None
     configure(endpoint=server.endpoint)
     track("e")
     assert flush(10)
@@ -229,7 +231,7 @@ def test_transient_failures_are_retried_with_the_same_ids(
     server: ScriptedServer, answer: Answer | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """5xx, 408, 429 and a reset are retried until they pass; ids and timestamps stay the same."""
-    monkeypatch.setattr("ts_autotrack._core.delivery.exporter.BACKOFF_FIRST", 0.01)
+    client.pacing = Pacing(first_backoff=0.01)
 
     def reset(_: Request) -> Answer:
         raise ConnectionResetError
@@ -265,7 +267,7 @@ def test_flush_does_not_hurry_a_server_that_asked_to_wait(server: ScriptedServer
 
 def test_unreadable_retry_after_is_no_harm(server: ScriptedServer, monkeypatch: pytest.MonkeyPatch) -> None:
     """A `Retry-After` that holds neither seconds nor a date is ignored."""
-    monkeypatch.setattr("ts_autotrack._core.delivery.exporter.BACKOFF_FIRST", 0.01)
+    client.pacing = Pacing(first_backoff=0.01)
     server.script.append(Answer(503, headers={"Retry-After": "soon"}))
     server.script.append(Answer(503, headers={"Retry-After": "Mon, 01 Jan 2024 00:00:00 +99999999999999"}))
     track("e")
@@ -356,8 +358,8 @@ def test_what_an_operator_must_mend_keeps_the_events(
 @pytest.mark.parametrize(
     ("response", "expected"),
     [
-        (Response(200), "delivered"),
-        (Response(202), "delivered"),
+        (Response(200), "acknowledge"),
+        (Response(202), "acknowledge"),
         (Response(200, content_type="TEXT/HTML; charset=utf-8"), "misconfigured"),
         (Response(200, b"\n<!doctype html>"), "misconfigured"),
         (Response(400, b"<html><center>The plain HTTP request was sent to HTTPS port"), "misconfigured"),
@@ -380,7 +382,7 @@ def test_what_an_operator_must_mend_keeps_the_events(
 )
 def test_each_answer_has_its_treatment(response: Response, expected: str) -> None:
     """The table of answers."""
-    assert verdict(response) == expected
+    assert action_for(response) == expected
 
 
 def test_any_answer_body_is_no_harm(server: ScriptedServer, caplog: pytest.LogCaptureFixture) -> None:
@@ -488,8 +490,8 @@ def test_flush_under_load_waits_for_its_own_events_only(server: ScriptedServer) 
         stop.set()
         thread.join()
     assert flush(5)
-    assert client._worker is not None
-    assert len(client._worker._tickets) == 0
+    assert client.worker is not None
+    assert client.worker.waiting_flushes == 0
 
 
 def test_refusal_of_everything_costs_two_requests_an_item(server: ScriptedServer) -> None:
@@ -540,7 +542,7 @@ def test_first_events_go_out_at_once(server: ScriptedServer) -> None:
 
 def test_later_events_are_batched_by_the_interval(server: ScriptedServer, monkeypatch: pytest.MonkeyPatch) -> None:
     """After the first seconds of a process there is at most one batch in an interval, unless a full one waits."""
-    monkeypatch.setattr("ts_autotrack._core.delivery.worker.EAGER_SECONDS", 0.0)
+    client.pacing = Pacing(eager_period=0.0)
     configure(flush_interval=0.4)
     gate = threading.Event()
     server.script.append(Answer(wait=gate))
@@ -628,7 +630,7 @@ def test_shutdown_ends_a_flush_that_waits(dead_endpoint: str) -> None:
     returned: list[bool] = []
     thread = threading.Thread(target=lambda: returned.append(flush(30)))
     thread.start()
-    wait_until(lambda: client._worker is not None and client._worker._tickets, "the flush to wait")
+    wait_until(lambda: client.worker is not None and client.worker.waiting_flushes, "the flush to wait")
     assert not shutdown(0.2)
     thread.join(DEADLINE)
     assert returned == [False]
@@ -720,15 +722,15 @@ class FakeTransport:
 def test_pauses_between_attempts(status: int, pauses: list[float]) -> None:
     """They grow while the server is away, up to a minute, and are a minute where only somebody can mend it."""
     backlog = MemoryQueue()
-    exporter = Exporter(backlog, Counters(), jitter=lambda: 1.0)
+    exporter = Exporter(backlog, Counters(), Backoff(Pacing(), jitter=lambda: 1.0))
     for _ in range(2):
         backlog.put([("/track", b"{}", 1)])
         for pause in pauses:
-            exporter.not_before = 0.0
+            exporter.backoff.next_attempt_at = 0.0
             before = time.monotonic()
             exporter.export(FakeTransport([status]), 1.0)
-            assert pause <= exporter.not_before - before < pause + 0.4
-        exporter.not_before = 0.0
+            assert pause <= exporter.backoff.next_attempt_at - before < pause + 0.4
+        exporter.backoff.next_attempt_at = 0.0
         exporter.export(FakeTransport([]), 1.0)  # all is forgiven
         assert not backlog.pending
 
@@ -747,10 +749,10 @@ def test_any_history_keeps_limits_order_and_account(kinds: list[tuple[str, int, 
     ]
     backlog, counts, transport = MemoryQueue(), Counters(), FakeTransport(statuses)
     backlog.put(items)
-    exporter = Exporter(backlog, counts, jitter=lambda: 0.0)
+    exporter = Exporter(backlog, counts, Backoff(Pacing(), jitter=lambda: 0.0))
     for _ in range(200):
         exporter.export(transport, 1.0)
-        exporter.not_before = 0.0
+        exporter.backoff.next_attempt_at = 0.0
         if not backlog.pending:
             break
     clean = [body for _, body, _ in items if b"poison" not in body]
@@ -765,13 +767,13 @@ def test_any_history_keeps_limits_order_and_account(kinds: list[tuple[str, int, 
 def test_what_has_ended_takes_nothing_more() -> None:
     """A thread of a worker that has ended leaves the buffer to the next worker."""
     buffer, counts = Buffer(), Counters()
-    keeping = Keeping(buffer, counts, load({"exporter": "none"}), RLock(), RLock())
+    drainer = Drainer(buffer, Encoder(counts), MemoryQueue(), counts, RLock())
     buffer.records.append((EventTemplate("/track", "e", {}, "here", user_id="u"), Scope(), 1, None))
-    assert keeping.run()
-    assert (keeping.pending, len(buffer.records)) == (1, 0)
-    assert len(keeping.close()) == 1
+    assert drainer.drain()
+    assert (drainer.queue.pending, len(buffer.records)) == (1, 0)
+    assert len(drainer.close()) == 1
     buffer.records.append((EventTemplate("/track", "e", {}, "here", user_id="u"), Scope(), 2, None))
-    assert not keeping.run()
+    assert not drainer.drain()
     assert (counts.taken, len(buffer.records)) == (1, 1)
 
 
@@ -852,7 +854,7 @@ def test_key_appears_in_no_log_and_no_error(caplog: pytest.LogCaptureFixture, de
     configure(endpoint=dead_endpoint, api_key=secret, auth_token=secret, debug=True)
     track("e")
     assert not flush(0.3)
-    assert secret not in repr(client._config)
+    assert secret not in repr(client.config)
     assert secret not in caplog.text
     with pytest.raises(ValueError, match="api_key") as error:
         configure(api_key=f"{secret}\n{secret}")

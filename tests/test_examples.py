@@ -1,7 +1,8 @@
-"""Every example runs as README says, and what arrives is what the vendor's document shows."""
+"""Examples run as README says, the events match the vendor's document, and README's tables match their sources."""
 
 from __future__ import annotations
 
+import inspect
 import json
 import os
 import re
@@ -10,12 +11,21 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import pytest
+
+import ts_autotrack
+from tests.benchmarks.__main__ import committed_table as benchmark_table
+from tests.conftest import run_python
+from tests.faults.__main__ import committed_table as fault_table
+
 if TYPE_CHECKING:
     from tests.conftest import Inspector
 
-EXAMPLES = Path(__file__).parent.parent / "examples"
+ROOT = Path(__file__).parent.parent
+EXAMPLES = ROOT / "examples"
+README = (ROOT / "README.md").read_text()
 
-# The payload of ThriveStack's document on custom events, as it stands there.
+# The payload in ThriveStack's document on custom events, copied without changes.
 SEED = """
 [
   {
@@ -46,8 +56,8 @@ def run(name: str, **environment: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, env={**kept, **environment}, capture_output=True, text=True, timeout=60, check=True)
 
 
-def test_custom_event_is_the_seeds_payload_field_by_field(inspector: Inspector) -> None:
-    """The example's item has every field and value of the seed, and of its own only source and event id."""
+def test_custom_event_equals_the_payload_of_the_vendors_document(inspector: Inspector) -> None:
+    """The item has every field and value of the vendor's document; only source and event id are added."""
     assert run("custom_event.py", THRIVESTACK_ENDPOINT=inspector.endpoint).stdout == "delivered\n"
     (item,), (seed,) = inspector.items(), json.loads(SEED)
     for field in ("event_name", "properties", "user_id", "timestamp"):
@@ -58,8 +68,8 @@ def test_custom_event_is_the_seeds_payload_field_by_field(inspector: Inspector) 
     assert set(item["context"]) - set(seed["context"]) == {"source", "event_id"}
 
 
-def test_quickstart_starts_an_inspector_and_shows_what_arrived() -> None:
-    """Without an endpoint the example brings its own inspector; the failing and the unattributed call do not count."""
+def test_quickstart_starts_an_inspector_and_shows_the_features_used() -> None:
+    """Without an endpoint the example starts an inspector; the failing and the unattributed call do not count."""
     done = run("quickstart.py")
     rows = dict(re.findall(r"^(\S+ +\S+) +(\d+)$", done.stdout, re.MULTILINE))
     used = {tuple(key.split()): int(count) for key, count in rows.items()}
@@ -78,8 +88,60 @@ def test_quickstart_starts_an_inspector_and_shows_what_arrived() -> None:
     assert "with user_context(user_id, group_id=...)" in done.stderr
 
 
-def test_quickstart_uses_the_endpoint_it_is_given(inspector: Inspector) -> None:
-    """With an endpoint set it starts nothing of its own."""
+def test_quickstart_sends_to_a_given_endpoint(inspector: Inspector) -> None:
+    """With an endpoint set, the example starts no inspector."""
     done = run("quickstart.py", THRIVESTACK_ENDPOINT=inspector.endpoint)
     assert "delivered=16" in done.stdout
     assert len(inspector.items()) == 16
+
+
+def section(heading: str) -> str:
+    """Return the text of one section of README."""
+    return re.split(r"^#+ .*\n", README.partition(f"# {heading}\n")[2], maxsplit=1, flags=re.MULTILINE)[0]
+
+
+def table_rows(text: str) -> list[str]:
+    """Return the lines of all tables in a text."""
+    return [line for line in text.splitlines() if line.startswith("|")]
+
+
+def test_readme_is_short() -> None:
+    """README has at most 250 lines; long tables stand beside the tests that make them."""
+    assert len(README.splitlines()) <= 250
+
+
+def test_first_example_of_readme_prints_the_line_below() -> None:
+    """The first example runs as shown; the output differs in the timestamp only."""
+    code = README.partition("```python\n")[2].partition("```")[0]
+    shown = README.partition("python app.py\n")[2].partition("```")[0]
+    done = run_python(code, TS_AUTOTRACK_EXPORTER="console")
+    moment = re.compile(r"\d{4}-\d\d-\d\dT[\d:.]+Z")
+    assert moment.sub("MOMENT", done.stderr) == moment.sub("MOMENT", shown)
+
+
+def test_python_code_in_readme_compiles() -> None:
+    """Every Python block of README is valid Python."""
+    for code in re.findall(r"```python\n(.*?)```", README, re.DOTALL):
+        compile(code, "README.md", "exec")
+
+
+@pytest.mark.parametrize(("heading", "table"), [("Faults", fault_table()), ("Cost", benchmark_table("peers"))])
+def test_rows_quoted_in_readme_are_rows_of_the_generated_tables(heading: str, table: str) -> None:
+    """README quotes a few rows of the fault table and of the benchmark; each occurs literally in the source."""
+    quoted = table_rows(section(heading))
+    assert len(quoted) > 5
+    assert [row for row in quoted if row not in table.splitlines()] == []
+
+
+def test_settings_in_readme_are_the_arguments_of_configure() -> None:
+    """The settings table has one row per argument of configure(), in the same order."""
+    rows = re.findall(r"^\| `(\w+)` \| `[A-Z_]+` \|", section("Settings"), re.MULTILINE)
+    assert rows == list(inspect.signature(ts_autotrack.configure).parameters)
+
+
+def test_links_in_readme_lead_to_files_and_headings() -> None:
+    """Every relative link of README names an existing file, and a heading of that file."""
+    for path, heading in re.findall(r"\]\((?!https?:)([^)#]*)#?([^)]*)\)", README):
+        text = (ROOT / (path or "README.md")).read_text()
+        headings = [line.lstrip("# ").lower().replace(" ", "-") for line in text.splitlines() if line.startswith("#")]
+        assert not heading or heading in headings, f"{path}#{heading}"

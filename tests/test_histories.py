@@ -16,12 +16,14 @@ from ts_autotrack._core.capture.buffer import Buffer
 from ts_autotrack._core.capture.record import EventTemplate
 from ts_autotrack._core.contract import MAX_BODY, MAX_ITEMS
 from ts_autotrack._core.counters import Counters
+from ts_autotrack._core.delivery.backoff import Backoff, Pacing
+from ts_autotrack._core.delivery.drainer import Drainer
 from ts_autotrack._core.delivery.encoder import Encoder
-from ts_autotrack._core.delivery.exporter import Exporter, Response
-from ts_autotrack._core.delivery.intake import Intake
+from ts_autotrack._core.delivery.exporter import Exporter
 from ts_autotrack._core.delivery.queue import MemoryQueue
 from ts_autotrack._core.identity.scope import Scope
 from ts_autotrack._core.outbox.outbox import Outbox
+from ts_autotrack.typing import Response
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -95,11 +97,11 @@ class Histories(RuleBasedStateMachine):
     def start(self) -> None:
         """Start a process."""
         self.buffer, self.counts = Buffer(), Counters()
-        turn = RLock()
-        self.outbox = Interruptible(self.directory, LIMIT, each=self.each, counts=self.counts, turn=turn)
+        lock = RLock()
+        self.outbox = Interruptible(self.directory, LIMIT, per_event=self.each, counters=self.counts, lock=lock)
         self.backlog: EventQueue = self.outbox if self.durable else MemoryQueue()
-        self.intake = Intake(self.buffer, Encoder(self.counts), self.backlog, self.counts)
-        self.exporter = Exporter(self.backlog, self.counts, jitter=lambda: 0.0)
+        self.drainer = Drainer(self.buffer, Encoder(self.counts), self.backlog, self.counts, turn)
+        self.exporter = Exporter(self.backlog, self.counts, Backoff(Pacing(), jitter=lambda: 0.0))
         self.scope = Scope("u", "g")
         self.accepted = self.full = 0
 
@@ -117,7 +119,7 @@ class Histories(RuleBasedStateMachine):
     @rule()
     def commit(self) -> None:
         """Encode and keep what has been tracked."""
-        self.intake.run()
+        self.drainer.drain_batches()
         refused = self.counts.dropped.get("outbox_full", 0) - self.full
         self.full += refused
         if not refused and not self.buffer.records:
@@ -143,22 +145,21 @@ class Histories(RuleBasedStateMachine):
         """Deliver, with these answers to begin with."""
         self.server.script = script
         for _ in range(len(script) + 1):
-            self.exporter.not_before = 0.0
+            self.exporter.backoff.next_attempt_at = 0.0
             self.exporter.export(self.server, 1.0)
 
     @rule()
     def tend(self) -> None:
         """Let the outbox look around."""
-        self.outbox._tend_at = self.outbox._look_at = 0.0
+        self.outbox._maintain_at = self.outbox._adoption.scan_at = 0.0
         self.backlog.maintain()
 
     @precondition(lambda self: self.durable)
     @rule()
     def crash(self) -> None:
         """Lose all that is in memory, and every file lock, as the operating system would have it."""
-        for file in (self.outbox._own, self.outbox._adopted):
-            if file is not None:
-                file.abandon()
+        for file in self.outbox.files:
+            file.abandon()
         self.at_risk.clear()
         self.start()
 

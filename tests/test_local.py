@@ -11,6 +11,8 @@ import pytest
 
 from tests.conftest import run_python
 from ts_autotrack import configure, flush, group, stats, track
+from ts_autotrack._core.client import client
+from ts_autotrack._core.delivery.backoff import Pacing
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -77,7 +79,7 @@ def test_half_a_line_is_ended_before_the_next(tmp_path: Path, monkeypatch: pytes
         return real(file, text)
 
     monkeypatch.setattr("ts_autotrack._core.transports.local.os.write", write)
-    monkeypatch.setattr("ts_autotrack._core.delivery.exporter.BACKOFF_FIRST", 0.01)
+    client.pacing = Pacing(first_backoff=0.01)
     configure(exporter="jsonl", jsonl_path=path)
     track("e", user_id="u")
     assert flush(5)

@@ -1,8 +1,7 @@
-"""The package as a whole: what it exports, imports, and costs before it is used."""
+"""The package as a whole: exports, imports, and costs before its first use."""
 
 from __future__ import annotations
 
-import ast
 import doctest
 import importlib
 import typing
@@ -14,101 +13,71 @@ import ts_autotrack
 from tests.conftest import run_python
 from ts_autotrack import typing as our_types
 from ts_autotrack._core import contract
-from ts_autotrack._core.capture.feature import OUTCOMES
+from ts_autotrack._core.capture import feature
+from ts_autotrack._core.capture.buffer import Buffer
 
 PACKAGE = Path(ts_autotrack.__file__).parent
-CORE = sorted(
-    ".".join(path.relative_to(PACKAGE).with_suffix("").parts).removesuffix(".__init__")
-    for path in (PACKAGE / "_core").rglob("*.py")
-)
+HEAVY = (
+    "asyncio", "certifi", "dataclasses", "httpcore", "httpx", "inspect", "json", "opentelemetry", "orjson", "signal",
+    "sqlite3", "ssl", "threading", "typing", "wrapt",
+)  # fmt: skip
+"""Modules that an inert library must not load."""
 
 
-def test_all_is_sorted_and_is_what_is_exported() -> None:
+def test_all_is_sorted_and_equals_the_exports() -> None:
     """`__all__` names every public object of the package, in order."""
     exported = [
         name for name, value in vars(ts_autotrack).items() if not name.startswith("_") and name != "annotations"
     ]
     modules = {path.stem for path in PACKAGE.iterdir()}
-    assert ts_autotrack.__all__ == sorted(name for name in exported if name not in modules)
+    assert ts_autotrack.__all__ == sorted(["__version__", *(name for name in exported if name not in modules)])
 
 
-def module_imports(path: Path) -> set[str]:
-    """Return the modules of ours that a module imports when it is run, TYPE_CHECKING blocks left out."""
-    tree = ast.parse(path.read_text())
-    skipped = {
-        id(node)
-        for block in ast.walk(tree)
-        if isinstance(block, ast.If) and getattr(block.test, "id", "") == "TYPE_CHECKING"
-        for statement in block.body
-        for node in ast.walk(statement)
-    }
-    found = set()
-    for node in ast.walk(tree):
-        if (
-            id(node) in skipped
-            or not isinstance(node, ast.ImportFrom)
-            or not (node.module or "").startswith("ts_autotrack")
-        ):
-            continue
-        module = (node.module or "").removeprefix("ts_autotrack").removeprefix(".")
-        found |= {module} if module else {alias.name for alias in node.names}
-    return found
+def test_version_is_the_distribution_s() -> None:
+    """`ts_autotrack.__version__` is the version that pip shows."""
+    assert ts_autotrack.__version__ == importlib.metadata.version("ts_autotrack")
 
 
-def test_imports_form_a_dag_and_core_imports_no_edge() -> None:
-    """No module imports, directly or not, one that imports it; the core imports neither inspector nor command line."""
-    graph = {
-        ".".join(path.relative_to(PACKAGE).with_suffix("").parts).removesuffix(".__init__"): module_imports(path)
-        for path in PACKAGE.rglob("*.py")
-    }
-    done: set[str] = set()
-
-    def visit(module: str, inside: tuple[str, ...]) -> None:
-        assert module not in inside, " -> ".join((*inside, module))
-        if module not in done:
-            for imported in graph.get(module, ()):
-                visit(imported, (*inside, module))
-            done.add(module)
-
-    for module in graph:
-        visit(module, ())
-    for module in CORE:
-        assert not any(name.split(".")[0] in ("inspector", "cli") for name in graph[module]), module
-
-
-def test_nothing_heavy_is_imported_before_it_is_needed() -> None:
-    """Importing, decorating and entering a context load nothing of the size of an HTTP client."""
-    code = """
+def test_an_inert_library_loads_nothing_heavy() -> None:
+    """Importing, decorating, entering a context and tracking load no part of the delivery stack without a key."""
+    code = f"""
 import sys
 before = set(sys.modules)
-from ts_autotrack import track_feature, user_context
+from ts_autotrack import track, track_feature, user_context
 @track_feature("f")
 def f(): pass
 @track_feature("g")
 async def g(): pass
-with user_context("u"): pass
-heavy = (
-    "httpx", "orjson", "opentelemetry", "sqlite3", "wrapt", "inspect", "typing", "dataclasses", "asyncio"
-)
-print([m for m in heavy if m in sys.modules and m not in before])
+with user_context("u"): f()
+print([m for m in {HEAVY!r} if m in sys.modules and m not in before and m not in ("threading",)])
 """
     assert run_python(code).stdout == "[]\n"
+
+
+def test_an_active_library_loads_its_stack_with_the_import() -> None:
+    """With a key in the environment the import loads the HTTP client, so that no thread of ours imports later."""
+    code = "import sys, ts_autotrack; print([m for m in ('httpx', 'orjson', 'sqlite3') if m in sys.modules])"
+    assert run_python(code, THRIVESTACK_API_KEY="k").stdout == "['httpx', 'orjson']\n"
+    assert run_python(code, TS_AUTOTRACK_EXPORTER="console").stdout == "['orjson']\n"
+    assert run_python(code, THRIVESTACK_API_KEY="k", TS_AUTOTRACK_DISABLED="1").stdout == "[]\n"
+    with_outbox = run_python(code, THRIVESTACK_API_KEY="k", TS_AUTOTRACK_OUTBOX="outbox")
+    assert with_outbox.stdout == "['httpx', 'orjson', 'sqlite3']\n"
 
 
 @pytest.mark.parametrize(
     "module",
     [
+        "_core.api",
         "_core.capture.additions",
         "_core.capture.block",
         "_core.capture.feature",
-        "_core.identity.user_context",
-        "_core.api",
         "_core.capture.manual",
+        "_core.identity.user_context",
         "typing",
     ],
 )
 def test_examples_in_docstrings_run(module: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The examples of the public names do what they show."""
+    """The examples of the public names do as they show."""
     monkeypatch.setenv("TS_AUTOTRACK_EXPORTER", "none")
     result = doctest.testmod(importlib.import_module(f"ts_autotrack.{module}"))
     assert result.attempted > 0
@@ -118,17 +87,17 @@ def test_examples_in_docstrings_run(module: str, monkeypatch: pytest.MonkeyPatch
 def test_public_names_have_docstrings_with_examples() -> None:
     """Every public name has a contract with an example."""
     for name in ts_autotrack.__all__:
-        assert "Example:" in (getattr(ts_autotrack, name).__doc__ or ""), name
+        assert name == "__version__" or "Example:" in (getattr(ts_autotrack, name).__doc__ or ""), name
 
 
 def test_values_allowed_at_run_time_are_those_of_the_types() -> None:
-    """What the type checker allows and what decoration allows are the same."""
+    """The type checker and the decorator allow the same values."""
     assert typing.get_args(our_types.FeatureType) == contract.FEATURE_TYPES
     assert typing.get_args(our_types.Interface) == contract.INTERFACES
-    assert typing.get_args(our_types.Outcome) == OUTCOMES
+    assert typing.get_args(our_types.Outcome) == feature.OUTCOMES
 
 
-def test_modules_stay_readable() -> None:
-    """No module is longer than 350 lines."""
-    lengths = {str(path): len(path.read_text().splitlines()) for path in PACKAGE.rglob("*.py")}
-    assert {name: length for name, length in lengths.items() if length > 350} == {}
+def test_every_drop_reason_of_the_buffer_is_public() -> None:
+    """The buffer counts only the reasons of `ts_autotrack.typing.DropReason`."""
+
+    assert set(Buffer().drops) <= set(typing.get_args(our_types.DropReason))

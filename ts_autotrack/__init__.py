@@ -5,8 +5,10 @@ from ts_autotrack._core.capture.additions import add_properties
 from ts_autotrack._core.capture.feature import track_feature
 from ts_autotrack._core.capture.manual import group, identify, track
 from ts_autotrack._core.identity.user_context import bind_user, clear_user, suppress, user_context
+from ts_autotrack._version import __version__
 
 __all__ = [
+    "__version__",
     "add_properties",
     "bind_user",
     "clear_user",

@@ -1,13 +1,13 @@
-"""What tracking costs, beside floors of the same run and, on request, beside other SDKs.
+"""Measures the cost of tracking against floors of the same run and, on request, against other SDKs.
 
-    python -m tests.benchmarks                  measures us and prints a table; fails beyond the bounds
+    python -m tests.benchmarks                  measure ts_autotrack and print a table; fail beyond the bounds
     python -m tests.benchmarks --short          the same with few rounds, as in CI
-    python -m tests.benchmarks --peers          beside other SDKs, which are installed into a scratch environment
-    python -m tests.benchmarks --peers --write  and writes results.json, results.svg and README's table
+    python -m tests.benchmarks --peers          measure other SDKs, too, installed into a scratch environment
+    python -m tests.benchmarks --peers --write  also write results.json, results.svg and the tables of the README here
 
-Two floors are measured in the same processes as everything else. C: a no-op `wrapt.decorator`, a contextvar's get,
-`time_ns` and a deque's append. D: orjson on prebuilt dicts in lists of 500, posted by httpx. What has been delivered is
-what the sink has received.
+Both floors run in the same processes as the contenders. Floor C: a no-op `wrapt.decorator`, a contextvar's get,
+`time_ns` and a deque's append. Floor D: orjson on prebuilt dicts in lists of 500, posted by httpx. An event counts as
+delivered when the sink has received the event.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
-README = ROOT / "README.md"
+TABLES = HERE / "README.md"
 BEGIN = "<!-- benchmark of {}: python -m tests.benchmarks --peers --write -->\n"
 END = "<!-- end of benchmark -->\n"
 LOADS = ("at_full_speed", "bursts", "pending", "million", "over_threads", "over_tasks", "sharing")
@@ -51,28 +51,28 @@ FOOTPRINT = {
 }
 
 
-class BackgroundThread:
-    """Runs the parts in processes of their own, with one interpreter, against one sink."""
+class PartRunner:
+    """Runs each part of the benchmark in a process of its own, with one interpreter, against one sink."""
 
     def __init__(self, python: str, url: str) -> None:
         self._python = python
         self.url = url
-        # What is installed has its bytecode, too.
+        # Bytecode is cached as in an installed package.
         self._environment = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
 
     def run(self, *words: str) -> str:
-        """Run Python with these arguments; return what it prints."""
+        """Run Python with these arguments; return its standard output."""
         done = subprocess.run(
             [self._python, *words], cwd=ROOT, env=self._environment, stdout=subprocess.PIPE, text=True, check=True
         )
         return done.stdout
 
     def module(self, name: str, *words: str) -> Any:
-        """Run one of the modules beside this one; return what it has found."""
+        """Run a module of this package; return the figures printed as JSON."""
         return json.loads(self.run("-m", f"tests.benchmarks.{name}", *words), parse_float=rounded)
 
     def seconds(self, code: str) -> float:
-        """Return what a whole process takes."""
+        """Return the seconds of a whole process."""
         began = time.perf_counter()
         self.run("-c", code)
         return time.perf_counter() - began
@@ -85,15 +85,15 @@ class BackgroundThread:
 
 @contextlib.contextmanager
 def sink() -> Iterator[str]:
-    """Start the server that takes everything; give its URL."""
+    """Start a server that accepts every request; yield its URL."""
     with subprocess.Popen([sys.executable, str(HERE / "_sink.py")], stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         yield f"http://127.0.0.1:{process.stdout.readline().strip()}"
         process.terminate()
 
 
-def measure_ours(runner: BackgroundThread, *, turns: int, rounds: int) -> dict[str, dict[str, list[float]]]:
-    """Run all parts in turn, several times; return what they have found, by their names."""
+def measure_ours(runner: PartRunner, *, turns: int, rounds: int) -> dict[str, dict[str, list[float]]]:
+    """Run all parts in turn, several times; return the figures by part."""
     found: dict[str, dict[str, list[float]]] = {}
     for _ in range(turns):
         parts = {"forms": runner.module("_forms", runner.url, str(2 * rounds))}
@@ -107,14 +107,14 @@ def measure_ours(runner: BackgroundThread, *, turns: int, rounds: int) -> dict[s
     return found
 
 
-def probe(runner: BackgroundThread, name: str, rounds: int) -> dict[str, Any]:
-    """Return what one contender costs."""
+def probe(runner: PartRunner, name: str, rounds: int) -> dict[str, Any]:
+    """Return the cost of one contender."""
     found: dict[str, Any] = runner.module("_probe", name, runner.url, str(rounds))
     return found
 
 
-def ends(runner: BackgroundThread, rounds: int) -> dict[str, list[float]]:
-    """Return the milliseconds that import, and ten events and the end of a script, add to a bare interpreter."""
+def ends(runner: PartRunner, rounds: int) -> dict[str, list[float]]:
+    """Return the milliseconds added to a bare interpreter by the import, and by ten events with the exit."""
     found: dict[str, list[float]] = {"import": [], "bare": [], "exit": [], "exit floor": []}
     for number in range(2 * rounds + 1):
         bare, ours = runner.seconds("pass"), runner.seconds("import ts_autotrack")
@@ -126,8 +126,8 @@ def ends(runner: BackgroundThread, rounds: int) -> dict[str, list[float]]:
     return found
 
 
-def footprint(runner: BackgroundThread) -> dict[str, list[float]]:
-    """Return the MB of resident memory that import and first delivery add to a bare interpreter."""
+def footprint(runner: PartRunner) -> dict[str, list[float]]:
+    """Return the MB of resident memory added to a bare interpreter by the import and the first delivery."""
     found = {}
     for name, code in FOOTPRINT.items():
         whole = f"import os; a = {RESIDENT}; {code.format(url=runner.url)}; print({RESIDENT} - a)"
@@ -135,8 +135,8 @@ def footprint(runner: BackgroundThread) -> dict[str, list[float]]:
     return found
 
 
-def measure_peers(runner: BackgroundThread, *, turns: int, rounds: int) -> dict[str, dict[str, Any]]:
-    """Run all contenders in turn, several times; return what each has cost."""
+def measure_peers(runner: PartRunner, *, turns: int, rounds: int) -> dict[str, dict[str, Any]]:
+    """Run all contenders in turn, several times; return the cost of each."""
     found: dict[str, dict[str, Any]] = {}
     contenders = {"ts_autotrack": OURS["ts_autotrack"], **PEERS}
     for turn in range(turns):
@@ -145,7 +145,7 @@ def measure_peers(runner: BackgroundThread, *, turns: int, rounds: int) -> dict[
             row = found.setdefault(name, {})
             measured: dict[str, Any] = probe(runner, name, rounds)
             row["version"] = measured.pop("version")
-            runner.seconds(contender.imports)  # compiles, the first time
+            runner.seconds(contender.imports)  # the first run compiles
             measured["import"] = [
                 rounded(1e3 * (runner.seconds(contender.imports) - runner.seconds("pass"))) for _ in range(3)
             ]
@@ -158,7 +158,7 @@ def measure_peers(runner: BackgroundThread, *, turns: int, rounds: int) -> dict[
 
 
 def install_peers(scratch: Path) -> str:
-    """Install the peers, and us, into an environment of their own; return its interpreter."""
+    """Install the peers and ts_autotrack into a scratch environment; return the path of its interpreter."""
     print("installing the peers ...", file=sys.stderr)
     venv.create(scratch, with_pip=True)
     python = str(scratch / "bin" / "python")
@@ -168,7 +168,7 @@ def install_peers(scratch: Path) -> str:
 
 
 def table_of_ours(found: dict[str, dict[str, list[float]]]) -> str:
-    """Return the table of our figures and their bounds."""
+    """Return the table of figures and bounds of ts_autotrack."""
     lines = ["| | median (quartiles) | beside | ratio | bound |", "|---|---|---|---|---|"]
     for figure in of_ours(found):
         low, high = figure.spread
@@ -182,7 +182,7 @@ def table_of_ours(found: dict[str, dict[str, list[float]]]) -> str:
 
 
 def table_of_peers(found: dict[str, dict[str, Any]]) -> str:
-    """Return the table that README shows: medians, and in brackets the ratio to the floor, which is that of the run."""
+    """Return the table of all contenders: medians, and in brackets the ratio to the floor of the same run."""
     c, d = (median(value for row in found.values() for value in row[floor]) for floor in "CD")
     lines = [
         "| | a call, median | 99 % of calls under | CPU of a delivered event | import | ten events, flush, exit |",
@@ -207,17 +207,17 @@ def digits(value: float) -> str:
 
 
 def rounded(value: float | str) -> float:
-    """Return a figure with as many digits as are worth keeping."""
+    """Return a figure with four significant digits."""
     return float(f"{float(value):.4g}")
 
 
 def shown(value: float) -> str:
-    """Return two digits or more of a figure."""
+    """Return a figure with at least two digits."""
     return f"{value:.0f}" if value >= 10 else f"{value:.2g}"
 
 
 def results(ours: dict[str, Any], peers: dict[str, Any]) -> dict[str, Any]:
-    """Return all that was measured, with medians and quartiles, as JSON takes it."""
+    """Return all measurements with medians and quartiles, ready for JSON."""
 
     def summed_up(figures: dict[str, Any]) -> dict[str, Any]:
         return {
@@ -236,26 +236,33 @@ def results(ours: dict[str, Any], peers: dict[str, Any]) -> dict[str, Any]:
 
 
 def write_table(name: str, table: str) -> None:
-    """Put a table where README has it."""
-    before, begin, rest = README.read_text().partition(BEGIN.format(name))
-    README.write_text(before + begin + table + END + rest.partition(END)[2])
+    """Replace one table in the README."""
+    before, begin, rest = TABLES.read_text().partition(BEGIN.format(name))
+    TABLES.write_text(before + begin + table + END + rest.partition(END)[2])
+
+
+def committed_table(name: str) -> str:
+    """Return one table in the README."""
+    return TABLES.read_text().partition(BEGIN.format(name))[2].partition(END)[0]
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Measure, and say what was found; return the exit status."""
+    """Measure and print the tables; return the exit status."""
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks", description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--short", action="store_true", help="few rounds, as in CI")
-    parser.add_argument("--peers", action="store_true", help="beside other SDKs, installed into a scratch environment")
-    parser.add_argument("--write", action="store_true", help="write results.json, results.svg and README's table")
-    parser.add_argument("--json", type=Path, metavar="PATH", help="where to write what was measured")
+    parser.add_argument("--peers", action="store_true", help="measure other SDKs, too, in a scratch environment")
+    parser.add_argument(
+        "--write", action="store_true", help="with --peers: write results.json, results.svg and the tables"
+    )
+    parser.add_argument("--json", type=Path, metavar="PATH", help="file to write all measurements to")
     options = parser.parse_args(arguments)
     turns, rounds = (1, 3) if options.short else (3, 5)
     peers: dict[str, Any] = {}
     with sink() as url, tempfile.TemporaryDirectory() as scratch:
-        ours = measure_ours(BackgroundThread(sys.executable, url), turns=turns, rounds=rounds)
+        ours = measure_ours(PartRunner(sys.executable, url), turns=turns, rounds=rounds)
         print(table_of_ours(ours))
         if options.peers:
-            peers = measure_peers(BackgroundThread(install_peers(Path(scratch)), url), turns=turns, rounds=rounds)
+            peers = measure_peers(PartRunner(install_peers(Path(scratch)), url), turns=turns, rounds=rounds)
             print(table_of_peers(peers))
     text = json.dumps(results(ours, peers), indent=1)
     text = re.sub(r"\[[^][{}]*]", lambda numbers: " ".join(numbers[0].split()), text) + "\n"
@@ -268,7 +275,7 @@ def main(arguments: list[str] | None = None) -> int:
         write_table("ours", table_of_ours(ours))
     failed = [figure for figure in of_ours(ours) if figure.fails]
     for figure in failed:
-        print(f"{figure.name}: {figure.compared:.3g}, and at most {figure.most:g} is allowed", file=sys.stderr)
+        print(f"{figure.name}: {figure.compared:.3g}; the bound is {figure.most:g}", file=sys.stderr)
     return int(bool(failed))
 
 

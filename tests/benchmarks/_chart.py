@@ -1,4 +1,4 @@
-"""The chart that README shows, drawn from what was measured: shorter bars are better, on logarithmic axes."""
+"""Draws the chart of the benchmark, results.svg: logarithmic axes, shorter bars are better."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def draw(contenders: dict[str, dict[str, Any]]) -> str:
     """Return the chart as SVG.
 
     Args:
-        contenders: For each its name, and lists of what was measured: the figures, and the floors beside them.
+        contenders: By name, lists of measured values: the figures and the floors of the same rounds.
     """
     height = TOP + ROW * len(contenders) + BOTTOM
     size = f'viewBox="0 0 {WIDTH} {height}" width="{WIDTH}" height="{height}"'

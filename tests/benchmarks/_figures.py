@@ -1,4 +1,4 @@
-"""What is measured of us, and what each figure may be: nearly always a ratio to something measured in the same run."""
+"""The figures of ts_autotrack and their bounds. Most bounds limit the ratio to a floor of the same run."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from typing import NamedTuple
 
 
 class Figure(NamedTuple):
-    """One thing measured, once for each round.
+    """One figure, measured once per round.
 
     Attributes:
-        name: What it is.
-        unit: Of the values.
-        values: What was measured.
-        floors: What it is compared with, of the same rounds; empty for a figure that speaks for itself.
-        floor: The name of that.
-        most: The bound: of the ratio, or of the value if there are no floors.
-        slack: What a noisy machine may add, as a factor; CI fails beyond the two together.
+        name: Row header in the table.
+        unit: Unit of the values.
+        values: Measured values, in the order of the rounds.
+        floors: Floor of each round; empty for a figure without a floor.
+        floor: Name of the floor.
+        most: Upper bound of the ratio, or of the value without floors.
+        slack: Tolerance for a noisy machine, as a factor. CI fails beyond bound times slack.
     """
 
     name: str
@@ -29,39 +29,39 @@ class Figure(NamedTuple):
 
     @property
     def median(self) -> float:
-        """The middle of what was measured."""
+        """Median of the values."""
         return median(self.values)
 
     @property
     def spread(self) -> tuple[float, float]:
-        """The quartiles of what was measured."""
+        """Lower and upper quartile of the values."""
         return spread(self.values)
 
     @property
     def ratio(self) -> float | None:
-        """The middle of the rounds' ratios to the floor."""
+        """Median of the ratios to the floor, round by round; None without floors."""
         if not self.floors:
             return None
         return median(value / floor for value, floor in zip(self.values, self.floors, strict=True))
 
     @property
     def compared(self) -> float:
-        """What the bound is about."""
+        """Number limited by the bound."""
         return self.median if self.ratio is None else self.ratio
 
     @property
     def holds(self) -> bool:
-        """Whether it is within its bound."""
+        """True within the bound."""
         return self.most is None or self.compared <= self.most
 
     @property
     def fails(self) -> bool:
-        """Whether it is beyond its bound by more than a noisy machine explains."""
+        """True beyond bound times slack."""
         return self.most is not None and self.compared > self.most * self.slack
 
 
 def spread(values: list[float]) -> tuple[float, float]:
-    """Return the quartiles."""
+    """Return the lower and the upper quartile."""
     if len(values) == 1:
         return values[0], values[0]
     low, _, high = quantiles(values, n=4, method="inclusive")
@@ -69,7 +69,7 @@ def spread(values: list[float]) -> tuple[float, float]:
 
 
 NOISY, DISK = 1.5, 2.0
-"""The slack of a time; and of one that waits for the disk, which C does not: 19 C, and 29 within the same hour."""
+"""Slack of a time, and of a time that includes a wait for the disk: 19 C, and 29 C within the same hour."""
 FORMS = {
     "function": 0.5,
     "method": 0.5,
@@ -80,11 +80,11 @@ FORMS = {
     "suppressed": 0.2,
     "disabled": 0.2,
 }
-"""What decorating may add to a call, as a ratio to floor C."""
+"""Bounds of the time added to a call, as ratios to floor C."""
 
 
 def of_ours(found: dict[str, dict[str, list[float]]]) -> list[Figure]:
-    """Return the figures of what the parts of the benchmark have found, by the names of the parts."""
+    """Return the figures for the measurements of all parts, as returned by `measure_ours`."""
     forms, speed, pending = found["forms"], found["at_full_speed"], found["pending"]["bytes"]
     memory, outbox, each = (found[f"probe {name}"] for name in ("memory", "outbox", "event"))
     ends, size, bursts = found["ends"], found["footprint"], found["bursts"]
@@ -96,24 +96,24 @@ def of_ours(found: dict[str, dict[str, list[float]]]) -> list[Figure]:
             for form, most in FORMS.items()
         ),
         Figure("a call while a backlog is delivered, p99", "us", speed["p99"], speed["C"], "C", 4, NOISY),
-        Figure("late from 1 ms of sleep while a backlog is delivered, p50", "us", speed["late p50"], []),
-        Figure("late from 1 ms of sleep while a backlog is delivered, p90", "us", speed["late p90"], []),
+        Figure("lateness of a 1 ms sleep while a backlog is delivered, p50", "us", speed["late p50"], []),
+        Figure("lateness of a 1 ms sleep while a backlog is delivered, p90", "us", speed["late p90"], []),
         Figure("a call with durability=event, p50", "us", each["p50"], each["C"], "C", 20, DISK),
         Figure("CPU of a delivered event", "us", memory["cpu"], memory["D"], "D", 2.5, NOISY),
         Figure("CPU of a delivered event, outbox", "us", outbox["cpu"], outbox["D"], "D", 4, NOISY),
         Figure("CPU of a delivered event, durability=event", "us", each["cpu"], each["D"], "D"),
-        Figure("the events of these three: share lost, at worst", "", [max(lost)], [], "", 0),
+        Figure("events of the three rows above: share lost, at worst", "", [max(lost)], [], "", 0),
         Figure("50,000 events in a tight loop: share lost, at worst", "", [1 - min(bursts["loop"])], [], "", 0),
         Figure("8 threads x 5,000 events: share lost, at worst", "", [1 - min(bursts["threads"])], [], "", 0),
-        Figure("memory of an event that waits", "bytes", pending, [], "", 200),
-        Figure("memory that a million events add, at worst", "MB", [max(found["million"]["bytes"]) / 1e6], [], "", 1),
+        Figure("memory of a waiting event", "bytes", pending, [], "", 200),
+        Figure("memory added by a million events, at worst", "MB", [max(found["million"]["bytes"]) / 1e6], [], "", 1),
         Figure("memory of import and first delivery", "MB", size["ours"], size["floor"], "httpx, orjson", 1.2),
         Figure("import", "ms", ends["import"], ends["bare"], "bare interpreter", 2, NOISY),
         Figure("ten events, flush and exit", "ms", ends["exit"], ends["exit floor"], "httpx, orjson", 1.2, NOISY),
-        Figure("64 threads to 1, an event", "us", threads["64"], threads["1"], "1 thread", 1.2, NOISY),
-        Figure("10,000 tasks to 1, an event", "us", tasks["10000"], tasks["1"], "1 task", 1.2, NOISY),
+        Figure("an event, 64 threads", "us", threads["64"], threads["1"], "1 thread", 1.2, NOISY),
+        Figure("an event, 10,000 tasks", "us", tasks["10000"], tasks["1"], "1 task", 1.2, NOISY),
         Figure(
-            "4 processes with one outbox, a call",
+            "a call, 4 processes with one outbox",
             "us",
             sharing["outbox p50"],
             sharing["memory p50"],
@@ -122,7 +122,7 @@ def of_ours(found: dict[str, dict[str, list[float]]]) -> list[Figure]:
             NOISY,
         ),
         Figure(
-            "4 processes with one outbox, a call, p99",
+            "a call, 4 processes with one outbox, p99",
             "us",
             sharing["outbox p99"],
             sharing["memory p99"],

@@ -1,4 +1,4 @@
-"""What the benchmark shows is what it measured."""
+"""The committed tables and chart match the committed measurements."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ HERE = Path(__file__).parent
 
 
 def committed(part: str) -> dict[str, Any]:
-    """Return what the committed run has measured."""
+    """Return one part of the committed measurements."""
     found = json.loads((HERE / "results.json").read_text())[part]
     return {
         name: {figure: value["rounds"] if isinstance(value, dict) else value for figure, value in row.items()}
@@ -29,39 +29,34 @@ def committed(part: str) -> dict[str, Any]:
 
 @pytest.fixture
 def contenders() -> dict[str, Any]:
-    """What the committed run has measured of each contender."""
+    """Committed measurements of each contender."""
     return committed("contenders")
 
 
-def table_in_readme(name: str) -> str:
-    """Return one of README's tables."""
-    return benchmark.README.read_text().partition(benchmark.BEGIN.format(name))[2].partition(benchmark.END)[0]
-
-
-def test_tables_in_readme_are_of_the_committed_run(contenders: dict[str, Any]) -> None:
-    """README's tables and the figures beside the chart are of the same run."""
-    assert table_in_readme("peers") == benchmark.table_of_peers(contenders)
-    assert table_in_readme("ours") == benchmark.table_of_ours(committed("ours"))
+def test_tables_are_of_the_committed_run(contenders: dict[str, Any]) -> None:
+    """Both tables of the README in this folder are made from results.json."""
+    assert benchmark.committed_table("peers") == benchmark.table_of_peers(contenders)
+    assert benchmark.committed_table("ours") == benchmark.table_of_ours(committed("ours"))
 
 
 def test_chart_is_of_the_committed_run(contenders: dict[str, Any]) -> None:
-    """The chart is drawn from the committed figures, and is an image that shows every contender."""
+    """The chart is drawn from results.json, is valid XML and shows every contender."""
     drawn = (HERE / "results.svg").read_text()
     assert drawn == _chart.draw(contenders)
-    texts = {element.text for element in ET.fromstring(drawn).iter() if element.text}  # noqa: S314 - our own
+    texts = {element.text for element in ET.fromstring(drawn).iter() if element.text}
     assert set(contenders) <= texts
 
 
-def test_the_table_shows_what_the_worst_round_has_lost(contenders: dict[str, Any]) -> None:
-    """A loss in one round is not hidden by the others."""
+def test_the_table_shows_the_losses_of_the_worst_round(contenders: dict[str, Any]) -> None:
+    """A loss in one round shows in the table even if the other rounds lost nothing."""
     found = {"posthog": {**contenders["posthog"], "lost": [0.0, 0.25, 0.0], "arrived": [10, 3, 10]}}
     (row,) = (line for line in benchmark.table_of_peers(found).splitlines() if line.startswith("| posthog"))
     assert "), 25.00% lost |" in row
     assert row.endswith(" ms, 7 lost |")
 
 
-def test_cpu_is_of_what_the_sink_has_received() -> None:
-    """An event that was tracked and does not arrive does not count."""
+def test_cpu_is_divided_by_the_events_received() -> None:
+    """Events tracked and never received do not lower the CPU time per event."""
     with benchmark.sink() as url:
         connection = HTTPConnection(url.removeprefix("http://"))
 
@@ -78,7 +73,7 @@ def test_cpu_is_of_what_the_sink_has_received() -> None:
     ("values", "floors", "most", "holds", "fails"),
     [
         ([10.0, 11.0, 30.0], [10.0, 10.0, 10.0], 1.2, True, False),  # the middle round counts
-        ([13.0], [10.0], 1.2, False, False),  # beyond the bound, within what a noisy machine explains
+        ([13.0], [10.0], 1.2, False, False),  # beyond the bound, within the slack
         ([19.0], [10.0], 1.2, False, True),
         ([0.0], [], 0.0, True, False),
         ([0.1], [], 0.0, False, True),
@@ -89,9 +84,9 @@ def test_bounds(
     values: list[float],
     floors: list[float],
     most: float | None,
-    holds: bool,  # noqa: FBT001
-    fails: bool,  # noqa: FBT001
+    holds: bool,
+    fails: bool,
 ) -> None:
-    """A figure fails when it is beyond its bound by more than its slack."""
+    """A figure fails beyond bound times slack."""
     figure = Figure("f", "us", values, floors, "C", most, 1.5)
     assert (figure.holds, figure.fails) == (holds, fails)

@@ -1,9 +1,9 @@
-"""README's table of guarantees, made of what the fault tests have seen.
+"""Generates and checks the table of guarantees in tests/faults/README.md.
 
-    python -m tests.faults                  run the tests and write the table
-    python -m tests.faults --check LEDGER   compare the table with the ledger that a run has left
+    python -m tests.faults                  run the fault tests and write the table
+    python -m tests.faults --check LEDGER   compare the table with the ledger of an earlier run
 
-A run of the tests leaves its ledger where the environment variable TS_AUTOTRACK_TEST_LEDGER says.
+A test run writes its ledger to the file named by the environment variable TS_AUTOTRACK_TEST_LEDGER.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from pathlib import Path
 
 from tests.faults.conftest import LEDGER
 
-README = Path(__file__).parents[2] / "README.md"
+GUARANTEES = Path(__file__).parent / "README.md"
 SKIPPABLE = "| full disk"
-"""Needs a file system of its own, which not every machine lets us mount."""
+"""Start of a row that may be missing: its test mounts a file system, and some machines forbid mounting."""
 BEGIN, END = "<!-- guarantees: python -m tests.faults -->\n", "<!-- end of guarantees -->\n"
 
 
 def table(ledger: Path) -> str:
-    """Return the table of what a run has seen."""
+    """Return the table for a ledger. Tests of a fault with equal figures share a row."""
     rows = json.loads(ledger.read_text())
     merged: dict[tuple[str, ...], list[str]] = {}
     for row in sorted(rows, key=lambda row: (row["kept"], rows.index(row))):
@@ -35,28 +35,35 @@ def table(ledger: Path) -> str:
     return "\n".join(lines) + "\n"
 
 
-def main(arguments: list[str]) -> int:
-    """Write or check the table; return the exit status."""
-    before, _, rest = README.read_text().partition(BEGIN)
-    old, _, after = rest.partition(END)
-    if arguments:
-        new = table(Path(arguments[-1])).splitlines()
-        missing = [row for row in old.splitlines() if row not in new and not row.startswith(SKIPPABLE)]
-        unknown = [row for row in new if row not in old.splitlines()]
-        for what, rows in (("not seen", missing), ("not in README", unknown)):
-            for row in rows:
-                print(f"{what}: {row}", file=sys.stderr)
-        if missing or unknown:
-            print("README's table does not hold. To write it anew: python -m tests.faults", file=sys.stderr)
-        return int(bool(missing or unknown))
+def committed_table() -> str:
+    """Return the table in the README."""
+    return GUARANTEES.read_text().partition(BEGIN)[2].partition(END)[0]
+
+
+def check(ledger: Path) -> int:
+    """Report rows that differ between the README and a ledger; return the exit status."""
+    committed, measured = committed_table().splitlines(), table(ledger).splitlines()
+    missing = [row for row in committed if row not in measured and not row.startswith(SKIPPABLE)]
+    unknown = [row for row in measured if row not in committed]
+    for problem, rows in (("missing in the run", missing), ("missing in the table", unknown)):
+        for row in rows:
+            print(f"{problem}: {row}", file=sys.stderr)
+    if missing or unknown:
+        print("tests/faults/README.md is out of date. To write it again: python -m tests.faults", file=sys.stderr)
+    return int(bool(missing or unknown))
+
+
+def write() -> int:
+    """Run the fault tests and write the table; return the exit status of pytest."""
     with tempfile.TemporaryDirectory() as scratch:
         ledger = Path(scratch) / "ledger"
         command = [sys.executable, "-m", "pytest", "-q", str(Path(__file__).parent)]
         status = subprocess.run(command, env={**os.environ, LEDGER: str(ledger)}, check=False).returncode
         if not status:
-            README.write_text(before + BEGIN + table(ledger) + END + after)
+            before, _, rest = GUARANTEES.read_text().partition(BEGIN)
+            GUARANTEES.write_text(before + BEGIN + table(ledger) + END + rest.partition(END)[2])
         return status
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(check(Path(sys.argv[-1])) if sys.argv[1:] else write())

@@ -47,7 +47,7 @@ ts_autotrack.configure(durability=durability)
 def work(name, n): pass
 def on_disk():
     if durability == "event": return True
-    return ts_autotrack._core.client.client._worker.durable >= ts_autotrack.stats().pending
+    return ts_autotrack._core.client.client.worker.durable >= ts_autotrack.stats().pending
 def many(name):
     said = 0
     for n in range(rounds):

@@ -233,7 +233,7 @@ def test_nothing_is_forked_while_sigterm_drains(server: ScriptedServer, environm
         + """
 ten()
 def fork():
-    while not ts_autotrack._core.client.client._dying: time.sleep(0.01)
+    while not ts_autotrack._core.client.client.shutdown.terminating: time.sleep(0.01)
     time.sleep(0.2)  # a moment within the second that draining takes
     if os.fork() == 0:
         os.write(1, b"forked")

@@ -563,7 +563,7 @@ def test_quarantine_and_its_commands(  # noqa: PLR0913 - fixtures
         assert cli("export", "3", "1").count("\n") == 2
         assert "there is no refused item 9" in cli("export", "9", status=1)
         assert "name the ids" in cli("purge", status=2)
-        assert cli("purge", "2") == "1 items deleted\n"
+        assert cli("purge", "2") == "1 item deleted\n"
         server.always = lambda _: Answer(503)  # else the live process might have sent them before we look
         assert cli("retry") == "2 items wait for a process that uses this outbox\n"
         assert "waiting 2, refused 0" in cli("status")

@@ -57,7 +57,7 @@ def ten(start=0):
         for n in range(start, start + 10): work(n)
 
 def kept():  # with an outbox: wait until all that was tracked is on disk
-    worker = ts_autotrack._core.client.client._worker
+    worker = ts_autotrack._core.client.client.worker
     while worker.durable < ts_autotrack.stats().pending: time.sleep(0.001)
 
 work(-1); ts_autotrack.flush(5)  # the thread is there, and sleeps
@@ -159,7 +159,7 @@ def test_second_sigterm_ends_the_process_at_once(dead_endpoint: str, environment
     """Whoever sends it again does not want to wait."""
     code = APP + (
         "def watch():\n"
-        "    while not ts_autotrack._core.client.client._dying: time.sleep(0.01)\n"
+        "    while not ts_autotrack._core.client.client.shutdown.terminating: time.sleep(0.01)\n"
         "    print('drains', flush=True)\n"
         "threading.Thread(target=watch).start(); ten(); print('up', flush=True); time.sleep(60)"
     )

@@ -33,8 +33,8 @@ def many(count):
     with user_context("u", group_id="g"):
         for n in range(count): work()
 many(1000)
-worker = ts_autotrack._core.client.client._worker
-while not (worker._exporter and worker._exporter.not_before): time.sleep(0.01)
+worker = ts_autotrack._core.client.client.worker
+while not worker.in_backoff: time.sleep(0.01)
 before = rss()  # all that is loaded is loaded: an attempt has failed
 many(99_000)
 while os.environ.get("TS_AUTOTRACK_OUTBOX") and worker.durable < 100_000: time.sleep(0.01)

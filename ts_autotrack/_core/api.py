@@ -1,17 +1,17 @@
-"""Settings and life cycle, for those who want them: normal use needs none of it."""
+"""Settings and life cycle. Normal use needs none of these functions."""
 
 from __future__ import annotations
 
 from ts_autotrack._core.client import client
 
-TYPE_CHECKING = False  # typing costs as much to import as all of this library
+TYPE_CHECKING = False  # typing costs as much to import as this whole library
 if TYPE_CHECKING:
     import os
 
     from ts_autotrack.typing import RejectedItem, Stats
 
 
-def configure(  # noqa: PLR0913 - the settings
+def configure(
     *,
     api_key: str | None = None,
     auth_token: str | None = None,
@@ -30,7 +30,9 @@ def configure(  # noqa: PLR0913 - the settings
     disabled: bool | None = None,
     debug: bool | None = None,
 ) -> None:
-    """Set what the environment does not, at any time. What is not given keeps its value.
+    """Change settings, at any time. Settings that are not given keep their values.
+
+    The call imports the delivery stack, if the settings make the library active.
 
     Args:
         api_key: Sent as `x-api-key`. Environment: THRIVESTACK_API_KEY.
@@ -40,24 +42,24 @@ def configure(  # noqa: PLR0913 - the settings
         jsonl_path: The file that "jsonl" appends to; "-" is standard output.
         flush_interval: Seconds between two batches, unless 1,000 events wait before that.
         request_timeout: Seconds that a request may wait for a connection, for the next piece of the answer's head, and
-            for all of its body.
-        exit_timeout: Seconds that the end of the process may be held up to deliver what is left.
-        max_queue: Events that may wait in memory; more are refused and counted as "queue_full".
-        max_queue_bytes: Bytes of what these carry, counted where an event, or a `user_context` that has ended, has more
-            than 512; past it events are refused, too.
-        outbox: A directory in which events are kept until they are delivered, so that a crash, `os._exit` or a long
-            outage loses none. Any number of processes of one application may share it. Chosen when the process tracks
-            its first event; from then on a change waits for `shutdown`.
-        outbox_bytes: Bytes of events that the outbox may hold, all processes together; past it new ones are refused and
-            counted as "outbox_full". What other processes hold is looked at every few seconds.
-        durability: "batch": an event is in the outbox within 50 ms, at no cost to the call; "event": before the call
+            for the whole body.
+        exit_timeout: Seconds by which delivery may delay the end of the process.
+        max_queue: Events that may wait in memory; further events are dropped as "queue_full".
+        max_queue_bytes: Bytes of long properties that may wait in memory; further events are dropped as "queue_full".
+            Properties count if an event, or a `user_context` that has ended, has more than 512 bytes of them.
+        outbox: Directory that keeps events until they are delivered, so that a crash, `os._exit` or a long outage loses
+            none. All processes of an application may share the directory. The first event fixes the outbox; a later
+            change needs `shutdown` before.
+        outbox_bytes: Bytes of events that the outbox may hold, for all processes together; further events are dropped
+            as "outbox_full". The files of other processes are measured every few seconds.
+        durability: "batch": an event is in the outbox within 50 ms, at no cost to the call. "event": before the call
             returns.
-        baggage: Whether ids are read from OpenTelemetry baggage when no `user_context` gives them.
-        disabled: Whether to do nothing at all.
-        debug: Whether to log every delivery to standard error.
+        baggage: True to read ids from OpenTelemetry baggage when no `user_context` gives them.
+        disabled: True to drop all events.
+        debug: True to log every delivery to standard error.
 
     Raises:
-        ValueError: If a value is no good for its setting.
+        ValueError: If a value is not valid for its setting.
 
     Example:
         >>> import ts_autotrack
@@ -70,41 +72,43 @@ def flush(timeout: float = 5.0) -> bool:
     """Wait until every event so far has arrived, been refused or been dropped.
 
     Args:
-        timeout: Seconds to wait at the most.
+        timeout: Maximum wait in seconds.
 
     Returns:
-        True if all of them are settled; False if time ran out, and a warning says how many are left. What other
-        processes have left in the outbox is not waited for.
+        True if all events are settled. False if time ran out; a warning then gives the number of events left. Events
+        that other processes left in the outbox do not count.
 
     Example:
         >>> from ts_autotrack import flush
         >>> flush(timeout=1)
         True
     """
-    return client.flush(timeout)
+    return client.shutdown.flush(timeout)
 
 
 def shutdown(timeout: float | None = None) -> bool:
-    """Deliver what is left and stop the thread. Runs by itself at exit; later events are dropped as "shutdown".
+    """Deliver the waiting events and stop the thread. Later events are dropped as "shutdown".
+
+    The end of the process calls this function by itself.
 
     Args:
-        timeout: Seconds to wait at the most; default: the setting EXIT_TIMEOUT.
+        timeout: Maximum wait in seconds; default: the setting EXIT_TIMEOUT.
 
     Returns:
-        True if nothing is left; False if time ran out, and a warning says how many events are left.
+        True if no event is left. False if time ran out; a warning then gives the number of events left.
 
     Example:
         >>> from ts_autotrack import shutdown
         >>> shutdown(timeout=1)
         True
     """
-    return client.shutdown(timeout)
+    return client.shutdown.shutdown(timeout)
 
 
 def rejected() -> list[RejectedItem]:
-    """Return the last items of this process that the server refused for good, oldest first: 1,000 or 8 MB.
+    """Return the last items of this process that the server refused for good: up to 1,000 items and 8 MB, oldest first.
 
-    With an outbox all of them are in its quarantine: see `ts-autotrack outbox list`.
+    An outbox keeps all refused items in its quarantine: see `ts-autotrack outbox list`.
 
     Example:
         >>> from ts_autotrack import rejected
@@ -115,7 +119,7 @@ def rejected() -> list[RejectedItem]:
 
 
 def stats() -> Stats:
-    """Return what became of the events of this process.
+    """Return the account of this process's events.
 
     Example:
         >>> from ts_autotrack import stats

@@ -54,7 +54,7 @@ def kind_of(target: Any) -> Kind:
 
 
 def _inspected_kind(target: Any) -> Kind:
-    import inspect  # noqa: PLC0415 - lazy: as heavy as this whole library, for unusual callables only
+    import inspect
 
     for candidate in (target, target.__call__ if callable(target) else None):  # an object's own async __call__
         if inspect.iscoroutinefunction(candidate):

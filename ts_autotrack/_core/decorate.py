@@ -32,7 +32,7 @@ def decorate(decorator: Decorator, target: Any) -> Any:
     if issubclass(type(target), (classmethod, staticmethod)):  # proxies of a classmethod would pass isinstance
         return type(target)(decorate(decorator, target.__func__))
     _check(target)
-    from ts_autotrack._core.proxy import Proxy  # noqa: PLC0415 - lazy: only unusual callables need wrapt
+    from ts_autotrack._core.proxy import Proxy
 
     return Proxy(decorator, target)
 

@@ -1,116 +1,92 @@
-"""The barrier between our faults and the application, and what we have to say to its operator.
+"""The barrier between faults of this library and the application, and the messages for its operator.
 
 Nothing here logs on the caller's path: `fault` and `warn_once` leave a notice, and the worker reports it.
 """
 
 from __future__ import annotations
 
-# More than half of our import, and loaded here all the same: before a fork it takes a lock that its own import needs.
-# Were it loaded with the first event, a fork just then would wait for the import, and that for the fork.
+# Half of the import time of this package, and loaded with it all the same: `logging` takes a lock before a fork that
+# its own import needs, so loading it with the first event could deadlock with a fork at that moment.
 import logging
 import time
 from collections import deque
-from itertools import count
 
-TYPE_CHECKING = False  # typing costs as much to import as all of this library
+from ts_autotrack._core.counters import AtomicCounter
+
+TYPE_CHECKING = False  # typing costs as much to import as this whole library
 if TYPE_CHECKING:
-    from collections.abc import Hashable, Iterator
-
-    class Count:
-        """What a type checker is to know of `itertools.count`, whose constructor it takes for one of `count`."""
-
-        def __next__(self) -> int: ...
-        def __iter__(self) -> Iterator[int]: ...
-else:
-    Count = count
+    from collections.abc import Hashable
 
 logger = logging.getLogger("ts_autotrack")
+
 FAULT_INTERVAL = 60.0
 """Seconds between two reports of the same kind of fault."""
+MAX_KEYS = 2_000
+"""Distinct keys of `warn_once` in the life of a process."""
+MAX_SERVER_TEXTS = 50
+"""Distinct server texts that are logged."""
 
+faults = AtomicCounter()
+"""Counter of the faults of this library."""
 reraise = False
-"""Set by our own test suite: a fault that the barrier would hold back is raised instead."""
+"""True in this project's own tests: the barrier raises the faults that it otherwise holds back."""
 
 _notices: deque[str] = deque(maxlen=256)
-_told: set[Hashable] = set()
-_MOST_TOLD = 2_000
-_heard: set[str] = set()
-_MOST_HEARD = 50
-_faulted: dict[str, float] = {}
+_warned: set[Hashable] = set()
+_server_texts: set[str] = set()
+_last_fault: dict[str, float] = {}
 _debug_handler: logging.Handler | None = None
 
 
-class AtomicCounter(Count):
-    """A counter that threads, signal handlers and finalizers may all advance, by `next(tally)`, without a lock.
-
-    `itertools.count` advances in one uninterruptible step; `n += 1` does not.
-    """
-
-    __slots__ = ("_begun_at",)
-
-    def __init__(self) -> None:
-        self._begun_at = 0
-
-    def reset(self) -> None:
-        """Start over at zero."""
-        self._begun_at += self.read()
-
-    def read(self) -> int:
-        """How often it was advanced."""
-        return int(repr(self)[14:-1]) - self._begun_at  # "AtomicCounter(5)": the only way to read without advancing
-
-
-faults = AtomicCounter()
-
-
-def fault(doing: str, error: BaseException) -> None:
-    """Count a fault of ours and leave a notice, once a minute for each kind of work."""
+def fault(activity: str, error: BaseException) -> None:
+    """Count a fault of this library and leave a notice, at most once a minute for each activity."""
     next(faults)
     if reraise:
         raise error  # pragma: no cover - only when a test has found a fault
     now = time.monotonic()
-    if now - _faulted.get(doing, -FAULT_INTERVAL) >= FAULT_INTERVAL:
-        _faulted[doing] = now
-        _notices.append(f"{doing} failed ({_describe(error)}); the application was not affected")
+    if now - _last_fault.get(activity, -FAULT_INTERVAL) >= FAULT_INTERVAL:
+        _last_fault[activity] = now
+        _notices.append(f"{activity} failed ({_describe(error)}); the application was not affected")
 
 
 def warn_once(key: Hashable, message: str) -> None:
-    """Leave a notice that is reported once for `key` in the life of the process."""
-    if key not in _told and len(_told) < _MOST_TOLD:
-        _told.add(key)
+    """Leave a notice, once for each key in the life of the process."""
+    if key not in _warned and len(_warned) < MAX_KEYS:
+        _warned.add(key)
         _notices.append(message)
 
 
-def warn_of_server(text: str, message: str) -> None:
-    """`warn_once` for what a server says, which may be something else each time: only so much of it is shown."""
-    if text not in _heard and len(_heard) <= _MOST_HEARD:
-        _heard.add(text)
-        _notices.append(message if len(_heard) <= _MOST_HEARD else "the server says more, which is not shown any more")
-
-
-def report() -> None:
-    """Log the notices left since the last report. Runs on the worker, or where no worker will. Never raises."""
-    while _notices:
-        say("warning", "%s", _notices.popleft())
-
-
-def say(level: str, message: str, *values: object) -> None:
-    """Log a message now; a handler or filter of the application that raises is not our end."""
-    try:
-        getattr(logger, level)("ts_autotrack: " + message, *values)
-    except Exception:  # noqa: BLE001 - the application's handler
-        next(faults)
-
-
 def warn_now(key: Hashable, message: str) -> None:
-    """`warn_once`, logged at once: for settings, read before any worker exists."""
+    """Log a warning at once, once for each key: for settings, which are read before any worker exists."""
     warn_once(key, message)
     report()
 
 
-def debug(on: bool) -> None:  # noqa: FBT001 - a setting's value
-    """Show all that the library has to say on standard error, whatever the application's logging does, or cease to."""
-    global _debug_handler  # noqa: PLW0603 - the setting DEBUG is the process's
+def warn_of_server(text: str, message: str) -> None:
+    """Leave a notice for each distinct text of a server, up to a bound: a server may say something new each time."""
+    if text not in _server_texts and len(_server_texts) <= MAX_SERVER_TEXTS:
+        _server_texts.add(text)
+        shown = len(_server_texts) <= MAX_SERVER_TEXTS
+        _notices.append(message if shown else "further messages of the server are not logged")
+
+
+def report() -> None:
+    """Log the notices left since the last report. Never raises."""
+    while _notices:
+        log("warning", "%s", _notices.popleft())
+
+
+def log(level: str, message: str, *values: object) -> None:
+    """Log a message at once. A handler or filter of the application that raises does no harm."""
+    try:
+        getattr(logger, level)("ts_autotrack: " + message, *values)
+    except Exception:
+        next(faults)
+
+
+def set_debug(*, on: bool) -> None:
+    """Show all messages on standard error, whatever the application's logging does, or stop doing so."""
+    global _debug_handler
     if on and _debug_handler is None:
         _debug_handler = logging.StreamHandler()
         _debug_handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
@@ -122,16 +98,16 @@ def debug(on: bool) -> None:  # noqa: FBT001 - a setting's value
         _debug_handler = None
 
 
-def forget() -> None:
-    """Start over in a forked child or a test: nothing reported yet, nothing waiting."""
+def reset() -> None:
+    """Forget all notices and keys, as a forked child or a test needs."""
     _notices.clear()
-    _told.clear()
-    _heard.clear()
-    _faulted.clear()
+    _warned.clear()
+    _server_texts.clear()
+    _last_fault.clear()
 
 
 def _describe(error: BaseException) -> str:
     try:
         return f"{type(error).__name__}: {error}"
-    except Exception:  # noqa: BLE001 - a user's exception may raise from __str__
+    except Exception:
         return type(error).__name__

@@ -1,4 +1,4 @@
-"""`python -m ts_autotrack.cli` is `ts-autotrack`."""
+"""Runs the command `ts-autotrack` as `python -m ts_autotrack.cli`."""
 
 import sys
 

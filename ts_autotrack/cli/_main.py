@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import argparse
+import sqlite3
 import sys
 from typing import TYPE_CHECKING
 
 from ts_autotrack._version import __version__
 from ts_autotrack.cli._outbox import add_outbox
+from ts_autotrack.inspector._fault import Fault
+from ts_autotrack.inspector._fault import parse as parse_fault
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from ts_autotrack.inspector._fault import Fault
-
 DEFAULT_PORT = 8787
+"""Port of the inspector."""
 MAX_PORT = 65_535
 
 
@@ -22,7 +24,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run `ts-autotrack` and return its exit status.
 
     Args:
-        arguments: What follows the command's name; default: `sys.argv[1:]`.
+        arguments: Arguments after the name of the command; default: `sys.argv[1:]`.
     """
     options = _parser().parse_args(arguments)
     status: int = options.run(options)
@@ -35,12 +37,12 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     inspect = commands.add_parser(
         "inspect",
-        help="serve ThriveStack's contract on this machine and show what arrives",
-        description="Serves /track, /identify and /group on 127.0.0.1, strict to ThriveStack's contract; prints each "
-        "event as it arrives and answers GET /events. Point an app at it with THRIVESTACK_ENDPOINT.",
+        help="serve ThriveStack's contract on this machine and show received events",
+        description="Serves /track, /identify and /group on 127.0.0.1, strict to ThriveStack's contract. Prints each "
+        "received event and answers GET /events. Set THRIVESTACK_ENDPOINT to send the events of an app here.",
     )
-    inspect.add_argument("--port", type=_port, default=DEFAULT_PORT, help="default: %(default)s; 0 takes a free one")
-    inspect.add_argument("--db", default=":memory:", metavar="PATH", help="SQLite file to keep events in")
+    inspect.add_argument("--port", type=_port, default=DEFAULT_PORT, help="default: %(default)s; 0 takes a free port")
+    inspect.add_argument("--db", default=":memory:", metavar="PATH", help="SQLite file for events; default: memory")
     inspect.add_argument("--quiet", action="store_true", help="do not print each event")
     inspect.add_argument(
         "--fault",
@@ -48,8 +50,8 @@ def _parser() -> argparse.ArgumentParser:
         default=[],
         type=_fault,
         metavar="KIND[:PROBABILITY][=TEXT]",
-        help="rehearse an outage: answer with an HTTP status, or reset, lose the answer (lost), hang, be slow, or "
-        "show a login page (html); 503, reset:0.3, 400=poison. PUT /faults?fault=... changes it on the way",
+        help="rehearse an outage. KIND is an HTTP status, reset, lost (the events arrive, the answer does not), hang, "
+        "slow or html (a login page); examples: 503, reset:0.3, 400=poison. PUT /faults?fault=... replaces the faults",
     )
     inspect.set_defaults(run=_inspect)
     add_outbox(commands)
@@ -64,28 +66,24 @@ def _port(text: str) -> int:
 
 
 def _fault(text: str) -> Fault:
-    from ts_autotrack.inspector._fault import parse  # noqa: PLC0415 - only this option needs it
-
     try:
-        return parse(text)
+        return parse_fault(text)
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def _inspect(options: argparse.Namespace) -> int:
     try:
-        from ts_autotrack.inspector._serve import serve  # noqa: PLC0415 - needs the extra
+        from ts_autotrack.inspector._serve import serve
     except ModuleNotFoundError as error:
         return _complain(f"{error.name} is missing: pip install 'ts_autotrack[inspector]'")
-    import sqlite3  # noqa: PLC0415 - only this command needs it
-
     try:
         serve(options.port, options.db, quiet=options.quiet, faults=options.fault)
     except OSError as error:
         return _complain(f"cannot listen on port {options.port}: {error.strerror}")
     except sqlite3.Error as error:
         return _complain(f"cannot keep events in {options.db}: {error}")
-    except KeyboardInterrupt:  # how one ends it
+    except KeyboardInterrupt:  # the usual end of the command
         pass
     return 0
 

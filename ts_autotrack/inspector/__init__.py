@@ -1,1 +1,1 @@
-"""A local server that speaks ThriveStack's contract: everything runs on it without an account."""
+"""A local server with ThriveStack's contract, for development and tests without an account."""

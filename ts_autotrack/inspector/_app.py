@@ -11,7 +11,7 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse
 from starlette.routing import Mount, Route
 
-from ts_autotrack._core.transports.local import line
+from ts_autotrack._core.transports.console import describe
 from ts_autotrack.inspector._contract import (
     BAD_REQUEST,
     ENDPOINTS,
@@ -32,29 +32,31 @@ if TYPE_CHECKING:
     from ts_autotrack.inspector._fault import Fault
 
 MOST_ID = 2**63 - 1
-"""The largest id that SQLite gives."""
+"""Largest row id of SQLite."""
 MOST_EVENTS = 10_000
-"""Events in one answer to GET /events, unless `limit` asks for fewer."""
+"""Events in one answer to GET /events; `limit` lowers the number."""
 
 
 def application(database: str, show: Callable[[str], None], faults: Sequence[Fault] = ()) -> Faults:
-    """Return the application.
+    """Return the inspector as an ASGI application.
 
     Args:
         database: Path of the SQLite file, or ":memory:".
-        show: Called with a line for each event that arrives.
-        faults: What goes wrong from the start.
+        show: Called with one line per received event.
+        faults: Faults active from the start.
     """
     inspector = _Inspector(database, show, faults)
     routes = [Route(path, inspector.ingest, methods=["POST"]) for path in ENDPOINTS]
     routes.append(Route("/events", inspector.events))
     routes.append(Route("/faults", inspector.switch_faults, methods=["GET", "PUT"]))
-    # ThriveStack's base URL ends in /api; without it works, too.
+    # ThriveStack's base URL ends in /api. Paths without /api work, too.
     app = Starlette(routes=[Mount("/api", routes=routes), *routes], lifespan=inspector.lifespan)
     return Faults(app, show, inspector.faults)
 
 
 class _Inspector:
+    """The endpoints of the inspector."""
+
     def __init__(self, database: str, show: Callable[[str], None], faults: Sequence[Fault]) -> None:
         self._store = Store(database)
         self._show = show
@@ -66,6 +68,7 @@ class _Inspector:
         self._store.close()
 
     async def ingest(self, request: Request) -> JSONResponse:
+        """Answer POST /track, /identify and /group: keep the items, or refuse the request with the reason."""
         path = "/" + request.url.path.rpartition("/")[2]
         try:
             check_credentials(request.headers)
@@ -74,11 +77,11 @@ class _Inspector:
             self._show(f"{path} refused with {error.status}: {error}")
             answer = {"success": False, "message": str(error), "item": error.item, "field": error.field}
             return JSONResponse(answer, error.status)
-        except ClientDisconnect:  # killed in the middle of its request: nobody reads the answer
+        except ClientDisconnect:  # a client killed in the middle of its request reads no answer
             return JSONResponse({"success": False}, BAD_REQUEST)
         self._store.add(path, items)
         for item in items:
-            self._show(line(path, item))
+            self._show(describe(path, item))
         answer = {
             "success": True,
             "response_id": str(uuid.uuid4()),
@@ -88,6 +91,7 @@ class _Inspector:
         return JSONResponse(answer)
 
     async def events(self, request: Request) -> JSONResponse:
+        """Answer GET /events."""
         query = request.query_params
         if unknown := set(query) - {*FILTERS, "after", "limit"}:
             known = ", ".join((*FILTERS, "after", "limit"))
@@ -100,7 +104,7 @@ class _Inspector:
         return JSONResponse({"events": found})
 
     async def switch_faults(self, request: Request) -> JSONResponse:
-        """PUT ?fault=503&fault=reset:0.3 replaces what goes wrong; without any, nothing does."""
+        """Answer GET and PUT /faults: PUT ?fault=503&fault=reset:0.3 replaces the active faults, PUT alone ends all."""
         if request.method == "PUT":
             try:
                 self.faults[:] = [parse_fault(text) for text in request.query_params.getlist("fault")]

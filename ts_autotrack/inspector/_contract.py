@@ -1,4 +1,7 @@
-"""ThriveStack's ingestion contract, strictly: what is wrong with a request is said by item and field."""
+"""ThriveStack's ingestion contract, checked strictly: each error names the item and the field.
+
+The module shares no code with the engine, so that a test against the inspector checks the engine independently.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 MAX_ITEMS = 1_000
+"""Items in a request."""
 MAX_BODY = 2_000_000
+"""Bytes in the body of a request."""
 
 BAD_REQUEST, UNAUTHORIZED = 400, 401
 
@@ -20,7 +25,12 @@ _TIMESTAMP = re.compile(r"\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}\.\d{6}Z")
 
 
 class Endpoint(NamedTuple):
-    """The fields of an endpoint's items: required texts, optional objects."""
+    """Fields of an item.
+
+    Attributes:
+        texts: Required fields with a text.
+        objects: Optional fields with an object.
+    """
 
     texts: tuple[str, ...]
     objects: tuple[str, ...]
@@ -34,12 +44,12 @@ ENDPOINTS = {
 
 
 class ContractError(Exception):
-    """A request that ThriveStack would refuse.
+    """A violation of the contract.
 
     Attributes:
-        status: The HTTP status of the answer.
-        item: Index of the item at fault; None if it is the request as a whole.
-        field: The field at fault, dotted; None if it is the item as a whole.
+        status: HTTP status of the answer.
+        item: Index of the faulty item; None for a fault of the whole request.
+        field: Dotted name of the faulty field; None for a fault of the whole item.
     """
 
     def __init__(self, status: int, message: str, item: int | None = None, field: str | None = None) -> None:
@@ -51,7 +61,7 @@ class ContractError(Exception):
 
 
 def check_credentials(headers: Mapping[str, str]) -> None:
-    """Raise ContractError unless one of the two documented headers carries something."""
+    """Raise ContractError without a key in `x-api-key` or a bearer token in `Authorization`."""
     scheme, _, token = headers.get("authorization", "").partition(" ")
     if not (headers.get("x-api-key", "").strip() or (scheme.lower() == "bearer" and token.strip())):
         raise ContractError(UNAUTHORIZED, "no credentials: send `x-api-key: KEY` or `Authorization: Bearer TOKEN`")
@@ -61,12 +71,12 @@ def parse(path: str, content_type: str, body: bytes) -> list[dict[str, Any]]:
     """Return the items of a request.
 
     Args:
-        path: The endpoint: "/track", "/identify" or "/group".
-        content_type: The request's header.
-        body: The request's body.
+        path: Endpoint: "/track", "/identify" or "/group".
+        content_type: Content-Type header of the request.
+        body: Body of the request.
 
     Raises:
-        ContractError: At the first thing that the contract forbids.
+        ContractError: At the first violation of the contract.
     """
     if content_type.partition(";")[0].strip().lower() != "application/json":
         raise ContractError(BAD_REQUEST, f"content-type must be application/json, not {content_type or 'missing'!r}")
@@ -86,7 +96,7 @@ def parse(path: str, content_type: str, body: bytes) -> list[dict[str, Any]]:
 
 
 def warnings(path: str, items: list[dict[str, Any]]) -> list[str]:
-    """Return what ThriveStack would accept, but not put to full use."""
+    """Return warnings for accepted items: unknown fields, and a missing account."""
     endpoint = ENDPOINTS[path]
     found: dict[str, None] = {}
     for item in items:

@@ -1,4 +1,4 @@
-"""Faults on request: rehearse an outage of ThriveStack against your own application."""
+"""Faults on request, to rehearse an outage of ThriveStack with your own application."""
 
 from __future__ import annotations
 
@@ -20,17 +20,18 @@ KINDS = {
     "html": "a login page, as of a proxy, with status 200",
 }
 SLOW = 1.0
-"""Seconds."""
+"""Delay of the fault `slow`, in seconds."""
 _LEAST_STATUS, _MOST_STATUS, _NOT_MODIFIED, _WITH_RETRY_AFTER = 300, 599, 304, (429, 503)
+_random = random.SystemRandom()
 
 
 class Fault(NamedTuple):
-    """What goes wrong, how often, and with which requests.
+    """One kind of failure.
 
     Attributes:
-        kind: A key of KINDS, or an HTTP status.
-        probability: From 0 to 1.
-        text: Only requests whose body has it.
+        kind: Key of KINDS, or an HTTP status.
+        probability: Share of the matching requests to fail, from 0 to 1.
+        text: Text in the body of matching requests; empty for all requests.
     """
 
     kind: str
@@ -42,7 +43,7 @@ def parse(text: str) -> Fault:
     """Read `KIND[:PROBABILITY][=TEXT]`, such as "503", "reset:0.3" or "400=poison".
 
     Raises:
-        ValueError: If that is not what it is.
+        ValueError: For any other text.
     """
     head, _, wanted = text.partition("=")
     kind, _, share = head.partition(":")
@@ -61,10 +62,10 @@ def parse(text: str) -> Fault:
 
 
 class Faults:
-    """An ASGI application in front of the inspector's that lets requests go wrong.
+    """ASGI middleware in front of the inspector that makes requests fail.
 
     Attributes:
-        active: What goes wrong at the moment; the first that applies does.
+        active: Current faults. The first matching fault hits a request.
     """
 
     def __init__(self, application: ASGIApp, show: Callable[[str], None], active: list[Fault]) -> None:
@@ -73,7 +74,7 @@ class Faults:
         self._show = show
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one request, unless a fault hits it."""
+        """Serve one request, or make the request fail."""
         if scope["type"] != "http" or scope["method"] != "POST" or not self.active:
             await self._application(scope, receive, send)
             return
@@ -91,7 +92,7 @@ class Faults:
 
     def _draw(self, body: bytes) -> Fault | None:
         for fault in self.active:
-            if fault.text.encode() in body and random.random() < fault.probability:  # noqa: S311 - no secret
+            if fault.text.encode() in body and _random.random() < fault.probability:
                 return fault
         return None
 
@@ -99,7 +100,7 @@ class Faults:
         if kind == "lost":
             await self._application(scope, replay, _nowhere)
         if kind in ("lost", "reset"):
-            receive.__self__.transport.abort()  # type: ignore[attr-defined]  # uvicorn's; ASGI has no word for it
+            receive.__self__.transport.abort()  # type: ignore[attr-defined]  # uvicorn's: ASGI cannot reset a connection
         if kind in ("lost", "reset", "hang"):
             while (await receive())["type"] != "http.disconnect":
                 pass
@@ -122,7 +123,7 @@ async def _body(receive: Receive) -> list[Message]:
 
 async def _answer(send: Send, status: int, kind: str, body: bytes) -> None:
     if status == _NOT_MODIFIED:
-        body = b""  # it may have none
+        body = b""  # HTTP forbids a body in a 304
     headers = [(b"content-type", kind.encode()), (b"content-length", str(len(body)).encode())]
     if status in _WITH_RETRY_AFTER:
         headers.append((b"retry-after", b"1"))

@@ -1,4 +1,4 @@
-"""Runs the inspector on this machine's loopback address."""
+"""Runs the inspector on the loopback address."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ def serve(port: int, database: str, *, quiet: bool, faults: Sequence[Fault] = ()
     """Serve until interrupted.
 
     Args:
-        port: TCP port; 0 takes a free one.
-        database: Path of the SQLite file to keep events in, or ":memory:".
-        quiet: Whether to print only the first lines, not each event.
-        faults: What goes wrong from the start.
+        port: TCP port; 0 takes a free port.
+        database: Path of the SQLite file for events, or ":memory:".
+        quiet: Print the first lines only, without events.
+        faults: Faults active from the start.
 
     Raises:
         OSError: If the port is taken.
@@ -41,7 +41,7 @@ def serve(port: int, database: str, *, quiet: bool, faults: Sequence[Fault] = ()
 
 
 def _show(text: str) -> None:
-    """Print a line; where that is not possible any more, what arrives is kept all the same."""
+    """Print a line. A closed or broken standard output is ignored: the inspector keeps events all the same."""
     with contextlib.suppress(OSError, ValueError):
         print(
             text.encode(sys.stdout.encoding or "utf-8", "backslashreplace").decode(sys.stdout.encoding or "utf-8"),

@@ -1,4 +1,4 @@
-"""Where the inspector keeps what arrived: one SQLite table, readable with any SQLite tool."""
+"""Storage for received events: one SQLite table, readable with any SQLite tool."""
 
 from __future__ import annotations
 
@@ -20,17 +20,28 @@ CREATE TABLE IF NOT EXISTS events (
 )
 """
 FILTERS = ("path", "event_name", "user_id", "group_id", "event_id")
+"""Columns of the table for the filters of GET /events."""
+_FIND = """
+SELECT id, received_at, path, item FROM events
+WHERE id > :after
+    AND (:path IS NULL OR path = :path)
+    AND (:event_name IS NULL OR event_name = :event_name)
+    AND (:user_id IS NULL OR user_id = :user_id)
+    AND (:group_id IS NULL OR group_id = :group_id)
+    AND (:event_id IS NULL OR event_id = :event_id)
+ORDER BY id LIMIT :limit
+"""
 
 
 class Store:
-    """Events in the order of their arrival. Used from one thread."""
+    """Events in the order of their arrival. One thread uses a store."""
 
     def __init__(self, path: str) -> None:
         self._database = sqlite3.connect(path)
         self._database.execute(_SCHEMA)
 
     def add(self, path: str, items: list[dict[str, Any]]) -> None:
-        """Keep the items of one request, all or none."""
+        """Store the items of one request, all or none."""
         now = datetime.now(timezone.utc).isoformat(timespec="microseconds").replace("+00:00", "Z")
         rows = [
             (
@@ -55,15 +66,12 @@ class Store:
         """Return events as `{"id", "received_at", "path", "item"}`, oldest first.
 
         Args:
-            filters: Values that columns in FILTERS must have.
-            after: Only events with a larger id.
-            limit: The most events to return.
+            filters: Required values by column; keys outside of FILTERS are ignored.
+            after: Lower bound of the id, exclusive.
+            limit: Maximum number of events.
         """
-        where = "".join(f" AND {column} = ?" for column in FILTERS if column in filters)
-        rows = self._database.execute(
-            f"SELECT id, received_at, path, item FROM events WHERE id > ?{where} ORDER BY id LIMIT ?",  # noqa: S608
-            (after, *(filters[column] for column in FILTERS if column in filters), limit),
-        )
+        values = {column: filters.get(column) for column in FILTERS}
+        rows = self._database.execute(_FIND, {**values, "after": after, "limit": limit})
         return [
             {"id": number, "received_at": at, "path": path, "item": json.loads(item)} for number, at, path, item in rows
         ]

@@ -90,7 +90,7 @@ class CaptureRule:
         return snapshot(values)
 
 
-def finish_call(  # noqa: PLR0913 - all facts of a call, without an object per call
+def finish_call(
     rule: CaptureRule,
     extras: Extras,
     call: Arguments | None,
@@ -149,7 +149,7 @@ def _describe(
     result: object,
     error: BaseException | None,
 ) -> dict[str, object]:
-    from ts_autotrack.typing import FinishedCall  # noqa: PLC0415 - lazy: typing is as heavy as this whole library
+    from ts_autotrack.typing import FinishedCall
 
     try:
         return snapshot(describe(FinishedCall(*call, result, error)))

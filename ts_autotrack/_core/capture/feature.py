@@ -251,7 +251,7 @@ def _names(value: Iterable[str]) -> tuple[str, ...]:
 def _arguments(target: Any, names: tuple[str, ...]) -> tuple[Argument, ...]:
     if not names:
         return ()
-    import inspect  # noqa: PLC0415 - lazy: only `capture` needs the signature
+    import inspect
 
     parameters = inspect.signature(target).parameters
     takes_any = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from ts_autotrack._core.identity.scope import Scope
 
 
-def track(  # noqa: PLR0913 - the fields of the contract
+def track(
     event_name: str,
     properties: Mapping[str, object] | None = None,
     *,
@@ -169,7 +169,7 @@ def _invalid(why: str) -> None:
 
 
 def _timestamp(value: datetime | float | str) -> str | None:
-    from datetime import datetime, timezone  # noqa: PLC0415 - lazy: few calls give a timestamp
+    from datetime import datetime, timezone
 
     try:
         if isinstance(value, str):

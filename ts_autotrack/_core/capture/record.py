@@ -34,7 +34,7 @@ class EventTemplate:
 
     __slots__ = ("captured", "encoded", "event_name", "group_id", "path", "properties", "user_id", "where")
 
-    def __init__(  # noqa: PLR0913 - a value object
+    def __init__(
         self,
         path: str,
         event_name: str,

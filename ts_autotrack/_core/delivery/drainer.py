@@ -1,4 +1,4 @@
-"""What the buffer holds is encoded and kept, on whichever thread has the turn: a caller's, or one of the library's."""
+"""The drainer: moves records from the buffer to the event queue, encoded and in order."""
 
 from __future__ import annotations
 
@@ -10,98 +10,111 @@ if TYPE_CHECKING:
     from _thread import RLock
 
     from ts_autotrack._core.capture.buffer import Buffer
-    from ts_autotrack._core.config import Config
+    from ts_autotrack._core.capture.record import Record
     from ts_autotrack._core.counters import Counters
-    from ts_autotrack._core.delivery.intake import Intake
-    from ts_autotrack._core.delivery.queue import Item
+    from ts_autotrack._core.delivery.encoder import Encoder
+    from ts_autotrack._core.delivery.queue import EventQueue, Item
+    from ts_autotrack.typing import DropReason
 
 
-class Keeping:
-    """Loads what is needed for it with the first use, which takes some milliseconds.
+class Drainer:
+    """Runs on a caller's thread or on one of the library's, one thread at a time.
 
     Attributes:
-        turn: The process's. Held by whoever encodes or uses the outbox. Never waited for by a caller, unless every
-            event is to be on disk before the call returns.
+        buffer: Source of the records.
+        queue: Destination of the items.
+        lock: The process's lock for encoding and for the outbox. A caller waits for the lock only with
+            durability="event".
     """
 
-    def __init__(
-        self,
-        buffer: Buffer,
-        counts: Counters,
-        config: Config,
-        loading: RLock,
-        turn: RLock,
-    ) -> None:
-        self.turn = turn
-        self._buffer = buffer
-        self._counts = counts
-        self._config = config
-        self._loading = loading
-        self._intake: Intake | None = None
+    def __init__(self, buffer: Buffer, encoder: Encoder, queue: EventQueue, counters: Counters, lock: RLock) -> None:
+        self.buffer = buffer
+        self.queue = queue
+        self.lock = lock
+        self._encoder = encoder
+        self._counters = counters
         self._closed = False
+        # The batch in progress: its records, `counters.taken` and `counters.dropped` before it.
+        self._batch: tuple[list[Record], int, dict[DropReason, int]] | None = None
 
     @property
-    def has_turn(self) -> bool:
-        """Whether the turn is this thread's: a finalizer or signal handler inside of it can wait for nothing."""
-        return self.turn._is_owned()  # type: ignore[attr-defined, no-any-return]  # noqa: SLF001
+    def holds_lock(self) -> bool:
+        """True if this thread holds the lock: a finalizer or signal handler inside must not wait for anything."""
+        return self.lock._is_owned()  # type: ignore[attr-defined, no-any-return]
 
     @property
     def pending(self) -> int:
-        """Events that are kept and not settled."""
-        return self._intake.backlog.pending if self._intake else 0
+        """Events in the buffer and in the queue."""
+        return len(self.buffer.records) + self.queue.pending
 
-    @property
-    def durable(self) -> int:
-        """How many of them survive the process."""
-        return self._intake.backlog.durable if self._intake else 0
-
-    @property
-    def takes(self) -> bool:
-        """Whether more can be kept at the moment."""
-        return self._intake is not None and self._intake.backlog.capacity > 0
-
-    def load(self) -> Intake:
-        """Import what is needed. The turn comes before the lock on imports, everywhere."""
-        with self.turn, self._loading:
-            if self._intake is None:
-                from ts_autotrack._core.delivery.encoder import Encoder  # noqa: PLC0415
-                from ts_autotrack._core.delivery.intake import Intake  # noqa: PLC0415
-                from ts_autotrack._core.delivery.opening import open_backlog  # noqa: PLC0415
-
-                backlog = open_backlog(self._config, self._counts, self.turn)
-                self._intake = Intake(self._buffer, Encoder(self._counts), backlog, self._counts)
-            return self._intake
-
-    def run(self) -> bool:
-        """Have what the buffer holds kept now; return False if that has to wait, or has failed. Never raises."""
-        if self.has_turn or self._loading._is_owned():  # type: ignore[attr-defined]  # noqa: SLF001
-            return False  # a finalizer or signal handler: its record is taken later
+    def drain(self) -> bool:
+        """Move all records to the queue now; return False if that failed or has to wait. Never raises."""
+        if self.holds_lock:
+            return False  # a finalizer or signal handler: its record is drained later
         try:
-            # `with` takes and gives the lock back even if a signal handler raises; `try` and `finally` do not.
-            with self.turn:
+            # `with` releases the lock even if a signal handler raises; `try` and `finally` do not.
+            with self.lock:
                 if self._closed:
-                    return False  # the buffer is another worker's by now
-                (self._intake or self.load()).run()
-        except Exception as error:  # noqa: BLE001 - the barrier
-            diagnostics.fault("keeping events", error)
+                    return False  # the buffer belongs to the next worker
+                self.drain_batches()
+        except Exception as error:
+            diagnostics.fault("draining events", error)
             return False
         return True
 
-    def run_within(self, seconds: float) -> bool:
-        """`run`, but wait for the turn for so long at the most: at the end of the process nobody may give it back."""
-        if self.has_turn or not self.turn.acquire(timeout=seconds):
+    def drain_within(self, seconds: float) -> bool:
+        """Drain if the lock is free within this time: at the end of the process its holder may be gone."""
+        if self.holds_lock or not self.lock.acquire(timeout=seconds):
             return False
-        self.turn.release()
-        return self.run()
+        self.lock.release()
+        return self.drain()
+
+    def drain_batches(self) -> None:
+        """Move the records present at the start, as far as the queue has capacity. The caller holds the lock.
+
+        Later records wait for the next call: tracked code that runs in here could add records without end.
+        """
+        if self._batch is not None:
+            self._recover(*self._batch)
+        left = len(self.buffer.records)
+        while left > 0 and (capacity := self.queue.capacity) > 0:
+            left -= self._drain_batch(min(capacity, left))
 
     def close(self) -> list[Item]:
-        """End, and return the items that are in memory only."""
-        with self.turn:
+        """Close the queue and return the items that only memory holds."""
+        with self.lock:
             self._closed = True
-            return self._intake.backlog.close() if self._intake else []
+            return self.queue.close()
 
-    def open_buffer(self) -> None:
-        """Let captures append by themselves, as far as there is room beside what waits encoded."""
-        if self._intake is not None:
-            self._buffer.queued = self.pending - self.durable
-        self._buffer.allow_appends()
+    def allow_appends(self) -> None:
+        """Let captures append directly, as far as the limit allows beside the items in memory."""
+        self.buffer.queued = self.queue.pending - self.queue.durable
+        self.buffer.allow_appends()
+
+    def _drain_batch(self, most: int) -> int:
+        """Move up to `most` records, fewer if they are large; return the number of records handled."""
+        counters = self._counters
+        records, taken = self.buffer.peek(most), counters.taken
+        self._batch = records, taken, counters.dropped.copy()
+        try:
+            items, done = self._encoder.encode(records, taken, backed_up=self.buffer.backed_up)
+            del records[done:]
+            self.queue.put(items)
+        except Exception:
+            counters.drop("fault", len(records))
+            self._finish_batch(records, taken)
+            raise
+        self._finish_batch(records, taken)
+        return len(records) or most
+
+    def _finish_batch(self, records: list[Record], taken: int) -> None:
+        self._counters.taken = taken + len(records)
+        self.buffer.remove(records)
+        self._batch = None
+
+    def _recover(self, records: list[Record], taken: int, dropped: dict[DropReason, int]) -> None:
+        """Finish or undo a batch that a Ctrl-C or a raising signal handler interrupted."""
+        if self.queue.recover(taken, taken + len(records)):
+            self._finish_batch(records, taken)
+        else:  # the records are still in the buffer and get the same ids again
+            self._counters.taken, self._counters.dropped, self._batch = taken, dropped, None

@@ -1,4 +1,4 @@
-"""A daemon thread that the first poke starts and the next ones wake, without a lock that anybody could wait for."""
+"""A daemon thread that the first `wake` starts, without a lock that a caller could wait for."""
 
 from __future__ import annotations
 
@@ -14,46 +14,46 @@ if TYPE_CHECKING:
 
 
 class BackgroundThread:
-    """A thread to be. `poke` is called from anywhere, signal handlers and finalizers included."""
+    """A thread that sleeps until somebody wakes it. Signal handlers and finalizers may call `wake`, too."""
 
     def __init__(self, run: Callable[[], None], name: str) -> None:
-        self._wake = _thread.allocate_lock()
-        self._wake.acquire()
+        self._woken = _thread.allocate_lock()
+        self._woken.acquire()
         self._starting = _thread.allocate_lock()
         self._thread = threading.Thread(target=run, name=name, daemon=True)
 
     @property
     def started(self) -> bool:
-        """Whether there is a thread."""
+        """True once the thread exists."""
         return self._thread.ident is not None
 
     @property
     def current(self) -> bool:
-        """Whether this code runs on it."""
+        """True if the caller runs on this thread."""
         return threading.current_thread() is self._thread
 
-    def poke(self) -> bool:
-        """Wake the thread, or start it; return whether there is one."""
+    def wake(self) -> bool:
+        """Wake the thread, or start it; return False if it cannot be started."""
         if self._thread.ident is None:
             return self._start()
-        release(self._wake)
+        release(self._woken)
         return True
 
     def sleep(self, seconds: float) -> bool:
-        """On the thread: wait for a poke, for so many seconds at the most; return whether there was one."""
-        return self._wake.acquire(timeout=max(0.0, seconds))
+        """Wait on the thread for a wake-up; return True if one came within these seconds."""
+        return self._woken.acquire(timeout=max(0.0, seconds))
 
-    def answer(self) -> None:
-        """On the thread: regard all pokes so far as answered."""
-        self._wake.acquire(blocking=False)
+    def clear_wakeup(self) -> None:
+        """Take note on the thread of all wake-ups so far."""
+        self._woken.acquire(blocking=False)
 
     def _start(self) -> bool:
         if not self._starting.acquire(blocking=False):
-            return True  # another caller is at it, and the record of this one is in the buffer already
+            return True  # another caller is starting it, and this caller's record is in the buffer already
         try:
             self._thread.start()
         except RuntimeError as error:
-            # A limit of the system; or interpreter shutdown, from Python 3.12, when the end is near anyhow.
+            # A limit of the system; or interpreter shutdown, from Python 3.12, shortly before the end.
             if "shutdown" not in str(error):  # pragma: no branch
                 diagnostics.warn_once(
                     "thread", f"no thread can be started ({error}); events are sent when the process ends"
@@ -65,32 +65,32 @@ class BackgroundThread:
 
 
 class OneShotEvent:
-    """Opens once. Unlike an Event it holds no lock that a signal handler in the same thread could wait for.
+    """An event that is set once. Unlike `threading.Event` it has no lock that a signal handler could wait for.
 
     Attributes:
-        is_open: Whether it is.
+        is_set: True once set.
     """
 
-    __slots__ = ("_closed", "is_open")
+    __slots__ = ("_unset", "is_set")
 
     def __init__(self) -> None:
-        self.is_open = False
-        self._closed = _thread.allocate_lock()
-        self._closed.acquire()
+        self.is_set = False
+        self._unset = _thread.allocate_lock()
+        self._unset.acquire()
 
-    def open(self) -> None:
-        """Let everybody through, now and later."""
-        self.is_open = True
-        release(self._closed)
+    def set(self) -> None:
+        """Let all waiting callers go on."""
+        self.is_set = True
+        release(self._unset)
 
     def wait(self, timeout: float) -> bool:
-        """Wait until it is open, for `timeout` seconds at most, or without end if it is -1; return whether it is."""
-        if not self.is_open and self._closed.acquire(timeout=timeout):
-            release(self._closed)
-        return self.is_open
+        """Wait until the event is set, at most `timeout` seconds, or without end for -1; return `is_set`."""
+        if not self.is_set and self._unset.acquire(timeout=timeout):
+            release(self._unset)
+        return self.is_set
 
 
 def release(lock: _thread.LockType) -> None:
-    """Release a lock that somebody else may just have released."""
+    """Release a lock that another thread may have released just now."""
     with contextlib.suppress(RuntimeError):
         lock.release()

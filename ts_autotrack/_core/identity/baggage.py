@@ -28,7 +28,7 @@ def current_context() -> Context | None:
     # A program must import the module to set baggage, and most programs never do.
     if not enabled or "opentelemetry.baggage" not in sys.modules:
         return None
-    from opentelemetry.context import get_current  # noqa: PLC0415 - the program has imported the package already
+    from opentelemetry.context import get_current
 
     return get_current() or None
 

@@ -41,7 +41,7 @@ class user_context(ScopeBlock):  # noqa: N801 - used like a function, as context
 
     __slots__ = ("_context", "_group_id", "_properties", "_user_id")
 
-    def __init__(  # noqa: PLR0913 - the contract's known context keys
+    def __init__(
         self,
         user_id: object = None,
         *,

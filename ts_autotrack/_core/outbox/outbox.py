@@ -1,7 +1,7 @@
-"""The backlog on disk: what this process has encoded, and what processes that have ended left behind.
+"""Outbox: the event queue on disk. Any number of processes share the directory; each process has a file of its own.
 
-Events are committed before they are sent and removed once they are settled. Whatever the disk does, events go on: those
-that it does not take wait in memory, and are written as soon as it takes them again.
+Items are committed before they are sent, and removed after they are settled. While the disk does not work, items wait
+in memory; they are committed after the disk works again.
 """
 
 from __future__ import annotations
@@ -9,330 +9,291 @@ from __future__ import annotations
 import os
 import sqlite3
 import time
-from collections import deque
-from itertools import islice
 from typing import TYPE_CHECKING
 
 from ts_autotrack._core.contract import MAX_ITEMS
-from ts_autotrack._core.delivery.queue import MAX_QUEUED, MAX_QUEUED_BYTES
-from ts_autotrack._core.diagnostics import say, warn_once
-from ts_autotrack._core.outbox.adoption import CORRUPT, adopt
-from ts_autotrack._core.outbox.cursor import Head
-from ts_autotrack._core.outbox.file import CHUNK_PAGE, EVENT_PAGE, OutboxFile
-from ts_autotrack._core.outbox.paths import files, set_aside, used_size
+from ts_autotrack._core.delivery.queue import MemoryQueue
+from ts_autotrack._core.diagnostics import log, warn_once
+from ts_autotrack._core.outbox.adoption import CORRUPT, Adoption
+from ts_autotrack._core.outbox.cursor import Cursor
+from ts_autotrack._core.outbox.outage import Outage
+from ts_autotrack._core.outbox.paths import set_aside
 from ts_autotrack._core.outbox.quarantine import Quarantine
+from ts_autotrack._core.outbox.schema import is_damage
+from ts_autotrack._core.outbox.writer import Writer
 
 if TYPE_CHECKING:
     from _thread import RLock
-    from collections.abc import Iterable
 
     from ts_autotrack._core.counters import Counters
     from ts_autotrack._core.delivery.queue import Item
+    from ts_autotrack._core.outbox.file import OutboxFile
     from ts_autotrack.typing import RejectedItem
 
-MOST_PUT = 2 * MAX_ITEMS
-"""Items that are committed at once."""
-TEND_INTERVAL = 1.0
-"""Seconds between two attempts at a disk that does not work."""
-LOOK_INTERVAL, LOOK_MORE = 5.0, 0.5
-"""Seconds between two looks for files of processes that have ended, and how much more for each other file there is: a
-look costs 0.1 ms a file, and all processes look."""
+MAX_PUT = 2 * MAX_ITEMS
+"""Items of one commit."""
+MAINTAIN_INTERVAL = 1.0
+"""Seconds between two rounds of periodic work, such as another attempt at a broken disk."""
 
-
-def _size(items: Iterable[Item]) -> int:
-    return sum([len(body) for _, body, _ in items])
+DELETED = "{} was deleted while it was in use; new events go to a new file, its events are sent if this process lasts"
 
 
 class Outbox:
-    """A backlog in a directory that any number of processes share, each with a file of its own.
+    """An `EventQueue` in a directory.
 
-    Attributes:
-        directory: Where the files are.
+    Callers of `put` and `recover` hold `lock`. The other methods take the lock, which is reentrant; the properties need
+    no lock.
     """
 
-    def __init__(self, directory: str, limit: int, *, each: bool, counts: Counters, turn: RLock) -> None:
-        self.directory = directory
-        self._limit = limit
-        self._page = EVENT_PAGE if each else CHUNK_PAGE
-        self._counts = counts
-        self._turn = turn
+    def __init__(self, directory: str, max_bytes: int, *, per_event: bool, counters: Counters, lock: RLock) -> None:
+        """Create the queue.
+
+        Args:
+            directory: Directory of the files, created with the first file.
+            max_bytes: Bytes allowed in the directory.
+            per_event: True if each event is committed by itself.
+            counters: Account of the process.
+            lock: Lock on everything that uses SQLite.
+        """
+        self._directory = directory
+        self._counters = counters
+        self._lock = lock
+        self._writer = Writer(directory, max_bytes, per_event=per_event, counters=counters)
+        self._adoption = Adoption(directory, counters)
         self._quarantine = Quarantine(directory)
-        self._own: OutboxFile | None = None
-        self._adopted: OutboxFile | None = None
-        self._head = Head()
-        self._unsaved: deque[Item] = deque()  # what the disk did not take
-        self._unsaved_bytes = 0
-        self._broken, self._outages = False, 0
-        self._news: deque[str] = deque()
-        self._others = 0  # bytes of other processes' files
-        self._tend_at = self._look_at = 0.0
+        self._cursor = Cursor()
+        self._overflow = MemoryQueue()  # items that the disk did not take
+        self._outage = Outage(directory)
+        self._maintain_at = 0.0
+
+    @property
+    def files(self) -> list[OutboxFile]:
+        """The open files: this process's own file, and the adopted one."""
+        return [file for file in (self._writer.file, self._adoption.file) if file is not None]
 
     @property
     def pending(self) -> int:
         """See `EventQueue`."""
-        return self.durable + len(self._unsaved) + self._head.in_memory
+        return self.durable + self._overflow.pending + self._cursor.in_memory
 
     @property
     def durable(self) -> int:
         """See `EventQueue`."""
-        return sum([file.pending for file in (self._own, self._adopted) if file is not None])
+        return sum([file.pending for file in self.files])
 
     @property
     def capacity(self) -> int:
         """See `EventQueue`."""
-        if not self._unsaved:
-            return MOST_PUT
-        return MAX_QUEUED - len(self._unsaved) if self._unsaved_bytes < MAX_QUEUED_BYTES else 0
+        return self._overflow.capacity if self._overflow.pending else MAX_PUT
 
     def put(self, items: list[Item]) -> None:
-        """See `EventQueue`. Committed when this returns, unless the disk does not work."""
-        sent_from_memory = self._head.in_memory and not (self._own is not None and self._own.pending)
-        if self._unsaved or sent_from_memory:
-            self._set_by(items)  # in order; `tend` tries again
+        """See `EventQueue`. The items are on disk when `put` returns, unless the disk does not work."""
+        own = self._writer.file
+        own_is_empty = own is None or not own.pending
+        if self._overflow.pending or (self._cursor.in_memory and own_is_empty):
+            self._overflow.put(items)  # in order, after the items in memory; `maintain` commits all of them
         else:
-            self._save(items)
-
-    def _set_by(self, items: list[Item]) -> None:
-        self._unsaved.extend(items)
-        self._unsaved_bytes += _size(items)
+            self._commit_or_hold(items)
 
     def recover(self, after: int, through: int) -> bool:
         """See `EventQueue`."""
-        own, held = self._own, False
+        own, committed = self._writer.file, False
         if own is not None:
             try:
                 own.recover()
-                held = own.holds(after, through)
-                self._head.reload(own)
+                committed = own.contains(after, through)
+                self._cursor.reload(own)
             except sqlite3.Error as error:
-                self._complain(error)
-        self._unsaved_bytes = _size(self._unsaved)
-        return held or bool(self._unsaved and after < self._unsaved[-1][2] <= through)
-
-    def _save(self, items: list[Item]) -> None:
-        if not self._commit(items):
-            self._set_by(items)
-
-    def _commit(self, items: list[Item]) -> bool:
-        """Write items to the own file, as far as the limit allows; return False if the disk does not work."""
-        try:
-            if self._own is None:
-                self._look_around(time.monotonic())  # for what an earlier worker has left, which comes before
-                self._own = OutboxFile.create(self.directory, page=self._page)
-            size = _size(items)
-            if self._others + self._own.size + size > self._limit:
-                items = self._fitting(items, self._others + self._own.size)
-                size = _size(items)
-            if not items:
-                return True
-            caught_up = self._caught_up()
-            chunks = self._own.append(items)
-        except (sqlite3.Error, OSError) as error:
-            self._trouble(self._own, error)
-            return False
-        self._broken = False
-        if caught_up:
-            self._head.keep(self._own, items, size, chunks)
-        return True
-
-    def _fitting(self, items: list[Item], used: int) -> list[Item]:
-        """Return the items that the limit allows; the others are refused: the newest, as in a full queue."""
-        kept = 0
-        for _, body, _ in items:
-            used += len(body)
-            if used > self._limit:
-                break
-            kept += 1
-        self._counts.drop("outbox_full", len(items) - kept)
-        warn_once("outbox_full", _FULL.format(self.directory, self._limit))
-        return items[:kept]
-
-    def _caught_up(self) -> bool:
-        """Whether the head holds all that is in the own file."""
-        own, head = self._own, self._head
-        if own is None or (head.items and head.source is not own):
-            return False
-        if self._adopted is not None and self._adopted.pending:
-            return False  # else the head might never be empty, and it never be the other one's turn
-        return own.pending == head.of(own)
+                self._outage.begin(error)
+        return self._overflow.recover(after, through) or committed
 
     def peek(self, most: int) -> list[Item]:
-        """See `EventQueue`. All are of one process; what this and an ended one have left goes out by turns."""
-        with self._turn:
-            if not self._head.items:
-                self._fill()
-            return list(islice(self._head.items, most))
-
-    def _fill(self) -> None:
-        own, adopted = self._own, self._adopted
-        own_first = self._head.source is not own
-        if adopted is not None and adopted.ours:
-            own_first = False  # of an earlier worker: its events were tracked before
-        for file in (own, adopted) if own_first else (adopted, own):
-            if file is not None and file.pending and self._load(file):
-                return
-        while self._unsaved and len(self._head.items) < MAX_ITEMS:
-            item = self._unsaved.popleft()
-            self._unsaved_bytes -= len(item[1])
-            self._head.take(item)
-
-    def _load(self, file: OutboxFile) -> bool:
-        try:
-            return self._head.load(file)
-        except sqlite3.Error as error:
-            self._trouble(file, error)
-            return False
-
-    def _finish_adopted(self, file: OutboxFile) -> None:
-        """Be done with a file that is empty, and look for the next one."""
-        self._adopted = None
-        self._head.forget(file)
-        try:
-            file.close()
-            self._look_around(time.monotonic())
-        except (sqlite3.Error, OSError) as error:
-            self._complain(error)
+        """See `EventQueue`. The items of a call come from one file; the own and the adopted file alternate."""
+        with self._lock:
+            if not self._cursor.items:
+                self._fill_cursor()
+            return self._cursor.peek(most)
 
     def acknowledge(self, count: int) -> None:
         """See `EventQueue`."""
-        with self._turn:
+        with self._lock:
             try:
-                self._head.settle(count)
-            except sqlite3.Error as error:  # removed with the next ones; until then a crash would send them twice
-                self._trouble(self._head.source, error)
-            if self._adopted is not None and not self._adopted.pending:
-                self._finish_adopted(self._adopted)
+                self._cursor.acknowledge(count)
+            except sqlite3.Error as error:  # the next removal includes these items; a crash until then resends them
+                self._handle_error(error, self._cursor.source)
+            self._release_if_settled()
 
     def reject(self, item: RejectedItem) -> None:
-        """See `EventQueue`. Kept in the quarantine first."""
-        with self._turn:  # it is SQLite, too
+        """See `EventQueue`. The quarantine takes the item first."""
+        with self._lock:  # the quarantine uses SQLite, too
             self._quarantine.keep(item)
             self.acknowledge(1)
 
     def oldest_sequence(self) -> int | None:
         """See `EventQueue`."""
-        with self._turn:
-            if self._adopted is not None and self._adopted.ours and self._adopted.pending:
-                return 0  # of an earlier worker, or deleted under our feet: numbered otherwise
-            if self._head.items and (self._head.source is self._own or self._head.source is None):
-                return self._head.items[0][2]
+        with self._lock:
+            own, adopted = self._writer.file, self._adoption.file
+            if adopted is not None and adopted.created_here and adopted.pending:
+                return 0  # the sequence numbers are an earlier worker's, or precede those of a replaced file
+            if self._cursor.items and (self._cursor.source is own or self._cursor.source is None):
+                return self._cursor.items[0][2]
             try:
-                if self._own is not None and (oldest := self._own.oldest()) is not None:
+                if own is not None and (oldest := own.oldest_sequence()) is not None:
                     return oldest
             except sqlite3.Error as error:
-                self._complain(error)
+                self._outage.begin(error)
                 return 0
-        return self._unsaved[0][2] if self._unsaved else None
+            return self._overflow.oldest_sequence()
 
     def maintain(self) -> None:
-        """See `EventQueue`: write what the disk did not take, and look for files that nobody owns any more."""
+        """See `EventQueue`. Retries a broken disk, returns free space, scans for files of ended processes."""
         now = time.monotonic()
-        if now < self._tend_at:
+        if now < self._maintain_at:
             return
-        self._tend_at = now + TEND_INTERVAL
-        with self._turn:
+        self._maintain_at = now + MAINTAIN_INTERVAL
+        with self._lock:
             try:
-                for file in (self._own, self._adopted):
-                    if file is not None:
-                        file.tend()
-                if self._unsaved or self._head.in_memory:
-                    self._try_again()
-                if now >= self._look_at:
-                    self._look_around(now)
-                if self._adopted is not None and not self._adopted.pending:  # the own file, deleted by somebody
-                    self._finish_adopted(self._adopted)
+                for file in self.files:
+                    file.release_space()
+                if self._overflow.pending or self._cursor.in_memory:
+                    self._retry()
+                if now >= self._adoption.scan_at:
+                    self._scan_directory(now)
+                self._release_if_settled()
             except (sqlite3.Error, OSError) as error:
-                self._complain(error)
-            self._quarantine.tend()
-        while self._news:  # not in our turn: a log handler of the application may do anything
-            say("info", "%s", self._news.popleft())
-
-    def _try_again(self) -> None:
-        if self._head.in_memory:
-            if self._own is not None and self._own.pending:
-                return  # what it has comes before, and cannot be read at the moment
-            self._own = self._own or OutboxFile.create(self.directory, page=self._page)
-            self._head.save(self._own)
-        if self._commit(list(self._unsaved)):
-            self._unsaved.clear()  # only now: `pending` is looked at meanwhile
-            self._unsaved_bytes = 0
-            self._broken = False
-            self._news.append(f"the outbox {self.directory} works again")
-
-    def _look_around(self, now: float) -> None:
-        if self._own is not None and not os.path.exists(self._own.path):  # noqa: PTH110
-            warn_once(("gone", self._own.path), _GONE.format(self._own.path))
-            if self._adopted is not None:  # can wait; the other one cannot
-                if self._head.source is self._adopted:
-                    self._head.clear()
-                self._head.forget(self._adopted)
-                self._counts.handed_over += self._adopted.pending
-                self._adopted.close()
-            self._adopted, self._own = self._own, None  # what is in it can still be read and sent
-        owned = {file.path for file in (self._own, self._adopted) if file is not None}
-        others = [path for path in files(self.directory) if path not in owned]
-        others.sort(key=lambda path: OutboxFile.made.get(path) != os.getpid())  # of an earlier worker of this process
-        self._look_at = now + LOOK_INTERVAL + LOOK_MORE * len(others)
-        self._others = sum(map(used_size, others)) + (self._adopted.size if self._adopted else 0)
-        for path in others:
-            if self._adopted is not None:
-                break
-            self._adopted = adopt(path)
-            if self._adopted is not None:
-                events = self._adopted.pending
-                self._counts.adopted += events
-                self._news.append(f"{events} events that an ended process left in {path} are sent now")
-
-    def _trouble(self, file: OutboxFile | None, error: Exception) -> None:
-        """Set a file aside that cannot be read any more; anything else will pass."""
-        healthy = isinstance(error, _HEALTHY) and "decode" not in str(error)
-        if file is None or healthy or not isinstance(error, sqlite3.DatabaseError):
-            self._complain(error)
-            return
-        at_hand = self._head.of(file)
-        file.abandon()
-        self._counts.drop("outbox_corrupt", file.pending - at_hand)
-        rest = f"of its {file.pending} events {at_hand} are sent"
-        warn_once(("corrupt", file.path), CORRUPT.format(file.path, error, set_aside(file.path), rest))
-        self._head.forget(file)
-        if file is self._own:
-            self._own = None
-        else:
-            self._adopted = None
-
-    def _complain(self, error: Exception) -> None:
-        self._outages += not self._broken
-        self._broken = True
-        warn_once(("outbox", self._outages), _BROKEN.format(self.directory, error))
+                self._outage.begin(error)
+            self._quarantine.retry()
+        while self._adoption.messages:  # without the lock: a log handler of the application may do anything
+            log("info", "%s", self._adoption.messages.popleft())
 
     def close(self) -> list[Item]:
-        """See `EventQueue`. The files are given up: another process can adopt what is in them."""
-        with self._turn:
-            left = [*(self._head.items if self._head.source is None else ()), *self._unsaved]
-            if left:  # a last attempt
-                self._head.clear()
-                self._unsaved.clear()
-                self._save(left)
-            for file in (self._own, self._adopted):
-                if file is not None:
-                    try:
-                        file.close()
-                    except (sqlite3.Error, OSError) as error:
-                        self._complain(error)
-            left = list(self._unsaved)
-            self._unsaved.clear()
-            self._unsaved_bytes = 0
-            return left
+        """See `EventQueue`. Another process can adopt the files."""
+        with self._lock:
+            in_memory = self._overflow.close()
+            if self._cursor.in_memory:
+                in_memory = [*self._cursor.items, *in_memory]
+                self._cursor.clear()
+            if in_memory:
+                self._commit_or_hold(in_memory)
+            for file in self.files:
+                self._close_file(file)
+            return self._overflow.close()
 
+    def _close_file(self, file: OutboxFile) -> None:
+        try:
+            file.close()
+        except (sqlite3.Error, OSError) as error:
+            self._outage.begin(error)
 
-_HEALTHY = (sqlite3.OperationalError, sqlite3.ProgrammingError, sqlite3.InterfaceError, sqlite3.IntegrityError)
-"""Errors that say nothing about the file's content: it is locked, read-only, full or away."""
-_BROKEN = (
-    "the outbox {} does not work ({}): events wait in memory, where a crash of the process would lose them, until it "
-    "does. Check its permissions and the space on its disk, or set TS_AUTOTRACK_OUTBOX to another directory."
-)
-_GONE = "{} was deleted while it was in use; new events go to a new file, those in it are sent if this process lasts"
-_FULL = (
-    "the outbox {} is full (TS_AUTOTRACK_OUTBOX_BYTES={}): new events are refused and counted as 'outbox_full' until "
-    "the server takes some"
-)
+    def _commit_or_hold(self, items: list[Item]) -> None:
+        """Commit items; hold the items in memory if the disk does not work."""
+        if not self._commit(items):
+            self._overflow.put(items)
+
+    def _commit(self, items: list[Item]) -> bool:
+        """Write items to the own file, as far as the directory has space; return False if the disk does not work."""
+        try:
+            if self._writer.file is None:
+                self._scan_directory(time.monotonic())  # first adopt an earlier worker's file, whose events are older
+            own = self._writer.open()
+            items, size = self._writer.limit(items, self._adoption.other_bytes)
+            if not items:
+                return True
+            cursor_complete = self._cursor_complete(own)
+            chunks = own.append(items)
+        except (sqlite3.Error, OSError) as error:
+            self._handle_error(error, self._writer.file)
+            return False
+        self._outage.end()
+        if cursor_complete:
+            self._cursor.add_committed(own, items, size, chunks)
+        return True
+
+    def _cursor_complete(self, own: OutboxFile) -> bool:
+        """Return True if the cursor holds all items of the own file."""
+        if self._cursor.items and self._cursor.source is not own:
+            return False
+        adopted = self._adoption.file
+        if adopted is not None and adopted.pending:
+            return False  # a cursor that is never empty would never take from the adopted file
+        return own.pending == self._cursor.count(own)
+
+    def _fill_cursor(self) -> None:
+        """Load the next items from a file, or from memory if neither file has any."""
+        own, adopted = self._writer.file, self._adoption.file
+        own_first = self._cursor.source is not own
+        if adopted is not None and adopted.created_here:
+            own_first = False  # an earlier worker's events are older
+        for file in (own, adopted) if own_first else (adopted, own):
+            if file is not None and file.pending and self._load(file):
+                return
+        items = self._overflow.peek(MAX_ITEMS)
+        if items:
+            self._cursor.add_from_memory(items)
+            self._overflow.acknowledge(len(items))
+
+    def _load(self, file: OutboxFile) -> bool:
+        """Load the next items of a file; return False if the file yields none."""
+        try:
+            return self._cursor.load(file)
+        except sqlite3.Error as error:
+            self._handle_error(error, file)
+            return False
+
+    def _retry(self) -> None:
+        """Commit the items in memory."""
+        if self._cursor.in_memory:
+            own = self._writer.open()
+            if own.pending:
+                return  # the file's events are older, and cannot be read at the moment
+            self._cursor.commit(own)
+        if self._commit(self._overflow.peek(self._overflow.pending)):
+            self._overflow.close()  # after the commit: other threads read `pending` meanwhile
+            self._outage.end()
+            self._adoption.messages.append(f"the outbox {self._directory} works again")
+
+    def _scan_directory(self, now: float) -> None:
+        own = self._writer.file
+        if own is not None and not os.path.exists(own.path):
+            self._replace_deleted(own)
+        self._adoption.scan_directory(now, self._writer.file)
+
+    def _replace_deleted(self, own: OutboxFile) -> None:
+        """Treat the own file, deleted by somebody, as adopted: its events can still be read and sent."""
+        warn_once(("gone", own.path), DELETED.format(own.path))
+        adopted = self._adoption.file
+        if adopted is not None:  # this file can wait for another process, the deleted one cannot
+            if self._cursor.source is adopted:
+                self._cursor.clear()
+            self._cursor.forget(adopted)
+            self._counters.handed_over += adopted.pending
+            self._adoption.release()
+        self._adoption.file, self._writer.file = own, None
+
+    def _release_if_settled(self) -> None:
+        """Close the adopted file if all of its events are settled, and look for the next file."""
+        adopted = self._adoption.file
+        if adopted is None or adopted.pending:
+            return
+        self._cursor.forget(adopted)
+        try:
+            self._adoption.release()
+            self._scan_directory(time.monotonic())
+        except (sqlite3.Error, OSError) as error:
+            self._outage.begin(error)
+
+    def _handle_error(self, error: Exception, file: OutboxFile | None) -> None:
+        """Set a damaged file aside; any other error is an outage and may pass."""
+        if file is None or not is_damage(error):
+            self._outage.begin(error)
+            return
+        loaded = self._cursor.count(file)
+        file.abandon()
+        self._counters.drop("outbox_corrupt", file.pending - loaded)
+        fate = f"{loaded} of its {file.pending} events will be sent"
+        warn_once(("corrupt", file.path), CORRUPT.format(file.path, error, set_aside(file.path), fate))
+        self._cursor.forget(file)
+        if file is self._writer.file:
+            self._writer.file = None
+        else:
+            self._adoption.file = None

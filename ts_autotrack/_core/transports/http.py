@@ -2,34 +2,29 @@
 
 from __future__ import annotations
 
+import encodings.idna  # noqa: F401 - the first look-up of a host imports this module, here before any thread runs
 import logging
 import sys
 import threading
 import time
+from datetime import timezone
+from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING
 
-# httpx does without its command line where that is not installed. Where it is (click, rich, pygments), loading it takes
-# 7 MB of the 26 and 45 ms of the 150 of a process's first delivery; so here it is not installed, for as long as this
-# import takes.
-_COMMAND_LINE = "httpx._main"
-sys.modules.setdefault(_COMMAND_LINE, None)  # type: ignore[arg-type]
-import httpx  # noqa: E402
+import httpx
 
-if sys.modules.get(_COMMAND_LINE) is None:
-    sys.modules.pop(_COMMAND_LINE, None)
-
-from ts_autotrack._core.delivery.exporter import Response  # noqa: E402
-from ts_autotrack._version import __version__  # noqa: E402
+from ts_autotrack._version import __version__
+from ts_autotrack.typing import Response
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from ts_autotrack._core.config import Config
+    from ts_autotrack._core.config import ServerSettings
 
-MOST_READ = 65_536
-"""Bytes of an answer that are read at the most; its warnings and reasons are shorter."""
-LEAST_SECRET = 8
-"""Characters of a credential from which on it is masked in what a server says; a shorter one is no secret."""
+MAX_READ = 65_536
+"""Bytes of an answer that are read; its warnings and reasons are shorter."""
+MIN_SECRET = 8
+"""Characters from which a credential is masked in a server's text; a shorter one is no secret."""
 CONNECT_TIMEOUT = 5.0
 """Seconds, within the request's own timeout."""
 
@@ -37,32 +32,33 @@ _LOGGERS = ("httpx", "httpcore.connection", "httpcore.http11", "httpcore.proxy")
 
 
 class HttpTransport:
-    """Sends batches to ThriveStack's contract. Redirects are not followed: they would carry the key elsewhere."""
+    """Sends batches to ThriveStack. Redirects are not followed: they would carry the key elsewhere."""
 
-    def __init__(self, config: Config) -> None:
-        # No compressed answers: a few bytes of them can fill the memory.
+    def __init__(self, settings: ServerSettings) -> None:
+        # No compressed answers: a few compressed bytes can fill the memory.
         headers = {
             "content-type": "application/json",
             "accept-encoding": "identity",
             "user-agent": f"ts_autotrack/{__version__}",
         }
-        credentials = (config.api_key, config.auth_token)
-        self._secrets = [text.encode() for text in credentials if text and len(text) >= LEAST_SECRET]
-        if config.api_key:
-            headers["x-api-key"] = config.api_key
-        if config.auth_token:
-            headers["authorization"] = f"Bearer {config.auth_token}"
+        credentials = (settings.api_key, settings.auth_token)
+        self._secrets = [text.encode() for text in credentials if text and len(text) >= MIN_SECRET]
+        if settings.api_key:
+            headers["x-api-key"] = settings.api_key
+        if settings.auth_token:
+            headers["authorization"] = f"Bearer {settings.auth_token}"
         self._thread = threading.get_ident()
         for name in _LOGGERS:
             logging.getLogger(name).addFilter(self._is_not_ours)
-        "".encode("idna")  # the first look-up of a host imports it, and all imports are to be over before a fork
-        self._endpoint = config.endpoint
+        self._endpoint = settings.endpoint
         self._uninstrumented = False
-        # Loading the certificates takes 30 to 60 ms, which a plain http endpoint need not wait for.
-        self._client = httpx.Client(headers=headers, follow_redirects=False, verify=config.endpoint.startswith("https"))
+        # Loading the certificates takes 30 to 60 ms; a plain http endpoint does without.
+        self._client = httpx.Client(
+            headers=headers, follow_redirects=False, verify=settings.endpoint.startswith("https")
+        )
 
     def send(self, path: str, bodies: Sequence[bytes], timeout: float) -> Response:
-        """POST the items as one JSON array; a failure to get an answer is a Response with status 0."""
+        """POST the items as one JSON array; a missing answer is a Response with status 0."""
         self._uninstrument()
         deadline = time.monotonic() + timeout
         try:
@@ -73,22 +69,22 @@ class HttpTransport:
                 timeout=httpx.Timeout(timeout, connect=min(timeout, CONNECT_TIMEOUT)),
             ) as answer:
                 body = self._body(answer, deadline)
-            # Else the answer and its stream hold each other, and with them the request's body, until a collection:
-            # 100,000 events that go out after an outage left 24 MB of them.
+            # Otherwise the answer and its stream keep each other and the request's body until a garbage collection:
+            # 100,000 events sent after an outage left 24 MB.
             answer.stream = httpx.ByteStream(b"")
-            self._client.cookies.clear()  # nobody asks for them, and a server may set another one with each answer
+            self._client.cookies.clear()  # a server may set a new cookie with each answer
             retry_after, content_type = answer.headers.get("retry-after"), answer.headers.get("content-type", "")
             return Response(answer.status_code, body, _seconds(retry_after), content_type)
         except (httpx.HTTPError, OSError) as error:
             return Response(0, f"{type(error).__name__}: {error}".encode())
 
     def _body(self, answer: httpx.Response, deadline: float) -> bytes:
-        """Return the beginning of the body, credentials masked. The status has decided: one cut short is no fault."""
+        """Return the beginning of the body, with credentials masked. A truncated body does no harm."""
         body = b""
         try:
             for part in answer.iter_raw():
                 body += part
-                if len(body) >= MOST_READ or time.monotonic() > deadline:
+                if len(body) >= MAX_READ or time.monotonic() > deadline:
                     break
         except httpx.HTTPError:
             pass
@@ -97,9 +93,9 @@ class HttpTransport:
         return body
 
     def _uninstrument(self) -> None:
-        """Keep OpenTelemetry's instrumentation of HTTP clients, if the application uses it, off our own requests."""
+        """Exclude our requests from the application's OpenTelemetry instrumentation of HTTP clients."""
         if not self._uninstrumented and "opentelemetry.context" in sys.modules:
-            from opentelemetry import context  # noqa: PLC0415 - loaded already
+            from opentelemetry import context  # loaded already
 
             context.attach(context.set_value("suppress_instrumentation", True))
             self._uninstrumented = True
@@ -116,26 +112,23 @@ class HttpTransport:
 
 
 def _array(bodies: Sequence[bytes]) -> bytes:
-    """Return the JSON array of the items in one copy: brackets around a joined body would copy it twice more."""
+    """Return the JSON array of the items in one copy; brackets around a joined body would cost two more copies."""
     if len(bodies) == 1:
         return b"[%b]" % bodies[0]
     return b",".join([b"[" + bodies[0], *bodies[1:-1], bodies[-1] + b"]"])
 
 
 def _seconds(retry_after: str | None) -> float | None:
-    """Return the seconds of a `Retry-After` header, which holds seconds or a date; None if it holds neither."""
+    """Return the seconds of a `Retry-After` header with seconds or a date; None for anything else."""
     if not retry_after:
         return None
     try:
         return max(0.0, float(retry_after))
     except ValueError:
         pass
-    from datetime import timezone  # noqa: PLC0415 - lazy: few servers send a date
-    from email.utils import parsedate_to_datetime  # noqa: PLC0415 - likewise
-
     try:
         moment = parsedate_to_datetime(retry_after)
-        if moment.tzinfo is None:  # "-0000", or no zone at all: HTTP knows no other than UTC
+        if moment.tzinfo is None:  # "-0000", or no zone at all: HTTP has UTC only
             moment = moment.replace(tzinfo=timezone.utc)
         return max(0.0, moment.timestamp() - time.time())
     except (ValueError, TypeError, OverflowError):

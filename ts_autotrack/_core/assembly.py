@@ -1,0 +1,92 @@
+"""Builds the delivery stack that the settings ask for.
+
+Importing this module imports the common part of the stack. The functions import the chosen transport and the outbox on
+the caller's thread, never beside an import of the application: two threads that enter one package by different modules
+break each other's import locks.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING
+
+from ts_autotrack._core.delivery.destination import Destination
+from ts_autotrack._core.delivery.drainer import Drainer
+from ts_autotrack._core.delivery.encoder import Encoder
+from ts_autotrack._core.delivery.queue import MemoryQueue
+from ts_autotrack._core.delivery.worker import Worker
+from ts_autotrack._core.diagnostics import warn_once
+
+if TYPE_CHECKING:
+    from _thread import RLock
+    from collections.abc import Callable
+
+    from ts_autotrack._core.capture.buffer import Buffer
+    from ts_autotrack._core.config import Config
+    from ts_autotrack._core.counters import Counters
+    from ts_autotrack._core.delivery.backoff import Pacing
+    from ts_autotrack._core.delivery.queue import EventQueue
+    from ts_autotrack._core.outbox.outbox import Outbox
+    from ts_autotrack._core.process.fork import ForkGuard
+    from ts_autotrack.typing import Transport
+
+
+def import_stack(config: Config) -> None:
+    """Import the modules that these settings need."""
+    transport_opener(config)
+    if config.outbox.directory:
+        _outbox_class(config.outbox.directory)
+
+
+def transport_opener(config: Config) -> Callable[[], Transport]:
+    """Import the transport of these settings, and return a function that opens one."""
+    if config.exporter == "console":
+        from ts_autotrack._core.transports.console import ConsoleTransport
+
+        return ConsoleTransport
+    if config.exporter == "jsonl":
+        from ts_autotrack._core.transports.jsonl import JsonLinesTransport
+
+        return partial(JsonLinesTransport, config.jsonl_path)
+    from ts_autotrack._core.transports.http import HttpTransport
+
+    return partial(HttpTransport, config.server)
+
+
+def build_worker(
+    config: Config,
+    buffer: Buffer,
+    counters: Counters,
+    forks: ForkGuard,
+    predecessor: Worker | None,
+    pacing: Pacing,
+) -> Worker:
+    """Return a worker for these settings; its threads start with the first record."""
+    queue = _open_queue(config, counters, forks.drain_lock)
+    drainer = Drainer(buffer, Encoder(counters), queue, counters, forks.drain_lock)
+    destination = Destination(config, transport_opener(config))
+    return Worker(drainer, counters, destination, pacing, predecessor, forks.main_thread_ended)
+
+
+def _open_queue(config: Config, counters: Counters, lock: RLock) -> EventQueue:
+    settings = config.outbox
+    outbox = _outbox_class(settings.directory) if settings.directory else None
+    if outbox is None or settings.directory is None:
+        return MemoryQueue()
+    per_event = settings.durability == "event"
+    return outbox(settings.directory, settings.max_bytes, per_event=per_event, counters=counters, lock=lock)
+
+
+def _outbox_class(directory: str) -> type[Outbox] | None:
+    try:
+        from ts_autotrack._core.outbox.outbox import Outbox
+    except ImportError as error:  # some builds of Python lack SQLite
+        warn_once("no sqlite", _NO_SQLITE.format(directory, error))
+        return None
+    return Outbox
+
+
+_NO_SQLITE = (
+    "the outbox {} cannot be used: this Python has no SQLite ({}). Events wait in memory, where a crash of the process "
+    "would lose them."
+)

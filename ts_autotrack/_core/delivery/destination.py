@@ -1,0 +1,48 @@
+"""The transport that the settings in force ask for."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ts_autotrack._core.config import Config
+    from ts_autotrack.typing import Transport
+
+
+class Destination:
+    """Opens a transport at its first use after a change of the settings, on the sender's thread.
+
+    Attributes:
+        config: Settings in force.
+    """
+
+    def __init__(self, config: Config, open_transport: Callable[[], Transport]) -> None:
+        self.config = config
+        self._open = open_transport
+        self._opened: tuple[Config, Transport] | None = None
+
+    def change(self, config: Config, open_transport: Callable[[], Transport]) -> None:
+        """Use other settings from the next request on."""
+        self._open = open_transport
+        self.config = config
+
+    def transport(self) -> tuple[Transport, bool]:
+        """Return the transport, and True if it is new.
+
+        Raises:
+            Exception: If the transport cannot be opened, as with an unusable proxy setting.
+        """
+        config = self.config
+        if self._opened is not None and self._opened[0] is config:
+            return self._opened[1], False
+        self.close()
+        self._opened = (config, self._open())
+        return self._opened[1], True
+
+    def close(self) -> None:
+        """Close the transport."""
+        opened, self._opened = self._opened, None
+        if opened is not None:
+            opened[1].close()

@@ -1,0 +1,146 @@
+"""The three ways to drain the buffer: on the sender's thread, on a thread of the outbox, or in the caller's call."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+from ts_autotrack._core.delivery.thread import BackgroundThread
+from ts_autotrack._core.identity.user_context import suppress
+
+if TYPE_CHECKING:
+    from ts_autotrack._core.delivery.drainer import Drainer
+    from ts_autotrack._core.delivery.sender import Sender
+
+COMMIT_INTERVAL = 0.02
+"""Seconds between two commits to the outbox: an event is on disk 50 ms after the call at the latest."""
+IDLE_INTERVAL = 1.0
+"""Seconds between two looks at an idle buffer. The next event wakes the thread before that, except for a capture that
+was preempted between reading `append_limit` and appending."""
+
+
+class DrainMode(Protocol):
+    """When and on which thread records move to the queue."""
+
+    def on_record(self) -> None:
+        """React to a record that was appended on the slow path."""
+        ...
+
+    def commit(self, timeout: float) -> None:
+        """Put all records into a durable queue, if that can begin within `timeout` seconds."""
+        ...
+
+    def allow_appends(self) -> None:
+        """Let captures append directly, if the sender decides about that."""
+        ...
+
+    def require_slow_path(self) -> None:
+        """Make the next capture wake the sender, if the sender decides about that."""
+        ...
+
+    def stop(self) -> None:
+        """End the mode's own thread."""
+        ...
+
+
+class SenderDrains:
+    """Without an outbox: captures append directly and wake the sender, which drains."""
+
+    def __init__(self, drainer: Drainer, sender: Sender) -> None:
+        self._drainer = drainer
+        self._sender = sender
+
+    def on_record(self) -> None:
+        """See `DrainMode`."""
+        if self._sender.thread.wake():
+            self._drainer.allow_appends()
+
+    def commit(self, timeout: float) -> None:
+        """Memory is not durable."""
+
+    def allow_appends(self) -> None:
+        """See `DrainMode`."""
+        self._drainer.allow_appends()
+
+    def require_slow_path(self) -> None:
+        """See `DrainMode`."""
+        self._drainer.buffer.require_slow_path()
+
+    def stop(self) -> None:
+        """There is no further thread."""
+
+
+class CallerDrains:
+    """Outbox with durability="event": each capture drains before it returns."""
+
+    def __init__(self, drainer: Drainer, sender: Sender) -> None:
+        self._drainer = drainer
+        self._sender = sender
+
+    def on_record(self) -> None:
+        """See `DrainMode`."""
+        if self._drainer.drain():
+            self._sender.wake_if_due(now=bool(self._drainer.buffer.records))
+
+    def commit(self, timeout: float) -> None:
+        """See `DrainMode`."""
+        if self._drainer.drain_within(timeout):
+            self._sender.wake_if_due(now=bool(self._drainer.buffer.records))
+
+    def allow_appends(self) -> None:
+        """No capture appends directly."""
+
+    def require_slow_path(self) -> None:
+        """Every capture takes the slow path."""
+
+    def stop(self) -> None:
+        """There is no further thread."""
+
+
+class OutboxThreadDrains:
+    """Outbox with durability="batch": a thread commits every 20 ms, also while a request hangs."""
+
+    def __init__(self, drainer: Drainer, sender: Sender) -> None:
+        self._drainer = drainer
+        self._sender = sender
+        self._stopping = False
+        self._thread = BackgroundThread(self._run, "ts_autotrack outbox")
+
+    def on_record(self) -> None:
+        """See `DrainMode`. The caller drains if no thread can be started."""
+        if self._thread.wake():
+            self._drainer.allow_appends()
+        else:
+            self._drain()
+
+    def commit(self, timeout: float) -> None:
+        """See `DrainMode`."""
+        if self._drainer.drain_within(timeout):
+            self._sender.wake_if_due()
+
+    def allow_appends(self) -> None:
+        """The outbox thread decides."""
+
+    def require_slow_path(self) -> None:
+        """The outbox thread decides."""
+
+    def stop(self) -> None:
+        """See `DrainMode`."""
+        self._stopping = True
+        if self._thread.started:
+            self._thread.wake()
+
+    def _drain(self) -> None:
+        if self._drainer.drain():
+            self._sender.wake_if_due()
+
+    def _run(self) -> None:
+        buffer = self._drainer.buffer
+        with suppress():
+            while not self._stopping:
+                self._drain()
+                self._drainer.allow_appends()
+                self._thread.sleep(COMMIT_INTERVAL if self._drainer.queue.capacity > 0 else IDLE_INTERVAL)
+                if not buffer.records and not self._stopping:
+                    buffer.require_slow_path()
+                    if not buffer.records:  # pragma: no branch - an event may have arrived just now
+                        self._thread.sleep(IDLE_INTERVAL)

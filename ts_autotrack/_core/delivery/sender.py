@@ -1,0 +1,174 @@
+"""The loop of the sender's thread: drains, exports, rests."""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import TYPE_CHECKING
+
+from ts_autotrack._core import diagnostics
+from ts_autotrack._core.contract import MAX_ITEMS
+from ts_autotrack._core.delivery.flush import FlushRequests
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ts_autotrack._core.counters import Counters
+    from ts_autotrack._core.delivery.backoff import Pacing
+    from ts_autotrack._core.delivery.destination import Destination
+    from ts_autotrack._core.delivery.drainer import Drainer
+    from ts_autotrack._core.delivery.exporter import Exporter
+    from ts_autotrack._core.delivery.modes import DrainMode
+    from ts_autotrack._core.delivery.thread import BackgroundThread
+    from ts_autotrack.typing import Transport
+
+IDLE_INTERVAL = 1.0
+"""Seconds between two looks of an idle thread: at the buffer, and at the periodic work of the outbox."""
+NEVER = sys.maxsize
+
+
+class Sender:
+    """Delivers until it is told to stop. `run` belongs to the thread; other threads may call the other methods.
+
+    Attributes:
+        thread: The thread, for sleeping and waking.
+        requests: Callers blocked in flush().
+        wake_at_sequence: Sequence number of the record that wakes the sender early.
+        stop_at: Monotonic time at which delivery ends; None while it goes on.
+    """
+
+    def __init__(
+        self,
+        thread: BackgroundThread,
+        drainer: Drainer,
+        counters: Counters,
+        exporter: Exporter,
+        destination: Destination,
+        pacing: Pacing,
+        main_thread_ended: Callable[[], bool],
+    ) -> None:
+        self.thread = thread
+        self.requests = FlushRequests()
+        self.wake_at_sequence = 1
+        self.stop_at: float | None = None
+        self._drainer = drainer
+        self._counters = counters
+        self._exporter = exporter
+        self._destination = destination
+        self._pacing = pacing
+        self._eager_until = time.monotonic() + pacing.eager_period
+        self._main_thread_ended = main_thread_ended
+        self._resting = False
+
+    @property
+    def busy(self) -> bool:
+        """True while the sender neither rests nor waits for an answer: it may need a lock of the application."""
+        return not (self._resting or self._exporter.sending)
+
+    def wake_if_due(self, *, now: bool = False) -> None:
+        """Wake the sender if the record that it waits for was drained, or `now`."""
+        if now or self._counters.taken >= self.wake_at_sequence:
+            self.wake_at_sequence = NEVER
+            self.thread.wake()
+
+    def run(self, mode: DrainMode) -> None:
+        """Deliver events until `stop_at`; after that until nothing is left or time is up."""
+        while not self._finished():
+            try:
+                self._deliver(mode)
+            except Exception as error:
+                self._exporter.backoff.postpone(IDLE_INTERVAL)
+                diagnostics.fault("delivering events", error)
+            diagnostics.report()
+            if not self._finished():
+                self._rest(mode)
+
+    def _finished(self) -> bool:
+        if self.stop_at is None:
+            return False
+        backoff = self._exporter.backoff
+        backoff.skip_backoff()
+        return not self._drainer.pending or max(time.monotonic(), backoff.next_attempt_at) >= self.stop_at
+
+    def _deliver(self, mode: DrainMode) -> None:
+        """Drain and export until nothing is left, or the rest is neither due nor a full batch."""
+        self.wake_at_sequence = NEVER
+        self.thread.clear_wakeup()  # this round serves all wake-ups so far
+        drainer, exporter = self._drainer, self._exporter
+        while True:
+            adopted = self._counters.adopted
+            transport = self._current_transport()
+            exporter.deadline = self.stop_at
+            with drainer.lock:
+                self.requests.assign(self._counters.taken + len(drainer.buffer.records))
+            with drainer.lock:
+                drainer.drain_batches()
+            mode.allow_appends()
+            drainer.queue.maintain()
+            exporter.export(transport, self._destination.config.server.request_timeout, self._settle_requests)
+            self._settle_requests()
+            left = drainer.pending
+            if not left or exporter.backoff.waiting or self._finished():
+                return
+            if self._counters.adopted > adopted:
+                continue  # adopted events have waited long enough
+            if left < MAX_ITEMS and not self.requests and self.stop_at is None:
+                return
+
+    def _current_transport(self) -> Transport:
+        transport, new = self._destination.transport()
+        if new:
+            self._exporter.backoff.reset_backoff()
+        return transport
+
+    def _rest(self, mode: DrainMode) -> None:
+        """Sleep until the flush interval is over or the next attempt is due; without events, until the next one."""
+        until = time.monotonic() + self._interval()
+        drainer, counters = self._drainer, self._counters
+        mode.allow_appends()
+        full_batch = counters.taken + max(1, MAX_ITEMS - drainer.queue.pending)
+        self.wake_at_sequence = NEVER if self._exporter.backoff.waiting else full_batch
+        adopted = counters.adopted
+        while not self._sleep(until) and time.monotonic() < until and counters.adopted == adopted:
+            drainer.queue.maintain()
+        while not (drainer.pending or self.requests or self.stop_at is not None):
+            mode.require_slow_path()
+            self.wake_at_sequence = counters.taken + 1
+            if not drainer.pending:  # pragma: no branch - an event may have arrived just now
+                self._sleep(NEVER)
+            drainer.queue.maintain()
+        mode.allow_appends()
+
+    def _sleep(self, until: float) -> bool:
+        """Sleep for at most the idle interval, not beyond `until`; return True if somebody woke the thread."""
+        self._resting = True
+        woken = self.thread.sleep(min(until - time.monotonic(), IDLE_INTERVAL))
+        self._resting = False
+        if self.stop_at is None and self._main_thread_ended():
+            self.stop_at = time.monotonic() + self._destination.config.exit_timeout
+            return True
+        return woken
+
+    def _interval(self) -> float:
+        now, backoff = time.monotonic(), self._exporter.backoff
+        interval = self._destination.config.flush_interval
+        if now < self._eager_until:
+            interval = min(interval, self._pacing.eager_interval)
+        if self.requests or self.stop_at is not None:
+            backoff.skip_backoff()
+            interval = 0.0
+        if backoff.waiting:
+            interval = backoff.next_attempt_at - now
+        if self.stop_at is not None:
+            interval = min(interval, self.stop_at - now)
+        return interval
+
+    def _settle_requests(self) -> None:
+        """Finish every flush() whose events are all settled."""
+        if not self.requests:
+            return
+        diagnostics.report()  # before `flush` returns
+        with self._drainer.lock:
+            oldest = self._drainer.queue.oldest_sequence()
+            settled = self._counters.taken if oldest is None else oldest - 1
+        self.requests.settle(settled)

@@ -1,0 +1,123 @@
+"""Parsers of setting values: each returns the valid value or raises a ValueError that names the expected form."""
+
+from __future__ import annotations
+
+import os
+
+from ts_autotrack._core.contract import DEFAULT_ENDPOINT
+
+TYPE_CHECKING = False  # typing costs as much to import as this whole library
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+MAX_COUNT = 1_000_000_000_000
+MAX_SECONDS = 86_400
+"""Seconds of a day."""
+
+_LOCAL_HOSTS = frozenset({"localhost", "127.0.0.1", "::1"})
+_TRUE, _FALSE = ("1", "true", "yes", "on"), ("0", "false", "no", "off")
+
+
+def credential(value: object) -> str:
+    """Parse a key or token."""
+    text = str(value).strip()
+    if not text or not all("!" <= char <= "~" for char in text):
+        message = "a key or token is printable ASCII without spaces"
+        raise ValueError(message)
+    return text
+
+
+def endpoint(value: object) -> str:
+    """Parse the base URL of the service, without a path such as "/track"."""
+    text = str(value).strip().rstrip("/").removesuffix("/track")
+    scheme, _, rest = text.partition("://")
+    if scheme not in ("http", "https") or not rest.partition("/")[0] or any(char.isspace() for char in text):
+        message = f"expected a URL such as {DEFAULT_ENDPOINT}"
+        raise ValueError(message)
+    if "@" in rest.partition("/")[0]:
+        message = "credentials in the URL are not supported; use THRIVESTACK_API_KEY"
+        raise ValueError(message)
+    return text
+
+
+def is_local(url: str) -> bool:
+    """Return True if the URL's host is this machine."""
+    authority = url.partition("://")[2].partition("/")[0]
+    host = authority[1:].partition("]")[0] if authority.startswith("[") else authority.partition(":")[0]
+    return host in _LOCAL_HOSTS
+
+
+def one_of(*words: str) -> Callable[[object], str]:
+    """Return a parser of one of these words, in upper or lower case."""
+
+    def parse(value: object) -> str:
+        text = str(value).strip().lower()
+        if text not in words:
+            message = f"expected one of {', '.join(words)}"
+            raise ValueError(message)
+        return text
+
+    return parse
+
+
+def path(value: object) -> str:
+    """Parse a path: a text, or a path object."""
+    text = os.fspath(value) if isinstance(value, os.PathLike) else value
+    if not isinstance(text, str) or not text.strip() or "\0" in text:
+        message = "expected a path"
+        raise ValueError(message)
+    return text
+
+
+def directory(value: object) -> str:
+    """Parse the path of a directory into an absolute one: a daemon changes its working directory later."""
+    return os.path.join(working_directory(), os.path.expanduser(path(value)))
+
+
+def working_directory() -> str:
+    """Return the working directory; an empty text if somebody deleted it."""
+    try:
+        return os.getcwd()
+    except OSError:
+        return ""
+
+
+def seconds(value: Any) -> float:
+    """Parse a duration in seconds, up to a day."""
+    try:
+        number = -1.0 if isinstance(value, bool) else float(value)
+    except (ValueError, TypeError):
+        number = -1.0
+    if not 0 <= number <= MAX_SECONDS:  # refuses nan, too
+        message = f"expected a number of seconds from 0 to {MAX_SECONDS}"
+        raise ValueError(message)
+    return number
+
+
+def positive_seconds(value: Any) -> float:
+    """Parse a duration in seconds of more than 0."""
+    if not (number := seconds(value)):
+        message = "expected a number of seconds of more than 0"
+        raise ValueError(message)
+    return number
+
+
+def count(value: object) -> int:
+    """Parse a whole number of at least 1."""
+    text = str(value).strip().replace("_", "")
+    if not (text.isascii() and text.isdigit() and 0 < int(text) <= MAX_COUNT):
+        message = f"expected a whole number from 1 to {MAX_COUNT}"
+        raise ValueError(message)
+    return int(text)
+
+
+def flag(value: object) -> bool:
+    """Parse a truth value."""
+    text = str(value).strip().lower()
+    if text in _TRUE:
+        return True
+    if text in _FALSE:
+        return False
+    message = "expected 1 or 0"
+    raise ValueError(message)

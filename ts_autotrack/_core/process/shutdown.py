@@ -1,0 +1,208 @@
+"""Waiting for delivery: flush(), shutdown(), and the one routine for every end of the process."""
+
+from __future__ import annotations
+
+import os
+import time
+
+from ts_autotrack._core import diagnostics
+
+TYPE_CHECKING = False  # typing costs as much to import as this whole library
+if TYPE_CHECKING:
+    from typing import Protocol
+
+    from ts_autotrack._core.capture.buffer import Buffer
+    from ts_autotrack._core.delivery.flush import FlushRequest
+    from ts_autotrack._core.delivery.worker import Worker
+
+    class Engine(Protocol):
+        """The part of the client that this module needs."""
+
+        buffer: Buffer
+
+        @property
+        def exit_timeout(self) -> float | None:
+            """The setting EXIT_TIMEOUT; None before the settings are read."""
+            ...
+
+        @property
+        def pending(self) -> int:
+            """Unsettled events."""
+            ...
+
+        @property
+        def durable(self) -> int:
+            """Unsettled events that survive the process."""
+            ...
+
+        def worker_within(self, timeout: float) -> Worker | None:
+            """Return the worker; wait for a thread that is starting one."""
+            ...
+
+        def release_forks(self) -> None:
+            """Release locks that an interrupted fork holds on this thread."""
+            ...
+
+
+START_TIMEOUT = 5.0
+"""Seconds to wait for another thread that imports the delivery stack for the first event."""
+COMMIT_TIMEOUT = 1.0
+"""Seconds, whatever EXIT_TIMEOUT says, to have the last events in the outbox."""
+EXIT_GRACE = 5.0
+"""Seconds after the exit deadline from which a further wait belongs to another end: the process went on."""
+SLICE, MAX_SLICES = 0.1, 10
+"""Seconds after which a signal handler checks whether delivery is stuck, and the number of slices after which it
+assumes so: delivery may be stuck inside a request, too."""
+
+LOST, QUEUED = "they are lost with the process", "they stay queued"
+
+
+class Shutdown:
+    """Owns the exit deadline and the report about unsettled events. All exit hooks of a process share it.
+
+    Attributes:
+        terminating: True while a signal handler ends the process.
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self.reset()
+
+    def reset(self) -> None:
+        """Start over in a forked child."""
+        self.terminating = False
+        self._exit_deadline: float | None = None
+        self._reported: tuple[int, str] | None = None
+        self._request: FlushRequest | None = None  # of the signal handler; one for its whole wait
+        self._resumed = False
+
+    def flush(self, timeout: float) -> bool:
+        """See `ts_autotrack.flush`."""
+        timeout = _bounded(timeout)
+        worker = self._engine.worker_within(min(timeout, START_TIMEOUT))
+        settled = not self._engine.pending if worker is None else worker.flush(timeout)
+        return settled or self._report(f"flush({timeout:g})", QUEUED)
+
+    def shutdown(self, timeout: float | None = None) -> bool:
+        """See `ts_autotrack.shutdown`."""
+        buffer = self._engine.buffer
+        worker = self._engine.worker_within(START_TIMEOUT if timeout is None else min(_bounded(timeout), START_TIMEOUT))
+        buffer.close(buffer.close_reason or "shutdown")
+        seconds = self.remaining() if timeout is None else _bounded(timeout)
+        if worker is not None:
+            worker.commit(max(seconds, COMMIT_TIMEOUT))
+        settled = not self._engine.pending if worker is None else worker.stop(seconds)
+        return self._conclude("shutdown", LOST, settled=settled)
+
+    def drain(self, *, final: bool = False, interrupting: bool = False) -> bool | None:
+        """Deliver the rest within EXIT_TIMEOUT. Every end of a process comes here.
+
+        Args:
+            final: The process may end at any time afterwards: deliver each later event before its call returns.
+            interrupting: The caller is a signal handler. The interrupted code may hold a lock that delivery needs.
+
+        Returns:
+            True if all events are settled. None if the interrupted code has to go on for a moment before another call.
+        """
+        engine = self._engine
+        if interrupting:
+            engine.release_forks()  # the signal may have interrupted a fork
+            self.terminating = os.getpid() != 1  # the first process of a container survives
+        worker = engine.worker_within(SLICE if interrupting else START_TIMEOUT)
+        if worker is None:
+            if interrupting and engine.buffer.records and self.remaining():
+                return None  # this thread is starting the worker
+            settled: bool | None = not engine.pending
+        elif not worker.wake():
+            self.shutdown()  # no thread can be started: this one does the work
+            settled = True  # or reported
+        elif interrupting:
+            settled = self._wait_in_slices(worker)
+        else:
+            worker.commit(max(self.remaining(), COMMIT_TIMEOUT))
+            settled = worker.flush(self.remaining())
+        if settled is None:
+            return None
+        if final:
+            engine.buffer.begin_exit()
+        survives = interrupting and not self.terminating
+        self._conclude("the end of the process", QUEUED if survives else LOST, settled=settled)
+        if survives:
+            self._exit_deadline = None  # the next signal has its own time
+        return settled
+
+    def run_exit_hook(self) -> None:
+        """Stop the worker. Events of later exit hooks are delivered before their call returns."""
+        buffer = self._engine.buffer
+        if buffer.close_reason != "shutdown":  # otherwise the application called `shutdown`
+            open_until_now = buffer.close_reason is None
+            self.shutdown()
+            if open_until_now:
+                buffer.begin_exit()
+        self.wait_for_signal()
+
+    def wait_for_signal(self) -> None:
+        """Wait for the end of the process if its signal handler is at work and will send the signal again."""
+        if self.terminating:
+            time.sleep(self.remaining() + COMMIT_TIMEOUT)
+
+    def remaining(self) -> float:
+        """Return the seconds left of EXIT_TIMEOUT, which all waits of one end share.
+
+        There are many: one for each event of a late exit hook, and several in uvicorn, which sends itself the signal
+        again. After a wait that settled everything the next one has the whole time again.
+        """
+        now = time.monotonic()
+        if self._exit_deadline is None or now > self._exit_deadline + EXIT_GRACE:
+            timeout = self._engine.exit_timeout
+            self._exit_deadline = now + (START_TIMEOUT if timeout is None else timeout)
+        return max(0.0, self._exit_deadline - now)
+
+    def restart(self) -> None:
+        """Forget the exit deadline: the process went on after `shutdown`."""
+        self._exit_deadline = None
+
+    def _wait_in_slices(self, worker: Worker) -> bool | None:
+        """Wait in a signal handler; return None if the interrupted code has to go on for a moment.
+
+        That code may hold a lock that delivery needs, or it is our own. Events that it tracks are waited for, too.
+        """
+        slices = 0
+        while True:
+            worker.commit(SLICE)
+            self._request = self._request or worker.request_flush()
+            left, slices = self.remaining(), slices + 1
+            if worker.wait_for(self._request, min(SLICE, left)):
+                self._request = None
+                if not self._resumed:
+                    return True
+                self._resumed = False  # once more, for the events that the interrupted code tracked
+            elif not left or worker.ended:
+                worker.cancel(self._request)
+                self._request = None
+                worker.commit(COMMIT_TIMEOUT)
+                return False
+            elif worker.may_be_stuck or slices >= MAX_SLICES:
+                self._resumed = True
+                return None
+
+    def _conclude(self, call: str, fate: str, *, settled: bool) -> bool:
+        if settled:
+            self._exit_deadline = None
+            return True
+        return self._report(call, fate)
+
+    def _report(self, call: str, fate: str) -> bool:
+        """Log the number of unsettled events, once for each number and fate; return True if none is left."""
+        left, durable = self._engine.pending, self._engine.durable
+        if durable:
+            diagnostics.log("info", "%s: %d events were not delivered in time; the outbox keeps them", call, durable)
+        if left > durable and (left - durable, fate) != self._reported:
+            self._reported = left - durable, fate
+            diagnostics.log("warning", "%s: %d events were not delivered in time; %s", call, left - durable, fate)
+        return not left
+
+
+def _bounded(timeout: float) -> float:
+    """Return a timeout that the clock can wait for."""
+    return min(max(0.0, timeout), 1_000_000.0)
