@@ -99,5 +99,4 @@ def test_values_allowed_at_run_time_are_those_of_the_types() -> None:
 
 def test_every_drop_reason_of_the_buffer_is_public() -> None:
     """The buffer counts only the reasons of `ts_autotrack.typing.DropReason`."""
-
     assert set(Buffer().drops) <= set(typing.get_args(our_types.DropReason))

@@ -1,7 +1,7 @@
 """Product-usage events for ThriveStack: decorators capture calls, a background exporter delivers them."""
 
 from ts_autotrack._core.api import configure, flush, rejected, shutdown, stats
-from ts_autotrack._core.capture.call import add_properties
+from ts_autotrack._core.capture.additions import add_properties
 from ts_autotrack._core.capture.feature import track_feature
 from ts_autotrack._core.capture.manual import group, identify, track
 from ts_autotrack._core.identity.user_context import bind_user, clear_user, suppress, user_context

@@ -46,8 +46,7 @@ RESIDENT = "int(open('/proc/self/statm').read().split()[1]) * os.sysconf('SC_PAG
 FOOTPRINT = {
     "ours": "import ts_autotrack as t; t.configure(endpoint={url!r}, api_key='k'); "
     "t.track('benchmark_feature', user_id='u', group_id='g'); t.flush(10)",
-    "floor": "import httpx, orjson; "
-    "httpx.Client(verify=False).post({url!r} + '/track', content=orjson.dumps([]))",
+    "floor": "import httpx, orjson; httpx.Client(verify=False).post({url!r} + '/track', content=orjson.dumps([]))",
 }
 
 
@@ -185,7 +184,7 @@ def table_of_peers(found: dict[str, dict[str, Any]]) -> str:
     """Return the table of all contenders: medians, and in brackets the ratio to the floor of the same run."""
     c, d = (median(value for row in found.values() for value in row[floor]) for floor in "CD")
     lines = [
-        "| | a call, median | 99 % of calls under | CPU of a delivered event | import | import, ten events, flush, exit |",
+        "| | a call, median | 99 % of calls under | CPU of a delivered event | import | script of ten events |",
         "|---|---|---|---|---|---|",
         f"| floor | {c:.2f} us | | {d:.1f} us | | |",
     ]

@@ -117,9 +117,8 @@ def late_floor(url: str) -> Started:
         import httpx  # noqa: PLC0415
         import orjson  # noqa: PLC0415
 
-        with httpx.Client(
-            headers={"x-api-key": "k", "content-type": "application/json"}, verify=False
-        ) as client:
+        headers = {"x-api-key": "k", "content-type": "application/json"}
+        with httpx.Client(headers=headers, verify=False) as client:  # noqa: S501 - plain HTTP
             client.post(f"{url}/track", content=orjson.dumps(waiting))
 
     return Started(lambda: waiting.append(item()), finish)

@@ -109,7 +109,9 @@ def of_ours(found: dict[str, dict[str, list[float]]]) -> list[Figure]:
         Figure("memory added by a million events, at worst", "MB", [max(found["million"]["bytes"]) / 1e6], [], "", 1),
         Figure("memory of import and first delivery", "MB", size["ours"], size["floor"], "httpx, orjson", 1.2),
         Figure("import", "ms", ends["import"], ends["bare"], "bare interpreter", 2, NOISY),
-        Figure("import, ten events, flush and exit", "ms", ends["exit"], ends["exit floor"], "httpx, orjson", 1.2, NOISY),
+        Figure(
+            "script of ten events, import to exit", "ms", ends["exit"], ends["exit floor"], "httpx, orjson", 1.2, NOISY
+        ),
         Figure("an event, 64 threads", "us", threads["64"], threads["1"], "1 thread", 1.2, NOISY),
         Figure("an event, 10,000 tasks", "us", tasks["10000"], tasks["1"], "1 task", 1.2, NOISY),
         Figure(

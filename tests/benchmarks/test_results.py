@@ -43,7 +43,7 @@ def test_chart_is_of_the_committed_run(contenders: dict[str, Any]) -> None:
     """The chart is drawn from results.json, is valid XML and shows every contender."""
     drawn = (HERE / "results.svg").read_text()
     assert drawn == _chart.draw(contenders)
-    texts = {element.text for element in ET.fromstring(drawn).iter() if element.text}
+    texts = {element.text for element in ET.fromstring(drawn).iter() if element.text}  # noqa: S314 - our own
     assert set(contenders) <= texts
 
 
@@ -84,8 +84,8 @@ def test_bounds(
     values: list[float],
     floors: list[float],
     most: float | None,
-    holds: bool,
-    fails: bool,
+    holds: bool,  # noqa: FBT001
+    fails: bool,  # noqa: FBT001
 ) -> None:
     """A figure fails beyond bound times slack."""
     figure = Figure("f", "us", values, floors, "C", most, 1.5)

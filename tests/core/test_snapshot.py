@@ -309,7 +309,7 @@ def test_any_properties_become_json(properties: dict[str, Any]) -> None:
     """For any properties, a strict parser reads the item's JSON, and no property is missing."""
     before = placeholders.read()
     record = (EventTemplate("/track", "e", {}, "here"), Scope("u", "g"), 1, snapshot(properties))
-    ((_, body, _),), _ = Encoder(Counters()).items([record], 0)
+    ((_, body, _),), _ = Encoder(Counters()).encode([record], 0)
 
     def no_constant(name: str) -> None:
         raise AssertionError(name)

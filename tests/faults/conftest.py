@@ -67,7 +67,7 @@ def guarantee(accounts: Path) -> Callable[..., None]:
     `counted`, the number of events varies between runs. With `twice`, events may arrive twice, with the same ids.
     """
 
-    def check(  # noqa: PLR0913 - the observation
+    def check(
         fault: str,
         kept: str,
         expected: Iterable[Any],

@@ -49,7 +49,7 @@ print(flush(20), stats().rejected)
         ("is a proxy's login page", "html", "Check THRIVESTACK_ENDPOINT"),
     ],
 )
-def test_server_that_is_well_again_gets_everything(  # noqa: PLR0913 - fixtures
+def test_server_that_is_well_again_gets_everything(
     inspector: Inspector, environment: dict[str, str], guarantee: Any, kept: str, name: str, fault: str, said: str
 ) -> None:
     """A failing server is reported once, and all events arrive after its recovery."""

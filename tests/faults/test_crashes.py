@@ -35,7 +35,7 @@ pytestmark = pytest.mark.slow
         ("restart during an outage", "; sys.exit()", {}),
     ],
 )
-def test_next_process_delivers_what_a_dead_one_left(  # noqa: PLR0913 - fixtures
+def test_next_process_delivers_what_a_dead_one_left(
     inspector: Inspector,
     dead: dict[str, str],
     alive: dict[str, str],
@@ -91,7 +91,7 @@ def test_sigkill_while_events_are_being_delivered(
     guarantee("SIGKILL at any moment", "outbox", said | about_to_say, arrived, processes=0, counted=False, twice=True)
 
 
-def test_many_processes_share_an_outbox_and_die(  # noqa: PLR0913 - fixtures
+def test_many_processes_share_an_outbox_and_die(
     inspector: Inspector, dead: dict[str, str], alive: dict[str, str], accounts: Path, outbox: Path, guarantee: Any
 ) -> None:
     """Eight processes are killed at once; three successors at once adopt each file once."""

@@ -128,7 +128,7 @@ def test_outbox_that_cannot_be_made(inspector: Inspector, alive: dict[str, str],
 
 @pytest.mark.parametrize("setting", [{}, EACH], ids=["batch", "event"])
 @pytest.mark.parametrize("order", ["ten(); unlink(); ten(10)", "ten(); ten(10); unlink()", "unlink(); ten(); ten(10)"])
-def test_disk_that_works_again_gets_all_that_waited(  # noqa: PLR0913 - fixtures
+def test_disk_that_works_again_gets_all_that_waited(
     inspector: Inspector,
     dead: dict[str, str],
     alive: dict[str, str],

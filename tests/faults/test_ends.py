@@ -51,7 +51,7 @@ pytestmark = pytest.mark.slow
         ),
     ],
 )
-def test_events_arrive_and_the_status_stays(  # noqa: PLR0913 - fixtures
+def test_events_arrive_and_the_status_stays(
     inspector: Inspector, target: dict[str, str], guarantee: Any, kept: str, name: str, end: str, status: int
 ) -> None:
     """Normal ends, exceptions, interrupts and SIGTERM deliver the remaining events and keep the exit status."""

@@ -50,7 +50,7 @@ print(during - before, rss() - before, stats().delivered)
 
 
 @pytest.mark.parametrize(("kept", "most", "rest"), [("memory", 40, 0.7), ("outbox", 20, 0.95)])
-def test_100_000_events_during_an_outage(  # noqa: PLR0913 - fixtures
+def test_100_000_events_during_an_outage(
     inspector: Inspector,
     dead_endpoint: str,
     environment: dict[str, str],

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.slow
 
 
-def test_quarantine_and_its_commands(  # noqa: PLR0913 - fixtures
+def test_quarantine_and_its_commands(
     server: ScriptedServer,
     inspector: Inspector,
     alive: dict[str, str],

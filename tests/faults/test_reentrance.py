@@ -123,7 +123,7 @@ SETTINGS: dict[str, dict[str, str]] = {
     ],
 )
 @pytest.mark.parametrize("where", SETTINGS)
-def test_no_deadlock_and_nothing_lost(  # noqa: PLR0913 - fixtures
+def test_no_deadlock_and_nothing_lost(
     inspector: Inspector, environment: dict[str, str], guarantee: Any, tmp_path: Any, name: str, code: str, where: str
 ) -> None:
     """No interruption causes a hang; every tracked event arrives once."""

@@ -241,7 +241,7 @@ time.sleep(30)"""
 @pytest.mark.parametrize(
     ("durability", "then", "least"), [("batch", "ten(); watch()", 10), ("event", "watch(); ten()", 1)]
 )
-def test_sigterm_while_the_main_thread_uses_the_outbox(  # noqa: PLR0913 - fixtures
+def test_sigterm_while_the_main_thread_uses_the_outbox(
     inspector: Inspector, target: dict[str, str], tmp_path: Path, durability: str, then: str, least: int
 ) -> None:
     """SIGTERM during an outbox write of the main thread delivers all events first. The main thread writes at its end,

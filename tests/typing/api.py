@@ -9,7 +9,7 @@ from typing import Any
 from typing_extensions import assert_type
 
 from ts_autotrack import flush, stats, suppress, track_feature, user_context
-from ts_autotrack._core.capture.call import Use
+from ts_autotrack._core.capture.block import FeatureUse
 from ts_autotrack._core.capture.feature import Feature
 from ts_autotrack.typing import FinishedCall, Stats
 
@@ -95,9 +95,9 @@ async def check() -> None:
     assert_type(flush(1.0), bool)
     assert_type(stats(), Stats)
     with track_feature("block") as use:
-        assert_type(use, Use)
+        assert_type(use, FeatureUse)
     async with track_feature("block") as use:
-        assert_type(use, Use)
+        assert_type(use, FeatureUse)
     plain: Callable[[int], str] = bare
     awaited: Callable[[int], Coroutine[Any, Any, str]] = coroutine
     function("1")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]

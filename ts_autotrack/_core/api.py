@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from ts_autotrack.typing import RejectedItem, Stats
 
 
-def configure(
+def configure(  # noqa: PLR0913 - the settings
     *,
     api_key: str | None = None,
     auth_token: str | None = None,

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from ts_autotrack._core.config import Config
     from ts_autotrack._core.delivery.backoff import Pacing
     from ts_autotrack._core.delivery.worker import Worker
-    from ts_autotrack.typing import RejectedItem, Stats
+    from ts_autotrack.typing import DropReason, RejectedItem, Stats
 
 
 class Client:
@@ -149,7 +149,7 @@ class Client:
         from ts_autotrack.typing import Stats
 
         counters = self._counters
-        dropped = {reason: counter.read() for reason, counter in self.buffer.drops.items()}
+        dropped: dict[DropReason, int] = {reason: counter.read() for reason, counter in self.buffer.drops.items()}
         accepted = counters.taken + counters.adopted + len(self.buffer.records) + sum(dropped.values())
         for reason, events in counters.dropped.copy().items():
             dropped[reason] = dropped.get(reason, 0) + events
@@ -180,7 +180,7 @@ class Client:
                 from ts_autotrack._core import assembly
 
                 assembly.import_stack(config)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - the barrier
             diagnostics.fault("importing the delivery stack", error)
 
     def before_fork(self) -> None:
@@ -199,7 +199,7 @@ class Client:
     def _start(self) -> None:
         """Read the settings and make the worker. One caller does so; the others leave their record and go on."""
         lock = self.forks.start_lock
-        if lock._is_owned() or not lock.acquire(blocking=False):  # type: ignore[attr-defined]
+        if lock._is_owned() or not lock.acquire(blocking=False):  # type: ignore[attr-defined]  # noqa: SLF001
             return
         try:
             config = self.config or load(self._arguments)
@@ -207,7 +207,7 @@ class Client:
                 self._apply(config)
             if self.buffer.close_reason is None and self.worker is None:
                 self._make_worker(config)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - the barrier; the next event tries again
             diagnostics.fault("starting", error)
         finally:
             lock.release()

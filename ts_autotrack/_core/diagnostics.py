@@ -80,13 +80,13 @@ def log(level: str, message: str, *values: object) -> None:
     """Log a message at once. A handler or filter of the application that raises does no harm."""
     try:
         getattr(logger, level)("ts_autotrack: " + message, *values)
-    except Exception:
+    except Exception:  # noqa: BLE001 - the application's handler
         next(faults)
 
 
 def set_debug(*, on: bool) -> None:
     """Show all messages on standard error, whatever the application's logging does, or stop doing so."""
-    global _debug_handler
+    global _debug_handler  # noqa: PLW0603 - the setting `debug` belongs to the process
     if on and _debug_handler is None:
         _debug_handler = logging.StreamHandler()
         _debug_handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
@@ -109,5 +109,5 @@ def reset() -> None:
 def _describe(error: BaseException) -> str:
     try:
         return f"{type(error).__name__}: {error}"
-    except Exception:
+    except Exception:  # noqa: BLE001 - a user's exception may raise from __str__
         return type(error).__name__

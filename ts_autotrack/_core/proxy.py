@@ -1,4 +1,4 @@
-"""Callables that are not plain functions: partials, builtins, callable objects, what other decorators made of them."""
+"""Proxies of unusual callables: partials, builtins, callable objects, results of other decorators."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING, Any
 
 import wrapt
 
-from ts_autotrack._core.decorate import decorate, drop_frame, kind_of
+from ts_autotrack._core.callables import drop_frame, kind_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from ts_autotrack._core.decorate import Decorator
+    from ts_autotrack._core.callables import Decorator
 
 
 class Proxy(wrapt.FunctionWrapper):  # type: ignore[type-arg]
-    """Behaves like what it wraps: attributes, signature and binding are wrapt's work, copy and pickle are ours."""
+    """Transparent proxy: wrapt handles attributes, signature and binding; this class handles copy and pickle."""
 
     def __init__(self, decorator: Decorator, target: Any) -> None:
         wrap = decorator.prepare(target, kind_of(target))
@@ -27,7 +27,7 @@ class Proxy(wrapt.FunctionWrapper):  # type: ignore[type-arg]
             try:
                 if wrapped is target:
                     return direct(*args, **kwargs)
-                bound = getattr(wrapped, "__self__", None) is not None  # not what a staticmethod-like descriptor gives
+                bound = getattr(wrapped, "__self__", None) is not None  # a staticmethod-like descriptor binds nothing
                 return wrap(wrapped, bound=bound)(*args, **kwargs)
             except BaseException as error:
                 drop_frame(error)
@@ -42,8 +42,8 @@ class Proxy(wrapt.FunctionWrapper):  # type: ignore[type-arg]
         for part in name.split("."):
             found = getattr(found, part, None)
         if found is self:
-            return name  # like a function, by its name
-        return decorate, (self._self_decorator, self.__wrapped__)
+            return name  # pickled by its name, as functions are
+        return self._self_decorator, (self.__wrapped__,)
 
     def __reduce_ex__(self, _: Any) -> Any:
         return self.__reduce__()
@@ -51,9 +51,9 @@ class Proxy(wrapt.FunctionWrapper):  # type: ignore[type-arg]
     def __copy__(self) -> Any:
         if copy(self.__wrapped__) is self.__wrapped__:
             return self
-        return decorate(self._self_decorator, self.__wrapped__)
+        return self._self_decorator(self.__wrapped__)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Any:
         if deepcopy(self.__wrapped__, memo) is self.__wrapped__:
             return self
-        return decorate(self._self_decorator, deepcopy(self.__wrapped__, memo))
+        return self._self_decorator(deepcopy(self.__wrapped__, memo))

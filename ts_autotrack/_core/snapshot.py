@@ -1,7 +1,7 @@
-"""Values that JSON lacks: what each becomes in an event.
+"""JSON forms of the application's values.
 
-`snapshot` runs on the caller's path. It copies what could change afterwards and leaves the rest by reference. No
-`repr` of a user's object is ever taken: it may raise, query a database or print a password.
+`snapshot` runs on the caller's path. Mutable values are copied, immutable values are kept by reference. The library
+never calls `repr` on a user's object: a `repr` may raise, query a database or print a password.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from math import isfinite
 from ts_autotrack._core.counters import AtomicCounter, MeteredDict
 from ts_autotrack._core.diagnostics import warn_once
 
-TYPE_CHECKING = False  # typing costs as much to import as all of this library
+TYPE_CHECKING = False  # typing costs as much to import as this whole library
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from typing import Any, TypeAlias
@@ -24,29 +24,38 @@ if TYPE_CHECKING:
     Form: TypeAlias = Callable[["_Copy", Any, int], Any]
 
 MAX_DEPTH = 32
+"""Levels of nested containers in one value."""
 MAX_NODES = 10_000
+"""Values copied for one value of the application."""
 MAX_BYTES = 1_000_000
-"""Bounds on what one value may cost the caller: levels, values, bytes of a binary."""
+"""Bytes of one binary value."""
+MAX_INT_BITS = 4_096
+"""Bits of an integer sent as text."""
+MAX_EXPONENT = 300
+"""Decimal exponent of a Decimal sent as a number: the range of a double, roughly."""
 
-LIGHT = 512
-"""Bytes of an event's own properties that are not worth counting against the buffer's."""
+UNCOUNTED_BYTES = 512
+"""Bytes of an event's own properties below which the memory budget does not count them."""
 
 INT_MIN, INT_MAX = -(2**63), 2**64 - 1
-_NATIVE = frozenset({str, bool, type(None)})
+"""Integers sent as numbers: most JSON parsers lose digits of larger integers, or refuse the whole request."""
 ENTRY_BYTES, VALUE_BYTES = 16, 64
-"""What a value takes in a tuple, and in a container of its own, besides its characters; roughly."""
+"""Approximate bytes of a value in a tuple, and in a container, besides its characters."""
+
+_NATIVE = frozenset({str, bool, type(None)})
 
 placeholders = AtomicCounter()
+"""Values replaced for lack of a JSON form."""
 
 
 def snapshot(values: Mapping[Any, Any]) -> dict[str, object]:
-    """Copy `values` so that neither mutation nor a value JSON lacks can harm the event.
+    """Return a copy of `values` in JSON forms, safe from later mutation.
 
     Args:
-        values: Keys to values, as the application gave them.
+        values: Keys to values of the application.
 
     Returns:
-        A new dict of JSON-ready values. Strings are kept as they are; the worker mends lone surrogates.
+        A new dict of JSON-ready values. Strings are kept unchanged; the worker replaces lone surrogates.
     """
     copy: dict[str, object] = {}
     deep: _Copy | None = None
@@ -63,18 +72,18 @@ def snapshot(values: Mapping[Any, Any]) -> dict[str, object]:
         elif kind in _NATIVE or (kind is int and INT_MIN <= value <= INT_MAX):
             copy[key] = value
         else:
-            deep = deep or _Copy()  # one for all values: they share its bounds
+            deep = deep or _Copy()  # shared by all values: the bounds hold for the sum
             copy[key] = deep.guarded(value, 1)
     if len(copy) == MAX_NODES:
         copy["..."] = placeholder(f"more than {MAX_NODES} values")
     if deep is not None:
         length += deep.length
     length += VALUE_BYTES * len(copy) + sum(map(len, copy))
-    return copy if length <= LIGHT else MeteredDict(copy, length)
+    return copy if length <= UNCOUNTED_BYTES else MeteredDict(copy, length)
 
 
-def light(values: Iterable[object]) -> tuple[object, ...] | None:
-    """Return values that need no copying and no counting as a tuple; None if there are others among them."""
+def plain_values(values: Iterable[object]) -> tuple[object, ...] | None:
+    """Return the values as a tuple; None if a value needs a copy, or the memory budget has to count the values."""
     plain = tuple(values)
     length = ENTRY_BYTES * len(plain)
     for value in plain:
@@ -83,41 +92,47 @@ def light(values: Iterable[object]) -> tuple[object, ...] | None:
             length += len(value) if value.isascii() else 4 * len(value)  # type: ignore[attr-defined, arg-type]
         elif not (kind is bool or value is None or (kind is int and INT_MIN <= value <= INT_MAX)):  # type: ignore[operator]
             return None
-    return plain if length <= LIGHT else None
+    return plain if length <= UNCOUNTED_BYTES else None
 
 
 def to_json(value: object) -> Any:
-    """Return `value` in its obvious JSON form, or a marked placeholder, which is counted. Never raises."""
+    """Return the JSON form of `value`, or a counted placeholder. Never raises."""
     return _Copy().guarded(value, 0)
 
 
-def placeholder(what: str) -> str:
-    """Count a value that could not be sent, tell the operator once, and return what goes in its place."""
+def placeholder(kind: str) -> str:
+    """Count a value without a JSON form, warn once for its kind, and return its placeholder."""
     next(placeholders)
     warn_once(
-        ("placeholder", what),
-        f"a value of kind {what} has no JSON form; the event carries the text '<not JSON: {what}>' instead. "
+        ("placeholder", kind),
+        f"a value of kind {kind} has no JSON form; the event carries the text '<not JSON: {kind}>' instead. "
         "Pass a string, number, list or dict.",
     )
-    return f"<not JSON: {what}>"
+    return f"<not JSON: {kind}>"
 
 
 def _name(value: object) -> str:
     kind = type(value)
     try:
         return kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
-    except Exception:
+    except Exception:  # noqa: BLE001 - a metaclass may raise even here
         return "object of a class without a name"
 
 
 class _Copy:
-    """One deep copy: knows how much it has copied and which containers it is inside of."""
+    """State of one deep copy.
+
+    Attributes:
+        nodes: Values copied so far.
+        length: Approximate bytes of the copied values.
+        inside: Ids of the containers around the current value, to detect cycles.
+    """
 
     __slots__ = ("inside", "length", "nodes")
 
     def __init__(self) -> None:
         self.nodes = 0
-        self.length = 0  # characters, and for each value what a container takes for it
+        self.length = 0
         self.inside: set[int] = set()
 
     def value(self, value: Any, depth: int) -> Any:
@@ -127,7 +142,7 @@ class _Copy:
             if isinstance(value, kind):
                 return form(self, value, depth)
         for module, name, form in _LOADED_FORMS:
-            # A value of a class proves that its module is loaded; none needs importing to look.
+            # The module of a value's class is loaded already, so the search imports nothing.
             if (loaded := sys.modules.get(module)) and isinstance(value, getattr(loaded, name, ())):
                 return form(self, value, depth)
         return self._by_protocol(value, depth)
@@ -149,7 +164,7 @@ class _Copy:
         copy: dict[str, Any] = {}
         for key, item in self._enter(value.items(), value if owner is None else owner, depth):
             text = _key(key)
-            while text in copy:  # {1: ..., "1": ...}: both are kept
+            while text in copy:  # {1: ..., "1": ...}: keep both
                 text += "'"
             self.length += len(text)
             copy[text] = self.guarded(item, depth + 1)
@@ -167,24 +182,26 @@ class _Copy:
 
     def _enter(self, items: Iterable[Any], owner: object, depth: int) -> Iterable[Any]:
         if id(owner) in self.inside:
-            raise _UnsendableError("cycle")
+            kind = "cycle"
+            raise _UnsendableError(kind)
         if depth >= MAX_DEPTH:
-            raise _UnsendableError(f"nested deeper than {MAX_DEPTH}")
+            kind = f"nested deeper than {MAX_DEPTH}"
+            raise _UnsendableError(kind)
         self.inside.add(id(owner))
         return islice(items, max(0, MAX_NODES - self.nodes))
 
     def guarded(self, value: Any, depth: int) -> Any:
-        """One bad value inside a container costs that value, not the container."""
+        """Return the JSON form of a value; a fault inside a container costs the value, not the container."""
         try:
             return self.value(value, depth)
         except _UnsendableError as error:
             return placeholder(str(error))
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - a user's property, iterator or model may raise anything
             return placeholder(f"{_name(value)}: {type(error).__name__}")
 
 
 class _UnsendableError(Exception):
-    """Why a container cannot be entered."""
+    """The container cannot be copied; the message is the placeholder's kind."""
 
 
 def _text(copy: _Copy, value: str, _: int) -> str:
@@ -202,8 +219,7 @@ def _integer(_: _Copy, value: int, __: int) -> int | str:
     plain = int(value)
     if INT_MIN <= plain <= INT_MAX:
         return plain
-    # Beyond 64 bit most JSON parsers lose digits or refuse the whole request; text keeps them.
-    return str(plain) if plain.bit_length() <= 4096 else placeholder("int of more than 4096 bits")
+    return str(plain) if plain.bit_length() <= MAX_INT_BITS else placeholder(f"int of more than {MAX_INT_BITS} bits")
 
 
 def _float(_: _Copy, value: float, __: int) -> float | str:
@@ -220,9 +236,9 @@ def _binary(copy: _Copy, value: bytes | bytearray, _: int) -> str:
 def _decimal(_: _Copy, value: Any, __: int) -> Any:
     if not value.is_finite():
         return placeholder(f"Decimal {value}")
-    # A number, because the vendor's `revenue` and `value` are numbers; the encoder writes its exact digits.
-    plain = sys.modules["decimal"].Decimal(value)  # a subclass may print itself as it likes
-    return plain if abs(plain.adjusted()) <= 300 else str(plain)
+    # A number, because the vendor's `revenue` and `value` are numbers; the encoder writes the exact digits.
+    plain = sys.modules["decimal"].Decimal(value)  # a subclass may have another text form
+    return plain if abs(plain.adjusted()) <= MAX_EXPONENT else str(plain)
 
 
 def _key(key: Any) -> str:

@@ -24,9 +24,7 @@ pytestmark = pytest.mark.usefixtures("acting")
 
 
 @pytest.mark.parametrize("answer", [Answer(500), Answer(503), Answer(408), Answer(429), None])
-def test_transient_failures_are_retried_with_the_same_ids(
-    server: ScriptedServer, answer: Answer | None, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_transient_failures_are_retried_with_the_same_ids(server: ScriptedServer, answer: Answer | None) -> None:
     """5xx, 408, 429 and a reset are retried until success; ids and timestamps stay the same."""
     client.pacing = Pacing(first_backoff=0.01)
 
@@ -62,7 +60,7 @@ def test_flush_does_not_hurry_a_server_that_asked_to_wait(server: ScriptedServer
     assert len(server.requests) == 1
 
 
-def test_unreadable_retry_after_is_no_harm(server: ScriptedServer, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unreadable_retry_after_is_no_harm(server: ScriptedServer) -> None:
     """A `Retry-After` with neither seconds nor a date is ignored."""
     client.pacing = Pacing(first_backoff=0.01)
     server.script.append(Answer(503, headers={"Retry-After": "soon"}))

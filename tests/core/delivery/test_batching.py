@@ -106,7 +106,7 @@ def test_first_events_go_out_at_once(server: ScriptedServer) -> None:
     assert median(delays) < 0.1
 
 
-def test_later_events_are_batched_by_the_interval(server: ScriptedServer, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_later_events_are_batched_by_the_interval(server: ScriptedServer) -> None:
     """After the first seconds of a process, an interval has at most a single batch, unless a full batch waits."""
     client.pacing = Pacing(eager_period=0.0)
     configure(flush_interval=0.4)

@@ -15,7 +15,8 @@ from ts_autotrack import flush, track
 from ts_autotrack._core import diagnostics
 from ts_autotrack._core.capture.record import EventTemplate
 from ts_autotrack._core.counters import Counters
-from ts_autotrack._core.delivery.encoder import Clock, Encoder
+from ts_autotrack._core.delivery.clock import Clock
+from ts_autotrack._core.delivery.encoder import Encoder
 from ts_autotrack._core.identity.scope import Scope
 
 if TYPE_CHECKING:
@@ -65,18 +66,18 @@ def test_timestamps_of_a_handler_are_a_millisecond_apart_until_a_second_ahead() 
     assert texts == sorted(set(texts))
     for n in range(25_000):
         stamp(clock, f"other{n}", 0)
-    assert len(clock._users) + len(clock._before) <= 20_001
+    assert len(clock._users) + len(clock._older_users) <= 20_001
 
 
 def test_a_record_that_cannot_be_encoded_costs_itself_only(monkeypatch: pytest.MonkeyPatch) -> None:
     """If building an item fails, the record is dropped as a fault, and the next item is built."""
     monkeypatch.setattr(diagnostics, "reraise", False)
     raw = Scope("u", "g", properties={"raw": object()})
-    (item,), _ = Encoder(Counters()).items([(EventTemplate("/track", "e", {}, "here"), raw, 1, None)], 0)
+    (item,), _ = Encoder(Counters()).encode([(EventTemplate("/track", "e", {}, "here"), raw, 1, None)], 0)
     assert b'"raw":"<not JSON: object>"' in item[1]
     counts, site, scope = Counters(), EventTemplate("/track", "e", {}, "here"), Scope("u", "g")
     broken: Any = (site, scope, None, None)
-    items, done = Encoder(counts).items([broken, (site, scope, 1, None)], 0)
+    items, done = Encoder(counts).encode([broken, (site, scope, 1, None)], 0)
     assert done == 2
     assert [sequence for _, _, sequence in items] == [2]
     assert counts.dropped == {"fault": 1}

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import weakref
 from typing import TYPE_CHECKING, Any
 
 from tests.core.identity.conftest import users
-from ts_autotrack import stats, suppress, track, user_context
+from ts_autotrack import bind_user, stats, suppress, track, track_feature, user_context
+from ts_autotrack._core.identity.scope import MAX_BOUND, Scope, current
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
@@ -107,3 +109,67 @@ def test_block_may_be_shared_by_concurrent_tasks(inspector: Inspector) -> None:
     asyncio.run(main())
     assert users(inspector) == [("in", "shared", "g")] * 5
     assert stats().dropped == {"unattributed": 5}
+
+
+def test_a_binding_ends_with_its_block_in_another_context(inspector: Inspector) -> None:
+    """`bind_user` inside a block that another task closes leaves no user in the task that began the block."""
+
+    @track_feature("after")
+    def after() -> None:
+        """Do nothing."""
+
+    async def rows() -> AsyncGenerator[int, None]:
+        with user_context("generator", group_id="g"):
+            bind_user("bound", group_id="g")
+            yield 1
+
+    async def main() -> None:
+        with user_context("task", group_id="g"):
+            running = rows()
+            await anext(running)
+            after()
+            await asyncio.create_task(running.aclose())
+            after()
+
+    asyncio.run(main())
+    assert users(inspector) == [("feature_used", "bound", "g"), ("feature_used", "task", "g")]
+
+
+def test_many_bindings_inside_one_block(inspector: Inspector) -> None:
+    """Each task inside a block around a whole server keeps its own binding."""
+    names = [f"u{n}" for n in range(MAX_BOUND + 10)]
+
+    async def request(user: str) -> None:
+        bind_user(user, group_id="g")
+        await asyncio.sleep(0)
+        track("request")
+
+    async def main() -> None:
+        async with user_context(location="x"):
+            await asyncio.gather(*map(request, names))
+
+    asyncio.run(main())
+    assert users(inspector) == [("request", user, "g") for user in names]
+
+
+def test_a_scope_keeps_neither_its_block_nor_its_context_alive() -> None:
+    """A waiting event holds its scope, but neither the values of the block nor those of other context variables."""
+
+    class Big:
+        """A large value."""
+
+    variable: contextvars.ContextVar[Big | None] = contextvars.ContextVar("variable")
+    scopes: list[Scope | None] = []
+
+    def work() -> list[weakref.ref[Big]]:
+        given, other = Big(), Big()
+        variable.set(other)
+        with user_context("u", group_id="g", plan=given):
+            bind_user("v")
+            scopes.extend((current(), current().unbound))
+        variable.set(None)
+        return [weakref.ref(given), weakref.ref(other)]
+
+    values = contextvars.copy_context().run(work)
+    assert [value() for value in values] == [None, None]
+    assert [scope.user_id for scope in scopes if scope is not None] == ["v", "u"]

@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
-import sys
-
-from ts_autotrack._core.capture import wrappers
-from ts_autotrack._core.capture.call import Rule, Use, count_invalid, innermost_call, open_use, place
+from ts_autotrack._core.callables import name_of
+from ts_autotrack._core.capture.block import FeatureUse, open_use
+from ts_autotrack._core.capture.call import CaptureRule, count_invalid
 from ts_autotrack._core.capture.record import EventTemplate
-from ts_autotrack._core.decorate import decorate, name_of
+from ts_autotrack._core.capture.stack import current_frame, innermost_call, place
+from ts_autotrack._core.capture.wrappers import wrap_function
+from ts_autotrack._core.contract import FEATURE_TYPES, FEATURE_USED, INTERFACES, TRACK
+from ts_autotrack._core.decorate import decorate
 from ts_autotrack._core.identity.scope import as_id
 from ts_autotrack._core.snapshot import snapshot
 
-TYPE_CHECKING = False  # typing costs as much to import as all of this library
+TYPE_CHECKING = False  # typing costs as much to import as this whole library
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
-    from types import TracebackType
+    from types import FrameType, TracebackType
     from typing import Any, TypeVar, overload
 
+    from ts_autotrack._core.callables import Kind, Wrap
     from ts_autotrack._core.capture.call import Argument
-    from ts_autotrack._core.decorate import Kind, Wrap
     from ts_autotrack.typing import FeatureType, Interface, Outcome, Properties
 
     F = TypeVar("F")
@@ -30,74 +32,76 @@ else:
         return function
 
 
-FEATURE_TYPES = ("core", "sticky", "support", "secondary", "add-on")
-INTERFACES = ("api", "cli", "agent")
 OUTCOMES = ("success", "error", "always")
 
 
 class Feature:
-    """What `track_feature(...)` returns: decorates a callable, or is entered as a block."""
+    """Decorator and context manager returned by `track_feature(...)`."""
 
     __slots__ = ("_entered", "_options")
 
     def __init__(self, options: dict[str, Any]) -> None:
         self._options = options
-        self._entered: list[Use] = []
+        self._entered: list[FeatureUse] = []
 
     def __call__(self, function: F, /) -> F:
-        """Return `function` tracked: same signature, same kind, same object in every way a program can see.
+        """Return `function` tracked, with the same signature and of the same kind.
 
         Raises:
-            TypeError: If `function` is a class or not callable, or `capture` names an argument that it has not.
+            TypeError: If `function` is a class or not callable, or has no argument named in `capture`.
         """
         decorated: F = decorate(self, function)
         return decorated
 
     def prepare(self, target: Any, kind: Kind) -> Wrap:
-        """Make the rule for `target`."""
+        """Return the factory of the closures around `target`."""
         rule = self._rule(name_of(target), _where(target), _arguments(target, self._options["capture"]))
 
         def wrap(function: Callable[..., Any], *, bound: bool = False) -> Callable[..., Any]:
-            return wrappers.wrap(rule.bound() if bound else rule, function, kind)
+            return wrap_function(rule.bound() if bound else rule, function, kind)
 
         return wrap
 
-    def __enter__(self) -> Use:
-        """Open the block; raises TypeError if the feature has no name."""
-        return self._enter(sys._getframe(1))
+    def __enter__(self) -> FeatureUse:
+        """Open the block.
+
+        Raises:
+            TypeError: If the feature has no name.
+        """
+        return self._enter(current_frame(1))
 
     def __exit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
         use = open_use()
         if use is None or use.owner is not self:  # left in another context, or before an inner block
-            if len(self._entered) != 1:  # whose is it? An event must not get another one's user and properties
+            if len(self._entered) != 1:  # a wrong choice would give the event another user and other properties
                 count_invalid(
-                    f"{self._options['name']!r}: a shared block was left where it is not open; give each its own"
+                    f"{self._options['name']!r}: a shared block was left where it is not open; use one block each time"
                 )
                 return
             use = self._entered[0]
         self._entered.remove(use)
         use.leave(exc)
 
-    async def __aenter__(self) -> Use:
-        return self._enter(sys._getframe(1))
+    async def __aenter__(self) -> FeatureUse:
+        return self._enter(current_frame(1))
 
     async def __aexit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self.__exit__(exc_type, exc, traceback)
 
-    def _enter(self, caller: Any) -> Use:
+    def _enter(self, caller: FrameType) -> FeatureUse:
         if self._options["name"] is None:
             message = "a `with track_feature(...)` block needs the feature's name: track_feature('export')"
             raise TypeError(message)
-        use = Use(self._rule(None, place(caller), ()), self, innermost_call(caller))
+        use = FeatureUse(self._rule(None, place(caller), ()), self, innermost_call(caller))
         self._entered.append(use)
         use.enter()
         return use
 
-    def _rule(self, function_name: str | None, where: str, arguments: tuple[Argument, ...]) -> Rule:
+    def _rule(self, function_name: str | None, where: str, arguments: tuple[Argument, ...]) -> CaptureRule:
         options = self._options
         known = {
             "feature_name": options["name"] or function_name,
@@ -113,10 +117,10 @@ class Feature:
         elif given:
             properties |= snapshot(given)
         names = tuple(name for name, _, _ in arguments)
-        site = EventTemplate(
-            "/track", options["event_name"], properties, where, options["user_id"], options["group_id"], names
+        template = EventTemplate(
+            TRACK, options["event_name"], properties, where, options["user_id"], options["group_id"], names
         )
-        return Rule(site, arguments, options["on"], describe)
+        return CaptureRule(template, arguments, options["on"], describe)
 
     def __reduce__(self) -> Any:
         return Feature, (self._options,)
@@ -127,10 +131,10 @@ def track_feature(name: C, /) -> C: ...
 
 
 @overload
-def track_feature(  # noqa: F811 - see below
+def track_feature(  # noqa: F811, PLR0913 - the contract's known properties
     name: str | None = None,
     *,
-    event_name: str = "feature_used",
+    event_name: str = FEATURE_USED,
     feature_type: FeatureType | None = None,
     action: str | None = None,
     interface: Interface | None = None,
@@ -142,10 +146,10 @@ def track_feature(  # noqa: F811 - see below
 ) -> Feature: ...
 
 
-def track_feature(  # noqa: F811 - the contract's known properties
+def track_feature(  # noqa: F811, PLR0913 - the contract's known properties
     name: Any = None,
     *,
-    event_name: str = "feature_used",
+    event_name: str = FEATURE_USED,
     feature_type: FeatureType | None = None,
     action: str | None = None,
     interface: Interface | None = None,
@@ -158,32 +162,33 @@ def track_feature(  # noqa: F811 - the contract's known properties
     """Send an event for each successful call of a function, or each successful run of a block.
 
     Works on functions, coroutine functions, generators, async generators, methods, classmethods, staticmethods and
-    any other callable but a class; with arguments, or bare. As a block (`with` and `async with`) it gives an object
-    whose `set(**properties)` attaches properties. The event belongs to finishing: of a generator, to its end or to its
-    consumer's closing it. What the function raises passes through unchanged.
+    any other callable but a class, with arguments or bare. As a block (`with` or `async with`) the result gives an
+    object whose `set(**properties)` attaches properties. A call makes its event at its end; a generator makes its
+    event at its end, or when the consumer closes the generator. Exceptions of the function pass through unchanged.
 
     Args:
-        name: The feature, as `properties.feature_name`; the vendor asks for snake_case. Default: the function's name.
+        name: The feature, sent as `properties.feature_name`; the vendor asks for snake_case. Default: the function's
+            name.
         event_name: The event's name. The vendor's feature reports read "feature_used".
-        feature_type: "core", "sticky" or "support" (the vendor's older reference: "secondary", "add-on").
-        action: `properties.action`. Default: the function's name; a block has none.
-        interface: "api", "cli" or "agent", when the surface is not a browser.
-        properties: Further properties: a dict, or a callable that is given the `FinishedCall` and returns one. The
-            callable runs on the caller's thread, and the call's arguments live until it has run. What is raised in it
-            (by a signal handler of yours, too) costs the event these properties, and goes no further.
-        capture: Names of arguments to copy into the properties, as they are before the call (of a generator: before its
-            first step). Nothing else is copied.
-        on: "success" (the vendor counts engagement, not errors), "error", or "always", which adds
+        feature_type: "core", "sticky" or "support" (in the vendor's older reference also "secondary", "add-on").
+        action: Sent as `properties.action`. Default: the function's name; none for a block.
+        interface: "api", "cli" or "agent", for a surface other than a browser.
+        properties: Further properties: a dict, or a callable that takes the `FinishedCall` and returns a dict. The
+            callable runs on the caller's thread and keeps the call's arguments alive until then. An exception in the
+            callable, or in a signal handler at that moment, stops there: the event is sent without these properties.
+        capture: Names of arguments to copy into the properties, with their values before the call (of a generator:
+            before its first step). No other argument is copied.
+        on: "success" (the vendor counts engagement, not errors), "error", or "always". "always" adds
             `properties.outcome`: "success" or "error".
         user_id: Overrides the acting user, for a service account or a job.
         group_id: Overrides the user's account.
 
     Returns:
-        The decorated function if used bare; otherwise a decorator that is a context manager, too.
+        The decorated function if used bare; otherwise an object that is both a decorator and a context manager.
 
     Raises:
         TypeError: At decoration, if an argument is of the wrong type or `capture` names no argument of the function.
-        ValueError: If `feature_type`, `interface` or `on` is none of the values above.
+        ValueError: If `feature_type`, `interface` or `on` has a value other than the listed values.
 
     Example:
         >>> from ts_autotrack import track_feature
@@ -195,10 +200,10 @@ def track_feature(  # noqa: F811 - the contract's known properties
     """
     bare = not (name is None or isinstance(name, str))
     options = {
-        "name": _named("name", None if bare else name),
-        "event_name": _named("event_name", event_name),
+        "name": _text("name", None if bare else name),
+        "event_name": _text("event_name", event_name),
         "feature_type": _one_of("feature_type", feature_type, FEATURE_TYPES),
-        "action": _named("action", action),
+        "action": _text("action", action),
         "interface": _one_of("interface", interface, INTERFACES),
         "properties": _properties(properties),
         "capture": _names(capture),
@@ -210,7 +215,7 @@ def track_feature(  # noqa: F811 - the contract's known properties
     return feature(name) if bare else feature
 
 
-def _named(parameter: str, value: object) -> str | None:
+def _text(parameter: str, value: object) -> str | None:
     if value is None and parameter != "event_name":
         return None
     if isinstance(value, str) and value.strip():

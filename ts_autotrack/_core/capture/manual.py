@@ -1,17 +1,17 @@
-"""The three endpoints by hand: track, identify, group. None of them ever raises into the application."""
+"""Explicit events: track, identify, group. These functions never raise into the application."""
 
 from __future__ import annotations
 
-import sys
-
 from ts_autotrack._core.capture.buffer import buffer
-from ts_autotrack._core.capture.call import count_invalid, joined, place, record
+from ts_autotrack._core.capture.call import count_invalid, merge_extras, record_event
 from ts_autotrack._core.capture.record import EventTemplate
+from ts_autotrack._core.capture.stack import current_frame, place
+from ts_autotrack._core.contract import GROUP, IDENTIFY, TRACK
 from ts_autotrack._core.diagnostics import fault
 from ts_autotrack._core.identity.scope import as_id, current, nearest_open
-from ts_autotrack._core.snapshot import light, snapshot
+from ts_autotrack._core.snapshot import plain_values, snapshot
 
-TYPE_CHECKING = False  # typing costs as much to import as all of this library
+TYPE_CHECKING = False  # typing costs as much to import as this whole library
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import datetime
@@ -29,19 +29,19 @@ def track(
     timestamp: datetime | float | str | None = None,
     context: Mapping[str, object] | None = None,
 ) -> None:
-    """Send a custom event, from anywhere.
+    """Send a custom event.
 
-    Never raises and never blocks: an event that names nothing to send is counted as "invalid", with a warning.
+    Never raises and never blocks: an event with invalid arguments is counted as "invalid", with a warning.
 
     Args:
         event_name: The event's name, such as "invite_sent".
-        properties: The event's properties, over those of the enclosing `user_context`. A snapshot is taken.
-        user_id: The acting user; default: that of the enclosing `user_context`, or of OpenTelemetry baggage.
+        properties: The event's properties, over the properties of the enclosing `user_context`. A snapshot is taken.
+        user_id: The acting user. Default: the user of the enclosing `user_context`, or of OpenTelemetry baggage.
         group_id: The user's account; same default.
-        timestamp: When it happened, for events of the past: a datetime (taken as UTC if it has no zone), seconds since
-            1970, or ISO 8601 text. Sent as it is. Default: now, or a millisecond after the user's event before it,
-            as the vendor asks, until that is a second ahead of the clock; from then on a microsecond.
-        context: Keys for the event's `context`, over those of the enclosing `user_context`.
+        timestamp: Time of the event, for events of the past: a datetime (UTC if the datetime has no zone), seconds
+            since 1970, or ISO 8601 text. Sent unchanged. Default: now, but at least 1 ms after the user's previous
+            event, as the vendor asks; at least 1 us once the user's timestamps are a second ahead of the clock.
+        context: Keys for the event's `context`, over the context of the enclosing `user_context`.
 
     Example:
         >>> from ts_autotrack import track
@@ -49,29 +49,29 @@ def track(
     """
     try:
         if not isinstance(event_name, str) or not event_name.strip():
-            return _invalid(f"track({type(event_name).__name__}): the event's name must be a text that is not empty")
+            return _invalid(f"track({type(event_name).__name__}): the event's name must be a non-empty text")
         scope = _scope(user_id, group_id, context)
         moment = None if timestamp is None else _timestamp(timestamp)
         if timestamp is not None and moment is None:
-            return _invalid(f"track({event_name!r}, timestamp=...): not a point in time that can be read")
+            return _invalid(f"track({event_name!r}, timestamp=...): not a readable point in time")
         if properties is not None and not hasattr(properties, "items"):
             return _invalid(f"track({event_name!r}): properties must be a dict, not {type(properties).__name__}")
-        names, extras = _parted(properties) if properties else ((), None)
-        record(_site(event_name.strip(), names, _where(scope)), extras, scope, moment)
+        names, extras = _split(properties) if properties else ((), None)
+        record_event(_template(event_name.strip(), names, _where(scope)), extras, scope, moment)
     except RecursionError:
-        for _ in buffer.drops["fault"]:  # counts one without a call, for which there may be no room
+        for _ in buffer.drops["fault"]:  # advances the counter without a call: the stack may have no space for a call
             break
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 - the barrier
         next(buffer.drops["fault"])
         fault("track()", error)
 
 
 def identify(traits: Mapping[str, object], *, user_id: object = None) -> None:
-    """Tell ThriveStack about a user: the `/identify` endpoint. Keeps its place among the events around it.
+    """Tell ThriveStack about a user: the `/identify` endpoint. The order among the surrounding events is kept.
 
     Args:
-        traits: What is known of the user, such as `user_email`, `user_name`. A snapshot is taken.
-        user_id: The user; default: that of the enclosing `user_context`, or of OpenTelemetry baggage.
+        traits: Traits of the user, such as `user_email`, `user_name`. A snapshot is taken.
+        user_id: The user. Default: the user of the enclosing `user_context`, or of OpenTelemetry baggage.
 
     Example:
         >>> from ts_autotrack import identify
@@ -81,22 +81,22 @@ def identify(traits: Mapping[str, object], *, user_id: object = None) -> None:
         if not hasattr(traits, "items"):
             return _invalid(f"identify({type(traits).__name__}): traits must be a dict")
         scope = _scope(user_id, None, None)
-        record(EventTemplate("/identify", "", _NOTHING, _where(scope)), snapshot(traits), scope)
+        record_event(EventTemplate(IDENTIFY, "", _NOTHING, _where(scope)), snapshot(traits), scope)
     except RecursionError:
-        for _ in buffer.drops["fault"]:  # counts one without a call, for which there may be no room
+        for _ in buffer.drops["fault"]:  # advances the counter without a call: the stack may have no space for a call
             break
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 - the barrier
         next(buffer.drops["fault"])
         fault("identify()", error)
 
 
 def group(group_id: object, traits: Mapping[str, object] | None = None, *, group_type: str = "Account") -> None:
-    """Tell ThriveStack about an account: the `/group` endpoint. The vendor asks for it when the account is created.
+    """Tell ThriveStack about an account: the `/group` endpoint. The vendor asks for a call at the account's creation.
 
     Args:
         group_id: The account's id.
-        traits: What is known of it, such as `account_name`, `plan_name`. A snapshot is taken.
-        group_type: "Account" for the billing root; "Organization", "Tenant", "Workspace" or "Team".
+        traits: Traits of the account, such as `account_name`, `plan_name`. A snapshot is taken.
+        group_type: "Account" for the billing root; otherwise "Organization", "Tenant", "Workspace" or "Team".
 
     Example:
         >>> from ts_autotrack import group, user_context
@@ -104,45 +104,48 @@ def group(group_id: object, traits: Mapping[str, object] | None = None, *, group
         ...     group("account_456", {"account_name": "Example Inc."})
     """
     try:
-        wanted = as_id(group_id)
-        if wanted is None or (traits is not None and not hasattr(traits, "items")):
-            return _invalid("group(): it needs the account's id, and traits that are a dict")
-        scope = _scope(None, wanted, None)
-        site = EventTemplate("/group", "", _NOTHING, _where(scope), group_id=wanted)
-        record(site, joined(snapshot(traits or _NOTHING), {"group_type": group_type}), scope)
+        account = as_id(group_id)
+        if account is None or (traits is not None and not hasattr(traits, "items")):
+            return _invalid("group(): group_id must be the account's id, and traits must be a dict")
+        scope = _scope(None, account, None)
+        template = EventTemplate(GROUP, "", _NOTHING, _where(scope), group_id=account)
+        record_event(template, merge_extras(snapshot(traits or _NOTHING), {"group_type": group_type}), scope)
     except RecursionError:
-        for _ in buffer.drops["fault"]:  # counts one without a call, for which there may be no room
+        for _ in buffer.drops["fault"]:  # advances the counter without a call: the stack may have no space for a call
             break
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 - the barrier
         next(buffer.drops["fault"])
         fault("group()", error)
 
 
+MAX_TEMPLATES = 1_000
+"""Templates kept by `track`, for distinct event names and property names."""
+MAX_NAMES, MAX_NAME_LENGTH = 50, 100
+"""Bounds of the property names in a kept template."""
+
 _NOTHING: dict[str, object] = {}
-_MOST_SITES = 1_000
-_MOST_NAMES, _LONGEST_NAME = 50, 100
-_sites: dict[tuple[str, tuple[str, ...]], EventTemplate] = {}
+_templates: dict[tuple[str, tuple[str, ...]], EventTemplate] = {}
 
 
-def _parted(properties: Mapping[str, object]) -> tuple[tuple[str, ...], Extras]:
-    """Return names for the site and their values for the event; no names and a snapshot if that is not so simple."""
-    if type(properties) is dict and len(properties) <= _MOST_NAMES:
+def _split(properties: Mapping[str, object]) -> tuple[tuple[str, ...], Extras]:
+    """Return names for the template and values for the event; no names and a snapshot for unusual properties."""
+    if type(properties) is dict and len(properties) <= MAX_NAMES:
         names = tuple(properties)
-        if all(type(name) is str and len(name) <= _LONGEST_NAME for name in names):
-            values = light(properties.values())
-            if values is not None and len(values) == len(names):  # else another thread is changing it
+        if all(type(name) is str and len(name) <= MAX_NAME_LENGTH for name in names):
+            values = plain_values(properties.values())
+            if values is not None and len(values) == len(names):  # another thread may change the dict meanwhile
                 return names, values
     return (), snapshot(properties)
 
 
-def _site(event_name: str, names: tuple[str, ...], where: str) -> EventTemplate:
-    """Return the site of an event's name and its properties' names: the same one, while there are not too many."""
-    site = _sites.get((event_name, names))
-    if site is None or where:
-        site = EventTemplate("/track", event_name, _NOTHING, where, captured=names)
-        if len(_sites) < _MOST_SITES and not where:
-            _sites[event_name, names] = site
-    return site
+def _template(event_name: str, names: tuple[str, ...], where: str) -> EventTemplate:
+    """Return the kept template of an event name and property names, or a new template if `where` is given."""
+    template = _templates.get((event_name, names))
+    if template is None or where:
+        template = EventTemplate(TRACK, event_name, _NOTHING, where, captured=names)
+        if len(_templates) < MAX_TEMPLATES and not where:
+            _templates[event_name, names] = template
+    return template
 
 
 def _scope(user_id: object, group_id: object, context: Mapping[str, object] | None) -> Scope:
@@ -150,19 +153,19 @@ def _scope(user_id: object, group_id: object, context: Mapping[str, object] | No
     if user_id is not None or group_id is not None or context:
         values = dict(context or _NOTHING)
         if group_id is None:
-            group_id = values.pop("group_id", None)  # it is an id, wherever it is given
+            group_id = values.pop("group_id", None)  # an id here counts as the argument
         scope = nearest_open(scope).derive(user_id, group_id, values)
         scope.weigh()
     return scope if scope.ready else scope.resolve()
 
 
 def _where(scope: Scope) -> str:
-    """Return the application's line; it is asked for only where a message will name it."""
-    return place(sys._getframe(2)) if scope.user_id is None else ""
+    """Return the application's line for an event without a user: the warning names the line."""
+    return place(current_frame(2)) if scope.user_id is None else ""
 
 
 def _invalid(why: str) -> None:
-    count_invalid(f"{place(sys._getframe(2))}: {why}")
+    count_invalid(f"{place(current_frame(2))}: {why}")
 
 
 def _timestamp(value: datetime | float | str) -> str | None:

@@ -1,4 +1,4 @@
-"""An event as captured: a template that many events share, and the parts of this one."""
+"""Events as captured: the template shared by many events, and the parts of a single event."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from ts_autotrack._core.identity.scope import Scope
 
     Extras: TypeAlias = dict[str, Any] | tuple[Any, ...] | None
-    """Properties or traits of one event. A tuple holds the values of the template's `captured` names."""
+    """Properties or traits of an event. A tuple holds the values of the template's `captured` names."""
     Record: TypeAlias = tuple["EventTemplate", Scope, int | str, Extras]
     """Template, scope, time, extras. The time is nanoseconds since 1970, or the application's timestamp as text.
 
@@ -54,7 +54,7 @@ class EventTemplate:
         self.encoded: tuple[bytes, bytes] | None = None
 
     def by_name(self, extras: Extras) -> dict[str, Any]:
-        """Return the extras of one event as a dict."""
+        """Return the extras of an event as a dict."""
         if isinstance(extras, tuple):
             return dict(zip(self.captured, extras, strict=True))
         return extras or {}

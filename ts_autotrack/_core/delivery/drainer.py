@@ -40,7 +40,7 @@ class Drainer:
     @property
     def holds_lock(self) -> bool:
         """True if this thread holds the lock: a finalizer or signal handler inside must not wait for anything."""
-        return self.lock._is_owned()  # type: ignore[attr-defined, no-any-return]
+        return self.lock._is_owned()  # type: ignore[attr-defined, no-any-return]  # noqa: SLF001 - RLock has no other test
 
     @property
     def pending(self) -> int:
@@ -57,7 +57,7 @@ class Drainer:
                 if self._closed:
                     return False  # the buffer belongs to the next worker
                 self.drain_batches()
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - the barrier
             diagnostics.fault("draining events", error)
             return False
         return True
@@ -97,7 +97,7 @@ class Drainer:
         records, taken = self.buffer.peek(most), counters.taken
         self._batch = records, taken, counters.dropped.copy()
         try:
-            items, done = self._encoder.items(records, taken, pressed=self.buffer.backed_up)
+            items, done = self._encoder.encode(records, taken, backed_up=self.buffer.backed_up)
             del records[done:]
             self.queue.put(items)
         except Exception:

@@ -62,7 +62,7 @@ class Exporter:
             self.sending = True
             try:
                 response = transport.send(path, bodies, timeout)
-            except Exception as error:
+            except Exception as error:  # noqa: BLE001 - an answer is missing, whatever the reason
                 response = Response(0, f"{type(error).__name__}: {error}".encode())
             self.sending = False
             left -= self._settle(path, bodies, response)

@@ -1,8 +1,8 @@
-"""The three ways to drain the buffer: on the sender's thread, on a thread of the outbox, or in the caller's call."""
+"""The three drain modes: on the sender's thread, on a thread of the outbox, or in the caller's call."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from ts_autotrack._core.delivery.thread import BackgroundThread
 from ts_autotrack._core.identity.user_context import suppress
@@ -16,30 +16,6 @@ COMMIT_INTERVAL = 0.02
 IDLE_INTERVAL = 1.0
 """Seconds between two looks at an idle buffer. The next event wakes the thread before that, except for a capture that
 was preempted between reading `append_limit` and appending."""
-
-
-class DrainMode(Protocol):
-    """When and on which thread records move to the queue."""
-
-    def on_record(self) -> None:
-        """React to a record that was appended on the slow path."""
-        ...
-
-    def commit(self, timeout: float) -> None:
-        """Put all records into a durable queue, if that can begin within `timeout` seconds."""
-        ...
-
-    def allow_appends(self) -> None:
-        """Let captures append directly, if the sender decides about that."""
-        ...
-
-    def require_slow_path(self) -> None:
-        """Make the next capture wake the sender, if the sender decides about that."""
-        ...
-
-    def stop(self) -> None:
-        """End the mode's own thread."""
-        ...
 
 
 class SenderDrains:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from ts_autotrack._core import diagnostics
 from ts_autotrack._core.contract import MAX_ITEMS
@@ -18,13 +18,36 @@ if TYPE_CHECKING:
     from ts_autotrack._core.delivery.destination import Destination
     from ts_autotrack._core.delivery.drainer import Drainer
     from ts_autotrack._core.delivery.exporter import Exporter
-    from ts_autotrack._core.delivery.modes import DrainMode
     from ts_autotrack._core.delivery.thread import BackgroundThread
     from ts_autotrack.typing import Transport
 
 IDLE_INTERVAL = 1.0
 """Seconds between two looks of an idle thread: at the buffer, and at the periodic work of the outbox."""
 NEVER = sys.maxsize
+
+
+class DrainMode(Protocol):
+    """When and on which thread records move to the queue."""
+
+    def on_record(self) -> None:
+        """React to a record that was appended on the slow path."""
+        ...
+
+    def commit(self, timeout: float) -> None:
+        """Put all records into a durable queue, if that can begin within `timeout` seconds."""
+        ...
+
+    def allow_appends(self) -> None:
+        """Let captures append directly, if the sender decides about that."""
+        ...
+
+    def require_slow_path(self) -> None:
+        """Make the next capture wake the sender, if the sender decides about that."""
+        ...
+
+    def stop(self) -> None:
+        """End the mode's own thread."""
+        ...
 
 
 class Sender:
@@ -76,7 +99,7 @@ class Sender:
         while not self._finished():
             try:
                 self._deliver(mode)
-            except Exception as error:
+            except Exception as error:  # noqa: BLE001 - the thread survives every fault
                 self._exporter.backoff.postpone(IDLE_INTERVAL)
                 diagnostics.fault("delivering events", error)
             diagnostics.report()

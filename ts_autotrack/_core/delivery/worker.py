@@ -10,7 +10,7 @@ from ts_autotrack._core import diagnostics
 from ts_autotrack._core.delivery.backoff import Backoff
 from ts_autotrack._core.delivery.exporter import Exporter
 from ts_autotrack._core.delivery.modes import CallerDrains, OutboxThreadDrains, SenderDrains
-from ts_autotrack._core.delivery.sender import Sender
+from ts_autotrack._core.delivery.sender import DrainMode, Sender
 from ts_autotrack._core.delivery.thread import BackgroundThread, OneShotEvent
 from ts_autotrack._core.identity.user_context import suppress
 
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from ts_autotrack._core.delivery.destination import Destination
     from ts_autotrack._core.delivery.drainer import Drainer
     from ts_autotrack._core.delivery.flush import FlushRequest
-    from ts_autotrack._core.delivery.modes import DrainMode
     from ts_autotrack._core.delivery.queue import Item
     from ts_autotrack.typing import Transport
 
@@ -173,7 +172,7 @@ class Worker:
         predecessor = self._predecessor
         if predecessor is None:
             return
-        predecessor._ended.wait(-1)
+        predecessor._ended.wait(-1)  # noqa: SLF001 - of an instance of this class
         with self._drainer.lock:
             left, predecessor.left = predecessor.left, []
             self._drainer.queue.put(left)

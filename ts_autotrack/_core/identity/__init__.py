@@ -1,1 +1,1 @@
-"""Who is acting: scopes, blocks, baggage."""
+"""Identity: scopes, blocks, baggage."""

@@ -1,53 +1,42 @@
-"""OpenTelemetry baggage as the fallback for identity.
+"""OpenTelemetry baggage: the fallback for ids.
 
-Baggage comes from outside: whoever calls the service can send a `baggage` header. So only an allowlist of keys is
-read, values have a length cap, and an event that took an id from it says so in `context.identity_source`.
+Baggage comes from outside: any caller of the service can send a `baggage` header. The library therefore reads only the
+keys of an allowlist, limits the length of values, and marks the event with `context.identity_source`.
 """
 
 from __future__ import annotations
 
 import sys
 
-TYPE_CHECKING = False  # typing costs as much to import as all of this library
+TYPE_CHECKING = False  # typing costs as much to import as this whole library
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from ts_autotrack._core.identity.scope import Scope
+    from opentelemetry.context import Context
 
 USER_KEYS = ("user.id", "enduser.id")
 GROUP_KEYS = ("group.id", "account.id", "tenant.id", "organization.id")
 MAX_LENGTH = 256
-"""Characters; a longer id is no id."""
+"""Characters of an id; longer values are ignored."""
 
 enabled = True
 """The setting BAGGAGE."""
 
 
-def fill(scope: Scope) -> Scope:
-    """Return `scope` with the ids that it lacks and the current baggage has; `scope` itself if there are none."""
-    # No baggage can be set by a program that has not loaded it, and most programs have not.
-    api = sys.modules.get("opentelemetry.baggage")
-    if not enabled or api is None:
-        return scope
+def current_context() -> Context | None:
+    """Return the current OpenTelemetry context; None if no baggage can be in force."""
+    # A program must import the module to set baggage, and most programs never do.
+    if not enabled or "opentelemetry.baggage" not in sys.modules:
+        return None
     from opentelemetry.context import get_current
 
-    context = get_current()
-    if not context:
-        return scope
-    filled = scope.filled
-    if filled is None or filled[0] is not context:
-        filled = scope.filled = (context, _fill(scope, api.get_all(context)))
-    return filled[1]
+    return get_current() or None
 
 
-def _fill(scope: Scope, baggage: Mapping[str, object]) -> Scope:
-    user = None if scope.user_id else _first(baggage, USER_KEYS)
-    group = None if scope.group_id else _first(baggage, GROUP_KEYS)
-    if user is None and group is None:
-        return scope
-    derived = scope.derive(user, group, {"identity_source": "baggage"})
-    derived.weigh()
-    return derived
+def read_ids(context: Context) -> tuple[str | None, str | None]:
+    """Return the user id and the group id in the baggage of `context`; None for an absent id."""
+    baggage = sys.modules["opentelemetry.baggage"].get_all(context)
+    return _first(baggage, USER_KEYS), _first(baggage, GROUP_KEYS)
 
 
 def _first(baggage: Mapping[str, object], keys: tuple[str, ...]) -> str | None:

@@ -1,76 +1,78 @@
-"""The blocks that say who is acting for a stretch of work.
+"""Blocks: each sets the scope for a stretch of work.
 
-A block keeps next to no state: the current scope knows the block that made it and the scope around that, so a block may
-be shared by tasks, nested in itself, and left in another context than it was entered in.
+A block keeps almost no state: each entering has a `BlockEntry`. Several tasks may share a block, a block may be nested
+in itself, and a block may be left in another context than the entering context.
 """
 
 from __future__ import annotations
 
 from functools import partial
 
-from ts_autotrack._core.decorate import decorate, drop_frame, first_step
-from ts_autotrack._core.identity.scope import current, nearest_open, restore, set_current
+from ts_autotrack._core.callables import drop_frame, first_step
+from ts_autotrack._core.decorate import decorate
+from ts_autotrack._core.identity.scope import BlockEntry, current, nearest_open, restore, set_current
 
-TYPE_CHECKING = False  # typing costs as much to import as all of this library
+TYPE_CHECKING = False  # typing costs as much to import as this whole library
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Generator
     from typing import Any, TypeVar
 
-    from ts_autotrack._core.decorate import Kind, Wrap
+    from ts_autotrack._core.callables import Kind, Wrap
     from ts_autotrack._core.identity.scope import Scope
 
     F = TypeVar("F")
 
 
 class ScopeBlock:
-    """A with-block, async-with-block or decorator inside of which another scope is current."""
+    """A with-block, async-with-block or decorator with a scope of its own."""
 
     __slots__ = ("_entered",)
 
     def __init__(self) -> None:
-        self._entered: list[Scope] = []
+        self._entered: list[BlockEntry] = []
 
     def inner(self, outer: Scope) -> Scope:
-        """Return the scope that is to be current inside the block."""
-        raise NotImplementedError  # pragma: no cover - each block says its own
+        """Return the scope for the inside of the block."""
+        raise NotImplementedError  # pragma: no cover - every subclass overrides this method
 
-    def enter(self) -> Scope:
-        """Make the inner scope current and return it."""
+    def enter(self) -> BlockEntry:
+        """Make the inner scope current."""
         outer = nearest_open(current())
         scope = self.inner(outer)
-        scope.owner, scope.outer = self, outer
-        self._entered.append(scope)
-        scope.token = set_current(scope)
-        return scope
+        entry = scope.entry = BlockEntry(self, scope, outer)
+        self._entered.append(entry)
+        entry.token = set_current(scope)
+        return entry
 
-    def leave(self, origin: Scope) -> None:
-        """End the scope that `enter` gave, wherever this is called."""
-        if origin in self._entered:  # not if it was left in a copy of the context already
-            self._entered.remove(origin)
-        origin.weigh()
-        now = current()
-        if (now.origin or now) is not origin or origin.outer is None:
-            origin.close()  # left in another context, or before a block that was entered later
+    def leave(self, entry: BlockEntry) -> None:
+        """End one entering of the block, in any context."""
+        if entry in self._entered:  # absent after a leave in a copy of the context
+            self._entered.remove(entry)
+        scope, outer = entry.scope, entry.outer
+        if scope is not None and scope.size:
+            scope.weigh()
+        if current().entry is not entry or outer is None:
+            entry.close()  # left in another context, or before an inner block
             return
-        outer = origin.outer
-        if restore(origin.token):
-            # Work that was begun inside goes on with the scope; if it enters another one, and begins more work in that,
-            # and so on, each of them would hold the ones before it for good.
-            origin.outer = None
+        if restore(entry.token):
+            # Work begun inside goes on with the scope. Such work may enter a block and begin more work in that block,
+            # and so on: each scope would hold all scopes before it for good.
+            entry.scope = entry.outer = entry.bound = entry.token = None
         else:
-            origin.close()  # this is a copy of the context that entered, which goes on with the scope
-        origin.owner = None  # a pending event holds the scope, and should not hold the block
-        origin.token = None  # it holds the whole context, and a pending event holds the scope
-        set_current(nearest_open(outer))
+            entry.close()  # left in a copy of the entering context; the original goes on with the scope
+        entry.block = None
+        outer = nearest_open(outer)
+        if current() is not outer:  # `restore` has done this already in most cases
+            set_current(outer)
 
     def __enter__(self) -> None:
         self.enter()
 
     def __exit__(self, *_: object) -> None:
-        scope = current()
-        if scope.owner is self:
-            self.leave(scope.origin or scope)
-        elif len(self._entered) == 1:  # of several, ending the wrong one would give somebody else's events away
+        entry = current().entry
+        if entry is not None and entry.block is self:
+            self.leave(entry)
+        elif len(self._entered) == 1:  # with several, a wrong choice would give events to another user
             self.leave(self._entered[0])
 
     async def __aenter__(self) -> None:
@@ -85,7 +87,7 @@ class ScopeBlock:
         return decorated
 
     def prepare(self, target: object, kind: Kind) -> Wrap:
-        """Return what makes the closures."""
+        """Return the factory of the closures."""
         del target
 
         def wrap(function: Callable[..., Any], *, bound: bool = False) -> Callable[..., Any]:
@@ -95,24 +97,24 @@ class ScopeBlock:
         return wrap
 
 
-class _Entry:
-    """One entering of a block that many calls share: it ends its own scope and no other call's."""
+class _Inside:
+    """One entering of a block shared by many calls: each call ends its own entry only."""
 
-    __slots__ = ("_block", "_scope")
+    __slots__ = ("_block", "_entry")
 
     def __init__(self, block: ScopeBlock) -> None:
         self._block = block
 
     def __enter__(self) -> None:
-        self._scope = self._block.enter()
+        self._entry = self._block.enter()
 
     def __exit__(self, *_: object) -> None:
-        self._block.leave(self._scope)
+        self._block.leave(self._entry)
 
 
 def _function(block: ScopeBlock, function: Callable[..., Any]) -> Callable[..., Any]:
     def call(*args: Any, **kwargs: Any) -> Any:
-        with _Entry(block):
+        with _Inside(block):
             try:
                 return function(*args, **kwargs)
             except BaseException as error:
@@ -124,7 +126,7 @@ def _function(block: ScopeBlock, function: Callable[..., Any]) -> Callable[..., 
 
 def _coroutine(block: ScopeBlock, function: Callable[..., Any]) -> Callable[..., Any]:
     async def call(*args: Any, **kwargs: Any) -> Any:
-        with _Entry(block):
+        with _Inside(block):
             try:
                 coroutine = function(*args, **kwargs)
                 del args, kwargs
@@ -137,7 +139,7 @@ def _coroutine(block: ScopeBlock, function: Callable[..., Any]) -> Callable[...,
 
 
 def _generator(block: ScopeBlock, function: Callable[..., Any]) -> Callable[..., Any]:
-    """Enter the block for each step: what the consumer does between two steps is not inside it."""
+    """Enter the block for each step, so that the consumer's code between two steps runs outside."""
 
     def call(*args: Any, **kwargs: Any) -> Generator[Any, Any, Any]:
         try:
@@ -146,18 +148,18 @@ def _generator(block: ScopeBlock, function: Callable[..., Any]) -> Callable[...,
             step: Any = generator.__next__
             while True:
                 try:
-                    with _Entry(block):
+                    with _Inside(block):
                         item = step()
                 except StopIteration as stop:
                     return stop.value
-                step = None  # it holds what was sent or thrown
+                step = None  # release the sent or thrown object
                 try:
                     step = partial(generator.send, (yield item))
                 except GeneratorExit:
-                    with _Entry(block):
+                    with _Inside(block):
                         generator.close()
                     raise
-                except BaseException as thrown:
+                except BaseException as thrown:  # noqa: BLE001 - passed on to the generator
                     drop_frame(thrown)
                     step = partial(generator.throw, thrown)
         except BaseException as error:
@@ -175,18 +177,18 @@ def _async_generator(block: ScopeBlock, function: Callable[..., Any]) -> Callabl
             step: Any = first_step(generator)
             while True:
                 try:
-                    with _Entry(block):
+                    with _Inside(block):
                         item = await step
                 except StopAsyncIteration:
                     return
-                step = None  # it holds what was sent or thrown
+                step = None  # release the sent or thrown object
                 try:
                     step = generator.asend((yield item))
                 except GeneratorExit:
-                    with _Entry(block):
+                    with _Inside(block):
                         await generator.aclose()
                     raise
-                except BaseException as thrown:
+                except BaseException as thrown:  # noqa: BLE001 - passed on to the generator
                     drop_frame(thrown)
                     step = generator.athrow(thrown)
         except BaseException as error:

@@ -1,6 +1,6 @@
-"""Who is acting, as a capture finds it when it asks.
+"""Scope: the acting user, the account and the context of a stretch of work.
 
-A `Scope` is not changed once it is current, so a reference to it is a snapshot of the identity at that moment.
+A current scope never changes, so a reference to a scope is a snapshot of the identity at the time of the call.
 """
 
 from __future__ import annotations
@@ -11,54 +11,52 @@ from ts_autotrack._core.counters import MeteredDict
 from ts_autotrack._core.identity import baggage
 from ts_autotrack._core.snapshot import snapshot
 
-TYPE_CHECKING = False  # typing costs as much to import as all of this library
+TYPE_CHECKING = False  # typing costs as much to import as this whole library
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from contextvars import Token
     from typing import Any
 
-    from ts_autotrack._core.delivery.encoder import Actor
-    from ts_autotrack._core.identity.blocks import ScopeBlock
+MAX_BOUND = 64
+"""Scopes of `bind_user` with the fast path of captures, inside one entered block."""
 
 _NOTHING: dict[str, object] = {}
 
 
 class Scope:
-    """The identity, context and properties that hold for a stretch of work.
+    """Identity, context and properties of a stretch of work.
 
     Attributes:
-        ready: Whether a capture may take this scope as it is: user and group known, not suppressed, not closed.
-        muted: Whether a capture may take it that the scope is suppressed: so it is, and not closed.
-        owner: The block that made it, None outside of every block.
-        outer: The scope to go back to when that block ends.
-        unbound: The scope without what `bind_user` bound, if that made this one; else None.
-        origin: The scope that the block made, if this one replaced it (`bind_user` inside the block); else None.
-            Not the scope itself: that would keep each of them, and what it holds, until a garbage collection.
-        encoded: What the worker has encoded of it.
-        token: Undoes the entering, in the context that entered.
-        filled: The last OpenTelemetry context and the scope that its baggage made of this one.
-        size: Bytes of what is long in its context and properties; 0 for the others.
-        weight: Counters these, see `weigh`.
+        user_id: The acting user; None if unknown.
+        group_id: The user's account; None if unknown.
+        context: Values for the `context` of every event.
+        properties: Values for the `properties` of every event.
+        suppressed: True if events are dropped.
+        ready: True if a capture may use this scope without `resolve()`: both ids known, not suppressed, block not
+            closed.
+        drop_suppressed: True if suppressed and the block is not closed; lets wrappers drop the event without
+            `resolve()`.
+        entry: The entered block around this scope; None outside of every block.
+        unbound: The scope before `bind_user`; None if `bind_user` did not make this scope.
+        with_baggage: The last OpenTelemetry context, and the scope made from its baggage; None in place of the scope
+            if the baggage has no id to add.
+        size: Bytes of the long values in context and properties; 0 if there are none.
+        weight: Holds `size` bytes of the memory budget, see `weigh`.
     """
 
     __slots__ = (
-        "closed",
         "context",
-        "encoded",
-        "filled",
+        "drop_suppressed",
+        "entry",
         "group_id",
-        "muted",
-        "origin",
-        "outer",
-        "owner",
         "properties",
         "ready",
         "size",
         "suppressed",
-        "token",
         "unbound",
         "user_id",
         "weight",
+        "with_baggage",
     )
 
     def __init__(
@@ -74,16 +72,11 @@ class Scope:
         self.group_id = group_id
         self.context = context
         self.properties = properties
-        self.suppressed = self.muted = suppressed
+        self.suppressed = self.drop_suppressed = suppressed
         self.ready = user_id is not None and group_id is not None and not suppressed
-        self.closed = False
-        self.owner: ScopeBlock | None = None
-        self.outer: Scope | None = None
-        self.origin: Scope | None = None
+        self.entry: BlockEntry | None = None
         self.unbound: Scope | None = None
-        self.filled: tuple[object, Scope] | None = None
-        self.token: Token[Scope] | None = None
-        self.encoded: Actor | None = None
+        self.with_baggage: tuple[object, Scope | None] | None = None
         self.size = 0
         self.weight: MeteredDict | None = None
 
@@ -94,9 +87,9 @@ class Scope:
         context: Mapping[str, object] = _NOTHING,
         properties: Mapping[str, object] = _NOTHING,
     ) -> Scope:
-        """Return a scope with these values over this one's.
+        """Return a scope with these values over the values of this scope.
 
-        An id that is given but is none, such as an empty text, means nobody: never whoever acts around it.
+        A given id without a text form, such as an empty text, means nobody: the id of this scope is not inherited.
         """
         size, context_of_all, properties_of_all = self.size, self.context, self.properties
         if context:
@@ -118,70 +111,135 @@ class Scope:
         return scope
 
     def weigh(self) -> None:
-        """Count what is long in it against the buffer's bytes, for as long as events that wait refer to it.
+        """Count the long values against the memory budget, until no waiting event refers to this scope.
 
-        Not before its block has ended: what requests in progress hold is theirs, and no reason to refuse events.
+        A block weighs its scope at its end: memory held by requests in progress is no reason to refuse events.
         """
         if self.size:
             self.weight = MeteredDict({}, self.size)
 
-    def close(self) -> None:
-        """End the scope for those who still hold it: they go on with the one around it."""
-        self.closed, self.ready, self.muted, self.token = True, False, False, None
+    def require_resolve(self) -> None:
+        """Make every capture call `resolve()`."""
+        self.ready = self.drop_suppressed = False
 
     def resolve(self) -> Scope:
-        """Return what a capture is to use: the nearest open scope, with the ids that it lacks from baggage."""
+        """Return the scope for a capture: the nearest open scope, with absent ids filled from baggage."""
         scope = nearest_open(self)
         if scope.suppressed or (scope.user_id and scope.group_id):
             return scope
-        return baggage.fill(scope)
+        context = baggage.current_context()
+        if context is None:
+            return scope
+        memo = scope.with_baggage
+        if memo is None or memo[0] is not context:
+            memo = scope.with_baggage = (context, scope.fill(*baggage.read_ids(context)))
+        return memo[1] or scope
+
+    def fill(self, user_id: str | None, group_id: str | None) -> Scope | None:
+        """Return a scope with these ids in place of absent ids; None if the scope would be the same."""
+        user_id = None if self.user_id else user_id
+        group_id = None if self.group_id else group_id
+        if user_id is None and group_id is None:
+            return None
+        scope = self.derive(user_id, group_id, {"identity_source": "baggage"})
+        scope.weigh()
+        return scope
+
+
+class BlockEntry:
+    """One entering of a block.
+
+    The scopes inside the block refer to the entry, and a waiting event refers to its scope. The end of the block
+    therefore clears the references of the entry: the Token, for example, holds a whole contextvars context.
+
+    Attributes:
+        block: The entered block; None once the entering context has left the block.
+        outer: The scope around the block; None once the entering context has left the block.
+        scope: The scope made by the block; None after the end of the block.
+        bound: The last scopes made by `bind_user` inside the block.
+        token: Token of the contextvar, valid in the entering context.
+        closed: True if the block ended in another context, or before an inner block. Other work with a scope of
+            the block goes on with `outer`.
+    """
+
+    __slots__ = ("block", "bound", "closed", "outer", "scope", "token")
+
+    def __init__(self, block: object, scope: Scope, outer: Scope) -> None:
+        self.block: object = block
+        self.scope: Scope | None = scope
+        self.outer: Scope | None = outer
+        self.bound: list[Scope] | None = None
+        self.token: Token[Scope] | None = None
+        self.closed = False
+
+    def bind(self, scope: Scope) -> None:
+        """Take a scope made by `bind_user` inside the block."""
+        scope.entry = self
+        if self.scope is None:
+            return  # the block has ended; this work goes on
+        bound = self.bound
+        if bound is None:
+            bound = self.bound = []
+        bound.append(scope)
+        if len(bound) > MAX_BOUND:  # a block around a whole server, in which every request binds its user
+            bound.pop(0).require_resolve()
+
+    def close(self) -> None:
+        """End the block for all work with a scope of the block."""
+        self.closed = True
+        for scope in (self.scope, *(self.bound or ())):
+            if scope is not None:
+                scope.require_resolve()
+        self.scope = self.bound = self.token = None
 
 
 def nearest_open(scope: Scope) -> Scope:
-    """Return `scope`, or the nearest one around it whose block has not ended."""
-    while (scope.origin or scope).closed and scope.outer is not None:
-        scope = scope.outer
+    """Return `scope`, or the nearest scope around it whose block is not closed."""
+    entry = scope.entry
+    while entry is not None and entry.closed and (outer := entry.outer) is not None:
+        scope, entry = outer, outer.entry
     return scope
 
 
 def as_id(value: object) -> str | None:
-    """Return an id as the text that the contract asks for; None for what is no id. Never raises.
+    """Return an id as text, as the contract asks; None for other values. Never raises.
 
-    Texts, numbers, UUIDs and whatever else says what it is; not what only says where it lies in memory, and no bytes.
+    Texts, numbers, UUIDs and all other objects with a text form of their own are ids. Bytes, booleans, and objects
+    whose text form is a memory address are none.
     """
     try:
         if isinstance(value, str):
             text = str.__str__(value)
-        elif isinstance(value, (bool, bytes, bytearray, type(None))) or _is_nameless(type(value)):
+        elif isinstance(value, (bool, bytes, bytearray, type(None))) or _has_default_text(type(value)):
             return None
         else:
             text = str(value)
         return text.strip() or None
-    except Exception:
+    except Exception:  # noqa: BLE001 - a user's __str__
         return None
 
 
-def _is_nameless(kind: type) -> bool:
-    own: Any = object
-    return kind.__str__ is own.__str__ and kind.__repr__ is own.__repr__
+def _has_default_text(kind: type) -> bool:
+    default: Any = object
+    return kind.__str__ is default.__str__ and kind.__repr__ is default.__repr__
 
 
-_current: ContextVar[Scope] = ContextVar("ts_autotrack_scope", default=Scope())
+_root = Scope()
+_current: ContextVar[Scope] = ContextVar("ts_autotrack_scope", default=_root)
 current = _current.get
 set_current = _current.set
 
 
 def replace(scope: Scope, bound: Scope) -> None:
-    """Make `bound` current in the place of `scope`, for as long as that would have been."""
-    bound.weigh()  # nobody tells when it ends
-    bound.owner, bound.outer = scope.owner, scope.outer
-    if scope.owner is not None:
-        bound.origin = scope.origin or scope
+    """Make `bound` current in place of `scope`, until the end of the block around `scope`."""
+    bound.weigh()  # no later moment is known at which its use ends
+    if scope.entry is not None:
+        scope.entry.bind(bound)
     set_current(bound)
 
 
 def restore(token: Token[Scope] | None) -> bool:
-    """Undo the `set` that gave `token`; return False if that happened in another context."""
+    """Undo the `set_current` of `token`; return False if `token` is from another context."""
     try:
         if token is not None:
             _current.reset(token)

@@ -1,4 +1,4 @@
-"""The ways to say who is acting: user_context, bind_user, clear_user, and suppress for nobody."""
+"""The public functions of identity: user_context, bind_user, clear_user, suppress."""
 
 from __future__ import annotations
 
@@ -6,21 +6,21 @@ from ts_autotrack._core.diagnostics import warn_once
 from ts_autotrack._core.identity.blocks import ScopeBlock
 from ts_autotrack._core.identity.scope import Scope, current, nearest_open, replace
 
-TYPE_CHECKING = False  # typing costs as much to import as all of this library
+TYPE_CHECKING = False  # typing costs as much to import as this whole library
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import Any
 
 
-class user_context(ScopeBlock):
-    """Say who is acting for the events inside a block or a decorated function.
+class user_context(ScopeBlock):  # noqa: N801 - used like a function, as contextlib's are
+    """Set the acting user for the events inside a block or a decorated function.
 
-    Blocks nest: what an inner one does not set is inherited. The identity follows `await` and tasks started inside
-    the block, and is seen by no other task or thread.
+    Blocks nest: an inner block inherits the values that it does not set. The identity follows `await`. asyncio tasks
+    inherit the block they were started in; other tasks and new threads do not.
 
     Args:
-        user_id: Stable id of the acting user, as your database knows it. Text; other values are turned into text.
-        group_id: Id of the account that the user acts for. The vendor needs it for account-level analytics.
+        user_id: Stable id of the acting user, as in your database. Other values than text are turned into text.
+        group_id: Id of the user's account. The vendor needs it for account-level analytics.
         device_type: Sent as `context.device_type`, such as `"mobile"`.
         location: Sent as `context.location`, such as `"New York, USA"`.
         referrer: Sent as `context.referrer`.
@@ -62,10 +62,10 @@ class user_context(ScopeBlock):
         if context is not None:
             try:
                 self._context.update(context)
-            except Exception:
+            except Exception:  # noqa: BLE001 - not a dict, or an unreadable dict; the request goes on
                 warn_once("context", f"user_context(context=...): a {type(context).__name__} is no dict; it is ignored")
         if group_id is None:
-            self._group_id = self._context.pop("group_id", None)  # it is an id, wherever it is given
+            self._group_id = self._context.pop("group_id", None)  # an id here counts as the argument
         for key, value in (
             ("device_type", device_type),
             ("location", location),
@@ -77,7 +77,7 @@ class user_context(ScopeBlock):
                 self._context[key] = value
 
     def inner(self, outer: Scope) -> Scope:
-        """Return the outer scope with this block's values over it."""
+        """Return the outer scope with the values of this block over its own."""
         return outer.derive(self._user_id, self._group_id, self._context, self._properties)
 
     def __reduce__(self) -> Any:
@@ -91,8 +91,8 @@ def _user_context(
     return user_context(user_id, group_id=group_id, context=context, **properties)
 
 
-class suppress(ScopeBlock):
-    """Send no events from inside a block or a decorated function: consent withheld, an admin impersonating a user.
+class suppress(ScopeBlock):  # noqa: N801 - used like a function
+    """Drop the events inside a block or a decorated function: consent withheld, an admin impersonating a user.
 
     Suppressed events are counted in `stats().dropped["suppressed"]`.
 
@@ -105,7 +105,7 @@ class suppress(ScopeBlock):
     __slots__ = ()
 
     def inner(self, outer: Scope) -> Scope:
-        """Return the outer scope, silenced."""
+        """Return the outer scope, suppressed."""
         return Scope(outer.user_id, outer.group_id, outer.context, outer.properties, suppressed=True)
 
     def __reduce__(self) -> Any:
@@ -113,11 +113,15 @@ class suppress(ScopeBlock):
 
 
 def bind_user(user_id: object = None, **values: Any) -> None:
-    """Say who is acting for the rest of the current context: a login view, a middleware, a message handler.
+    """Set the acting user for the rest of the current context: in a login view, a middleware, a message handler.
 
-    Takes what `user_context` takes. Binding a user forgets what was bound before; binding only a group or properties
-    adds to it. The binding ends with the enclosing `user_context` block if there is one, otherwise with the task or
-    thread: a server that handles request after request on one thread needs a block around each, or `clear_user()`.
+    Binding a user replaces earlier bindings; binding only a group or properties adds to earlier bindings. The binding
+    ends with the enclosing `user_context` block. Without a block the binding ends with the task or thread: a server
+    that handles several requests on one thread needs a block around each request, or `clear_user()`.
+
+    Args:
+        user_id: Stable id of the acting user. None adds to the earlier bindings.
+        **values: The other arguments of `user_context`.
 
     Example:
         >>> from ts_autotrack import bind_user, clear_user
@@ -133,7 +137,7 @@ def bind_user(user_id: object = None, **values: Any) -> None:
 def clear_user() -> None:
     """Forget user, group, context and properties for the rest of the current context; `suppress` stays in force.
 
-    Those of enclosing blocks, too: what is tracked until their end belongs to nobody.
+    The values of enclosing blocks are forgotten, too: later events inside these blocks have no user.
 
     Example:
         >>> from ts_autotrack import bind_user, clear_user

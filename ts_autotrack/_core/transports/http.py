@@ -11,7 +11,6 @@ from datetime import timezone
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING
 
-import httpcore
 import httpx
 
 from ts_autotrack._version import __version__
