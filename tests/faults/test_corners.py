@@ -243,7 +243,8 @@ os._exit(0)
 @pytest.mark.skipif(sys.version_info >= (3, 12), reason="orjson cannot be loaded there any more")
 def test_subinterpreter(inspector: Inspector, target: dict[str, str]) -> None:
     """In a subinterpreter, whose main thread may set no handlers, events are delivered without an error message."""
-    inner = "import ts_autotrack\\nts_autotrack.track('e', user_id='u', group_id='g')"
+    # The HTTP client imports trio, if installed, whose import starts a process: not possible in a subinterpreter.
+    inner = "import sys; sys.modules['trio'] = None; import ts_autotrack; ts_autotrack.track('e', user_id='u')"
     code = f'import _xxsubinterpreters as i\none = i.create()\ni.run_string(one, "{inner}")\ni.destroy(one)'
     done = run_python(code, **target)
     assert "failed" not in done.stderr

@@ -194,13 +194,13 @@ logging.warning("now")
     "import": """
 class Finder:
     def find_spec(name, path, target=None):
-        if name == "httpx._client" and threading.current_thread() is threading.main_thread():
+        if name == "unheard_of":
             sys.meta_path.remove(Finder)
             ten()
-            time.sleep(0.1)  # the sender imports the module, too
             terminate()
 sys.meta_path.insert(0, Finder)
-import httpx
+try: import unheard_of
+except ImportError: pass
 """,
     "thread's start": """
 def profile(frame, *_):

@@ -64,7 +64,7 @@ def build_worker(
     """Return a worker for these settings; its threads start with the first record."""
     queue = _open_queue(config, counters, forks.drain_lock)
     drainer = Drainer(buffer, Encoder(counters), queue, counters, forks.drain_lock)
-    destination = Destination(config, transport_opener(config))
+    destination = Destination(config, transport_opener(config), forks.setup_lock)
     return Worker(drainer, counters, destination, pacing, predecessor, forks.main_thread_ended)
 
 

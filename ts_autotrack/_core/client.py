@@ -133,9 +133,9 @@ class Client:
 
     def worker_within(self, timeout: float) -> Worker | None:
         """Return the worker; if another thread is starting one, wait for it."""
-        start_lock = self.forks.start_lock
-        if self.worker is None and start_lock.acquire(timeout=timeout):
-            start_lock.release()
+        setup_lock = self.forks.setup_lock
+        if self.worker is None and setup_lock.acquire(timeout=timeout):
+            setup_lock.release()
         if self.buffer.records and self.buffer.close_reason is None:
             self._ensure_worker()
         return self.worker
@@ -182,6 +182,7 @@ class Client:
                 assembly.import_stack(config)
         except Exception as error:  # noqa: BLE001 - the barrier
             diagnostics.fault("importing the delivery stack", error)
+            diagnostics.report()  # no worker will
 
     def before_fork(self) -> None:
         """Hold the locks of this process across a fork."""
@@ -198,7 +199,7 @@ class Client:
 
     def _start(self) -> None:
         """Read the settings and make the worker. One caller does so; the others leave their record and go on."""
-        lock = self.forks.start_lock
+        lock = self.forks.setup_lock
         if lock._is_owned() or not lock.acquire(blocking=False):  # type: ignore[attr-defined]  # noqa: SLF001
             return
         try:
@@ -209,6 +210,7 @@ class Client:
                 self._make_worker(config)
         except Exception as error:  # noqa: BLE001 - the barrier; the next event tries again
             diagnostics.fault("starting", error)
+            diagnostics.report()  # no worker will
         finally:
             lock.release()
 

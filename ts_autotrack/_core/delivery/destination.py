@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from _thread import RLock
     from collections.abc import Callable
 
     from ts_autotrack._core.config import Config
@@ -18,8 +19,9 @@ class Destination:
         config: Settings in force.
     """
 
-    def __init__(self, config: Config, open_transport: Callable[[], Transport]) -> None:
+    def __init__(self, config: Config, open_transport: Callable[[], Transport], lock: RLock) -> None:
         self.config = config
+        self._lock = lock  # a fork in the middle of OpenSSL's initialization would leave a locked OpenSSL in the child
         self._open = open_transport
         self._opened: tuple[Config, Transport] | None = None
 
@@ -38,7 +40,8 @@ class Destination:
         if self._opened is not None and self._opened[0] is config:
             return self._opened[1], False
         self.close()
-        self._opened = (config, self._open())
+        with self._lock:
+            self._opened = (config, self._open())
         return self._opened[1], True
 
     def close(self) -> None:

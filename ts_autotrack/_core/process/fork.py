@@ -14,11 +14,11 @@ FORK_TIMEOUT = 5.0
 class ForkGuard:
     """The two locks of a process that a fork has to hold.
 
-    A child forked while another thread imports a module is left with half of the module; a child forked while a thread
-    uses SQLite is left with a lock that nobody releases.
+    A child forked while another thread imports a module is left with half of the module. A child forked while a thread
+    initializes OpenSSL or uses SQLite is left with a lock that nobody releases.
 
     Attributes:
-        start_lock: Held while a thread imports the delivery stack and starts the worker.
+        setup_lock: Held while a thread imports the delivery stack, starts the worker or opens a transport.
         drain_lock: Held while a thread encodes or uses the outbox.
     """
 
@@ -28,7 +28,7 @@ class ForkGuard:
 
     def reset(self) -> None:
         """Start over in a forked child, where the parent's other threads do not exist."""
-        self.start_lock = RLock()
+        self.setup_lock = RLock()
         self.drain_lock = RLock()
         self._held: dict[int, list[RLock]] = {}  # by thread: two threads may fork at once
         # A process forked by a thread that was not the main one ends with its last thread, and runs no exit hook.
@@ -39,7 +39,7 @@ class ForkGuard:
         threading = sys.modules.get("threading")
         self._forking_from_thread = threading is not None and get_ident() != threading.main_thread().ident
         held = self._held.setdefault(get_ident(), [])
-        held += [lock for lock in (self.drain_lock, self.start_lock) if lock.acquire(timeout=FORK_TIMEOUT)]
+        held += [lock for lock in (self.drain_lock, self.setup_lock) if lock.acquire(timeout=FORK_TIMEOUT)]
 
     def release(self) -> None:
         """Release the locks after the fork, in the parent."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import encodings.idna  # noqa: F401 - the first look-up of a host imports this module, here before any thread runs
+import encodings.idna
 import logging
 import sys
 import threading
@@ -11,6 +11,8 @@ from datetime import timezone
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING
 
+import certifi
+import httpcore
 import httpx
 
 from ts_autotrack._version import __version__
@@ -27,6 +29,9 @@ MIN_SECRET = 8
 """Characters from which a credential is masked in a server's text; a shorter one is no secret."""
 CONNECT_TIMEOUT = 5.0
 """Seconds, within the request's own timeout."""
+
+LAZY_IMPORTS = (certifi, encodings.idna, httpcore)
+"""Modules that httpx and the first look-up of a host would otherwise import on the sender's thread."""
 
 _LOGGERS = ("httpx", "httpcore.connection", "httpcore.http11", "httpcore.proxy")
 
