@@ -171,11 +171,11 @@ class Client:
     def import_stack(self) -> None:
         """Import the delivery stack if the environment makes the library active.
 
-        The first event reads the settings again: the application may change the environment before that, so nothing is
-        said about bad values here.
+        The first event reads the settings again: the application may change the environment until then, so bad values
+        cause no warning here. pyproject.toml is not read here: parsing it would double the time of the import.
         """
         try:
-            config = load({}, warn=_ignore)
+            config = load({}, start="", warn=_ignore)
             if config.off_reason is None:
                 from ts_autotrack._core import assembly
 

@@ -141,7 +141,8 @@ def load(arguments: Mapping[str, object], start: str | None = None, warn: Warn =
 
     Args:
         arguments: Arguments of `configure()`.
-        start: Folder to look for pyproject.toml from, upwards; default: the working directory.
+        start: Folder to look for pyproject.toml from, upwards; default: the working directory. An empty text skips
+            pyproject.toml.
         warn: Called with a key and a message for each bad value.
 
     Raises:
@@ -151,7 +152,7 @@ def load(arguments: Mapping[str, object], start: str | None = None, warn: Warn =
     if unknown := sorted(set(arguments) - set(SETTINGS)):
         message = f"configure() has no setting {unknown[0]!r}. Settings: {', '.join(SETTINGS)}."
         raise TypeError(message)
-    project = _project_table(start or parsers.working_directory(), warn)
+    project = _project_table(parsers.working_directory() if start is None else start, warn)
     values = {name: _value(name, setting, arguments, project, warn) for name, setting in SETTINGS.items()}
     if values["disabled"] is False and "disabled" not in arguments and _do_not_track():
         values["disabled"] = True

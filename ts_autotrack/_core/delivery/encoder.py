@@ -43,9 +43,6 @@ resting for a moment. Beside a computing thread the encoder then manages 80,000 
 95,000 without rests. Without rests, threads back from I/O would wait for 2.1 ms (90th percentile).
 """
 
-MAX_SCOPES = 256
-"""Encoded scopes kept for later passes."""
-
 
 class Encoder:
     """Builds and encodes items; gives each item its id and its timestamp once.
@@ -63,8 +60,6 @@ class Encoder:
         self.ids = os.urandom(8).hex().encode()
         self._clock = Clock()
         self._no_rest_until = 0.0
-        self._scopes: dict[Scope, EncodedScope] = {}
-        self._has_large_scope = False
 
     def encode(self, records: list[Record], sequence: int, *, backed_up: bool = False) -> tuple[list[Item], int]:
         """Return the items for the first records, and the number of these records.
@@ -89,17 +84,16 @@ class Encoder:
             part = records[done : done + REST_EVERY] if rests else records[done:]
             more, bytes_left = self._encode(part, sequence + done, items, bytes_left)
             done += more
-        self._trim_scopes()
         return items, done
 
     def _encode(self, records: list[Record], sequence: int, items: list[Item], bytes_left: int) -> tuple[int, int]:
         """Add the items of `records` until `bytes_left` is used; return the number of records and the bytes left."""
-        clock, scopes, before = self._clock, self._scopes, sequence
+        clock, ids, before = self._clock, self.ids, sequence
         for template, scope, moment, extras in records:
             sequence += 1
             try:
-                encoded = scopes.get(scope)
-                if encoded is None or encoded.template is not template:
+                encoded: EncodedScope | None = scope._encoded  # noqa: SLF001 - the slot is the encoder's
+                if encoded is None or encoded.template is not template or encoded.ids is not ids:
                     encoded = self._encoded_scope(scope, template)
                 if encoded.user is None:
                     self._drop("unattributed", template, _UNATTRIBUTED)
@@ -126,24 +120,13 @@ class Encoder:
 
     def _encoded_scope(self, scope: Scope, template: EventTemplate) -> EncodedScope:
         """Return the encoded scope for an event of `template`."""
-        encoded = self._scopes.get(scope)
+        encoded: EncodedScope | None = scope._encoded  # noqa: SLF001 - the slot is the encoder's
         user_id, group_id = template.user_id or scope.user_id, template.group_id or scope.group_id
-        if encoded is None or (encoded.user_id, encoded.group_id) != (user_id, group_id):
+        if encoded is None or encoded.ids is not self.ids or (encoded.user_id, encoded.group_id) != (user_id, group_id):
             user = self._clock.user(user_id) if user_id else None
-            encoded = self._scopes[scope] = EncodedScope(self.ids, scope, user_id, group_id, user)
-            self._has_large_scope = self._has_large_scope or scope.size > 0
+            encoded = scope._encoded = EncodedScope(self.ids, scope, user_id, group_id, user)  # noqa: SLF001 - likewise
         encoded.select_template(template)
         return encoded
-
-    def _trim_scopes(self) -> None:
-        """Forget the encoded scopes if they are many, or if they keep long values of waiting events alive.
-
-        Otherwise the cache lasts: with durability="event" a pass has one record, and encoding its scope each time
-        would take 10 % longer.
-        """
-        if self._has_large_scope or len(self._scopes) > MAX_SCOPES:
-            self._scopes.clear()
-            self._has_large_scope = False
 
     def _drop(self, reason: DropReason, template: EventTemplate, why: str) -> None:
         self._counters.drop(reason)
@@ -155,6 +138,7 @@ class EncodedScope:
     """Encoded common part of all events of one scope.
 
     Attributes:
+        ids: First half of the ids of the encoder that made this; a forked child's encoder has others.
         user_id: The scope's user, or the template's.
         group_id: The scope's group, or the template's.
         user: The user's clock; None if the user is unknown.
@@ -163,11 +147,12 @@ class EncodedScope:
         tail: JSON after the timestamp of an event of the selected template, without properties or traits of its own.
     """
 
-    __slots__ = ("_properties", "_properties_json", "group_id", "head", "tail", "template", "user", "user_id")
+    __slots__ = ("_properties", "_properties_json", "group_id", "head", "ids", "tail", "template", "user", "user_id")
 
     def __init__(
         self, ids: bytes, scope: Scope, user_id: str | None, group_id: str | None, user: UserClock | None
     ) -> None:
+        self.ids = ids
         self.user_id = user_id
         self.group_id = group_id
         self.user = user

@@ -45,6 +45,7 @@ class Scope:
     """
 
     __slots__ = (
+        "_encoded",
         "context",
         "drop_suppressed",
         "entry",
@@ -79,6 +80,9 @@ class Scope:
         self.with_baggage: tuple[object, Scope | None] | None = None
         self.size = 0
         self.weight: MeteredDict | None = None
+        # The encoder's cache. It lives as long as the scope: a dict in the encoder either kept scopes of ended requests
+        # alive, or encoded the scopes of 10,000 concurrent tasks once for each event, at 1.6 times the cost.
+        self._encoded: Any = None
 
     def derive(
         self,
