@@ -224,7 +224,7 @@ def snowplow(url: str) -> Started:
     """
     from snowplow_tracker import (  # type: ignore[import-not-found] # noqa: PLC0415
         AsyncEmitter,
-        Client,
+        Tracker,
         SelfDescribingJson,
         StructuredEvent,
         Subject,
@@ -233,14 +233,14 @@ def snowplow(url: str) -> Started:
     host, port = url.removeprefix("http://").split(":")
     subject = Subject()
     subject.set_user_id(USER)
-    client = Client("benchmark", AsyncEmitter(host, protocol="http", port=int(port)), subject)
+    tracker = Tracker("benchmark", AsyncEmitter(host, protocol="http", port=int(port)), subject)
     others = {key: PROPERTIES[key] for key in ("feature_type", "user_email")}
 
     def call() -> None:
         entity = SelfDescribingJson("iglu:com.example/feature_used/jsonschema/1-0-0", {**others, **CONTEXT})
-        client.track(StructuredEvent("feature_used", PROPERTIES["action"], label=FEATURE, context=[entity]))
+        tracker.track(StructuredEvent("feature_used", PROPERTIES["action"], label=FEATURE, context=[entity]))
 
-    return Started(call, lambda: client.flush(is_async=False))
+    return Started(call, lambda: tracker.flush(is_async=False))
 
 
 def amplitude(url: str) -> Started:
@@ -304,7 +304,7 @@ PEERS = {
     ),
     "segment": Contender(segment, ("segment-analytics-python",), "import segment.analytics"),
     "rudder": Contender(rudder, ("rudder-sdk-python",), "import rudderstack.analytics"),
-    "snowplow": Contender(snowplow, ("snowplow-client",), "import snowplow_tracker"),
+    "snowplow": Contender(snowplow, ("snowplow-tracker",), "import snowplow_tracker"),
     "amplitude": Contender(amplitude, ("amplitude-analytics",), "import amplitude"),
     "posthog": Contender(posthog, ("posthog",), "import posthog"),
 }
