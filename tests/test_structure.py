@@ -16,7 +16,18 @@ MODULES = {
     for path in sorted(PACKAGE.rglob("*.py"))
 }
 LAYERS = [
-    ("contract", "counters", "diagnostics", "callables", "parsers", "snapshot", "decorate", "proxy"),
+    (
+        "contract",
+        "counters",
+        "diagnostics",
+        "callables",
+        "locks",
+        "parsers",
+        "process_id",
+        "snapshot",
+        "decorate",
+        "proxy",
+    ),
     ("identity",),
     ("capture",),
     ("config",),

@@ -224,10 +224,10 @@ def snowplow(url: str) -> Started:
     """
     from snowplow_tracker import (  # type: ignore[import-not-found] # noqa: PLC0415
         AsyncEmitter,
-        Tracker,
         SelfDescribingJson,
         StructuredEvent,
         Subject,
+        Tracker,
     )
 
     host, port = url.removeprefix("http://").split(":")

@@ -121,8 +121,13 @@ thread = threading.Thread(target=fork); thread.start(); thread.join()
 """
 
 
-def test_child_that_a_thread_has_forked_ends(inspector: Inspector, target: dict[str, str], dead_endpoint: str) -> None:
-    """The library's thread does not keep the child alive, and delivers the remaining events before the child ends."""
+@pytest.mark.parametrize("durability", ["", "batch", "event"])
+def test_child_that_a_thread_has_forked_ends(
+    inspector: Inspector, target: dict[str, str], dead_endpoint: str, tmp_path: Path, durability: str
+) -> None:
+    """The library's threads do not keep the child alive, and deliver the remaining events before the child ends."""
+    if durability:
+        target = {**target, "TS_AUTOTRACK_OUTBOX": str(tmp_path / "outbox"), "TS_AUTOTRACK_DURABILITY": durability}
     assert run_python(FORK_IN_A_THREAD, **target).stdout == "0\n"
     assert sorted(item["event_name"] for item in inspector.items()) == ["child", "parent"]
     dead = {**target, "THRIVESTACK_ENDPOINT": dead_endpoint, "TS_AUTOTRACK_EXIT_TIMEOUT": "0.5"}

@@ -1,8 +1,8 @@
 """Builds the delivery stack that the settings ask for.
 
 Importing this module imports the common part of the stack. The functions import the chosen transport and the outbox on
-the caller's thread, never beside an import of the application: two threads that enter one package by different modules
-break each other's import locks.
+the caller's thread, never on a thread of this library: two threads that enter one package by different modules break
+each other's import locks.
 """
 
 from __future__ import annotations

@@ -5,14 +5,17 @@ from __future__ import annotations
 import atexit
 import os
 import sys
+import time
 
 from ts_autotrack._core import diagnostics, snapshot
 from ts_autotrack._core.capture.buffer import buffer as process_buffer
 from ts_autotrack._core.config import load
 from ts_autotrack._core.counters import Counters
 from ts_autotrack._core.identity import baggage
-from ts_autotrack._core.process.fork import ForkGuard
-from ts_autotrack._core.process.shutdown import Shutdown
+from ts_autotrack._core.locks import HeldWithin, owns
+from ts_autotrack._core.process.fork import ForkGuard, records_since_start
+from ts_autotrack._core.process.shutdown import START_TIMEOUT, Shutdown
+from ts_autotrack._core.process_id import process_id
 
 TYPE_CHECKING = False  # typing costs as much to import as this whole library
 if TYPE_CHECKING:
@@ -26,8 +29,12 @@ if TYPE_CHECKING:
     from ts_autotrack.typing import DropReason, RejectedItem, Stats
 
 
+RETRY_INTERVAL = 5.0
+"""Seconds between two attempts to start the worker, as with a broken installation."""
+
+
 class Client:
-    """One per process: nothing until the first event, then a worker and an account.
+    """One per process. It has an account from the start, and a worker from the first event on.
 
     Attributes:
         buffer: Records of this process.
@@ -41,6 +48,7 @@ class Client:
     def __init__(self, buffer: Buffer) -> None:
         self.buffer = buffer
         buffer.on_slow_path = self.accept
+        process_id.on_change = self.start_over
         self.pacing: Pacing | None = None
         self.forks = ForkGuard()
         self.shutdown = Shutdown(self)
@@ -52,8 +60,10 @@ class Client:
         self.buffer.reset()
         self.forks.reset()
         self.shutdown.reset()
+        process_id.renew()
         self.config: Config | None = None
         self.worker: Worker | None = None
+        self._start_at = 0.0
         self._ended: Worker | None = None
         self._counters = Counters()
         diagnostics.reset()
@@ -82,6 +92,7 @@ class Client:
     def accept(self, record: Record) -> None:
         """Take a record on the slow path: the first one, a full buffer, an idle worker, the end of the process."""
         buffer = self.buffer
+        self.check_process()
         if buffer.close_reason is None:
             self._ensure_worker()
         elif buffer.exiting and buffer.close_reason == "shutdown" and not sys.is_finalizing():
@@ -96,46 +107,56 @@ class Client:
             diagnostics.warn_once("queue_full", _QUEUE_FULL.format(buffer.limit, buffer.budget.limit))
         else:
             buffer.records.append(record)
-            if self.worker is not None:
+            # A finalizer or signal handler inside setup must not take the drain lock, which comes first everywhere.
+            if self.worker is not None and not owns(self.forks.setup_lock):
                 self.worker.on_record()
                 if buffer.exiting:
                     self.shutdown.drain()
 
     def configure(self, **settings: object) -> None:
         """See `ts_autotrack.configure`."""
-        arguments = {**self._arguments, **{name: value for name, value in settings.items() if value is not None}}
-        config = load(arguments)
-        self._arguments = arguments
-        self._apply(config)
-        if self.worker is not None and self.worker.stopping:
-            self._ended, self.worker = self.worker, None  # after shutdown(): another worker takes over
-            if not self.buffer.exiting:
-                self.shutdown.restart()
-        if config.off_reason is None:
-            self._activate(config)
+        self.check_process()
+        with HeldWithin(self.forks.setup_lock, START_TIMEOUT):  # a thread at the first event may read older settings
+            arguments = {**self._arguments, **{name: value for name, value in settings.items() if value is not None}}
+            config = load(arguments)
+            self._arguments = arguments
+            self._apply(config)
+            worker = self.worker
+            if worker is not None and worker.stopping:
+                self._retire(worker)  # after shutdown(): another worker takes over
+                if not self.buffer.exiting:
+                    self.shutdown.restart()
+            if config.off_reason is None:
+                self._activate(config)
 
     def _activate(self, config: Config) -> None:
         """Import the delivery stack on this thread, and hand the settings to the worker."""
-        from ts_autotrack._core import assembly
-        from ts_autotrack._core.process.exits import prepare_sigterm
+        try:
+            from ts_autotrack._core import assembly
+            from ts_autotrack._core.process.exits import prepare_sigterm
 
-        open_transport = assembly.transport_opener(config)
-        assembly.import_stack(config)
+            open_transport = assembly.transport_opener(config)
+            assembly.import_stack(config)
+        except ImportError as error:  # a broken installation; the first event tries again
+            diagnostics.fault("importing the delivery stack", error)
+            diagnostics.report()
+            return
         prepare_sigterm(self.shutdown)
         if self.worker is not None:
             if config.outbox != self.worker.destination.config.outbox:
                 diagnostics.warn_now(("setting", "outbox"), _OUTBOX_SET_LATE)
             self.worker.reconfigure(config, open_transport)
         elif self.pending:
-            self._start()
-            if self.worker is not None:  # pragma: no branch - unless another thread is starting the worker
+            self._make_worker(config)
+            if self.worker is not None:
                 self.worker.wake()
 
     def worker_within(self, timeout: float) -> Worker | None:
         """Return the worker; if another thread is starting one, wait for it."""
-        setup_lock = self.forks.setup_lock
-        if self.worker is None and setup_lock.acquire(timeout=timeout):
-            setup_lock.release()
+        self.check_process()
+        if self.worker is None:
+            with HeldWithin(self.forks.setup_lock, timeout):
+                pass
         if self.buffer.records and self.buffer.close_reason is None:
             self._ensure_worker()
         return self.worker
@@ -148,6 +169,7 @@ class Client:
         """See `ts_autotrack.stats`."""
         from ts_autotrack.typing import Stats
 
+        self.check_process()
         counters = self._counters
         dropped: dict[DropReason, int] = {reason: counter.read() for reason, counter in self.buffer.drops.items()}
         accepted = counters.taken + counters.adopted + len(self.buffer.records) + sum(dropped.values())
@@ -178,8 +200,10 @@ class Client:
             config = load({}, start="", warn=_ignore)
             if config.off_reason is None:
                 from ts_autotrack._core import assembly
+                from ts_autotrack._core.process.exits import prepare_sigterm
 
                 assembly.import_stack(config)
+                prepare_sigterm(self.shutdown)  # the events may all come from threads, which can set no handler
         except Exception as error:  # noqa: BLE001 - the barrier
             diagnostics.fault("importing the delivery stack", error)
             diagnostics.report()  # no worker will
@@ -190,29 +214,50 @@ class Client:
         self.shutdown.wait_for_signal()
         self.forks.hold()
 
+    def check_process(self) -> None:
+        """Start over if this process is a child of a fork that Python's hooks did not see."""
+        if process_id.value != os.getpid():
+            self.start_over()
+
+    def start_over(self) -> None:
+        """Start over in a forked child that captured records already: its own records stay, its parent's go."""
+        own = records_since_start(self.buffer.records)
+        self.reset()
+        for record in own:
+            self.accept(record)
+
+    def _retire(self, worker: Worker) -> None:
+        """Keep a worker that ended, or is about to, as the predecessor of the next one."""
+        if self.worker is worker:
+            self._ended, self.worker = worker, None
+
     def _ensure_worker(self) -> None:
         """Have a worker, unless another thread is starting one."""
-        if self.worker is not None and self.worker.ended:  # all threads ended, as by gevent's killall()
-            self._ended, self.worker = self.worker, None
-        if self.worker is None:
+        worker = self.worker
+        if worker is None or worker.ended:  # all threads may have ended, as by gevent's killall()
             self._start()
 
     def _start(self) -> None:
         """Read the settings and make the worker. One caller does so; the others leave their record and go on."""
         lock = self.forks.setup_lock
-        if lock._is_owned() or not lock.acquire(blocking=False):  # type: ignore[attr-defined]  # noqa: SLF001
-            return
-        try:
-            config = self.config or load(self._arguments)
-            if self.buffer.close_reason is None:  # otherwise shutdown() came first
-                self._apply(config)
-            if self.buffer.close_reason is None and self.worker is None:
-                self._make_worker(config)
-        except Exception as error:  # noqa: BLE001 - the barrier; the next event tries again
-            diagnostics.fault("starting", error)
-            diagnostics.report()  # no worker will
-        finally:
-            lock.release()
+        if owns(lock) or time.monotonic() < self._start_at:
+            return  # a signal handler or finalizer inside this function; or a start that failed just now
+        with HeldWithin(lock, 0) as free:
+            if not free:
+                return
+            try:
+                worker = self.worker
+                if worker is not None and worker.ended:
+                    self._retire(worker)
+                config = self.config or load(self._arguments)
+                if self.config is None and self.buffer.close_reason is None:  # otherwise configure() or shutdown()
+                    self._apply(config)
+                if self.buffer.close_reason is None and self.worker is None:
+                    self._make_worker(self.config or config)
+            except Exception as error:  # noqa: BLE001 - the barrier; the next event tries again
+                self._start_at = time.monotonic() + RETRY_INTERVAL
+                diagnostics.fault("starting", error)
+                diagnostics.report()  # no worker will
 
     def _make_worker(self, config: Config) -> None:
         from ts_autotrack._core import assembly

@@ -1,6 +1,6 @@
 """The barrier between faults of this library and the application, and the messages for its operator.
 
-Nothing here logs on the caller's path: `fault` and `warn_once` leave a notice, and the worker reports it.
+`fault` and `warn_once` only leave a notice, which the worker reports: nothing is logged on the path of a tracked call.
 """
 
 from __future__ import annotations

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING
+
+import pytest
 
 from tests.conftest import run_python
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from tests.conftest import Inspector
 
 
@@ -33,3 +38,67 @@ print(status, *stats()[:3], stats().dropped)
     items = inspector.items()
     assert sorted(item["event_name"] for item in items) == ["before"] * 5 + ["child"] * 3 + ["first"] + ["parent"] * 3
     assert len({item["context"]["event_id"] for item in items}) == 12
+
+
+@pytest.mark.parametrize("delay", [0.0, 0.02, 0.05])
+@pytest.mark.parametrize("call", ["track('child', user_id='u')", "configure()"])
+def test_fork_while_a_thread_configures(dead_endpoint: str, delay: float, call: str) -> None:
+    """A child forked while a thread imports the delivery stack tracks and configures without a hang."""
+    code = f"""
+import os, signal, threading, time
+import ts_autotrack
+from ts_autotrack import configure, track
+os.environ["THRIVESTACK_ENDPOINT"] = {dead_endpoint!r}  # after the import, as a loader of .env files does
+thread = threading.Thread(target=configure)
+thread.start()
+time.sleep({delay})
+child = os.fork()
+if child == 0:
+    signal.alarm(15)  # a hanging child fails the test
+    {call}
+    os._exit(0)
+print(os.waitpid(child, 0)[1])
+thread.join()
+os._exit(0)
+"""
+    done = run_python(code)
+    assert done.stdout == "0\n", done.stderr
+
+
+C_FORK = """
+import ctypes, os, time
+import ts_autotrack
+from ts_autotrack import bind_user, flush, track, track_feature, user_context
+@track_feature("work")
+def work(): pass
+with user_context("parent", group_id="g"):
+    work()
+    {settle}
+    child = ctypes.PyDLL(None).fork()  # past Python's fork hooks
+with user_context("parent" if child else "child", group_id="g"):
+    for _ in range(20): work()
+ended = ts_autotrack.shutdown(10)
+if child == 0: os._exit(0 if ended else 1)
+print(os.waitpid(child, 0)[1], ended, flush=True)
+"""
+
+
+@pytest.mark.parametrize("settle", ["flush(5)", "pass"])
+@pytest.mark.parametrize("durability", ["", "batch", "event"])
+def test_fork_in_c(inspector: Inspector, tmp_path: Path, durability: str, settle: str) -> None:
+    """A fork that Python's hooks do not see, as uWSGI makes it, loses and duplicates no event of parent or child.
+
+    In the middle of the first request, such a fork may leave OpenSSL locked in the child. The child then ends in time,
+    and says how many events it could not deliver.
+    """
+    outbox = {"TS_AUTOTRACK_OUTBOX": str(tmp_path / "outbox"), "TS_AUTOTRACK_DURABILITY": durability}
+    done = run_python(
+        C_FORK.format(settle=settle), THRIVESTACK_ENDPOINT=inspector.endpoint, **(outbox if durability else {})
+    )
+    users = Counter(item["user_id"] for item in inspector.items())
+    assert users["parent"] == 21, done.stderr
+    if settle == "pass" and "not delivered in time" in done.stderr:
+        assert done.stdout == "256 True\n"
+        return
+    assert done.stdout == "0 True\n", done.stderr
+    assert users["child"] == 20

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ts_autotrack._core import diagnostics
+from ts_autotrack._core.locks import HeldWithin, owns
 
 if TYPE_CHECKING:
     from _thread import RLock
@@ -40,7 +41,7 @@ class Drainer:
     @property
     def holds_lock(self) -> bool:
         """True if this thread holds the lock: a finalizer or signal handler inside must not wait for anything."""
-        return self.lock._is_owned()  # type: ignore[attr-defined, no-any-return]  # noqa: SLF001 - RLock has no other test
+        return owns(self.lock)
 
     @property
     def pending(self) -> int:
@@ -64,10 +65,11 @@ class Drainer:
 
     def drain_within(self, seconds: float) -> bool:
         """Drain if the lock is free within this time: at the end of the process its holder may be gone."""
-        if self.holds_lock or not self.lock.acquire(timeout=seconds):
+        if self.holds_lock:
             return False
-        self.lock.release()
-        return self.drain()
+        with HeldWithin(self.lock, seconds) as free:
+            pass
+        return free and self.drain()
 
     def drain_batches(self) -> None:
         """Move the records present at the start, as far as the queue has capacity. The caller holds the lock.
@@ -101,7 +103,9 @@ class Drainer:
             del records[done:]
             self.queue.put(items)
         except Exception:
-            counters.drop("fault", len(records))
+            # A signal handler of the application may have raised after the items were committed.
+            if not self.queue.recover(taken, taken + len(records)):
+                counters.drop("fault", len(records))
             self._finish_batch(records, taken)
             raise
         self._finish_batch(records, taken)

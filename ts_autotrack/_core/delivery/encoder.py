@@ -170,7 +170,7 @@ class EncodedScope:
 
     def select_template(self, template: EventTemplate) -> None:
         """Set `tail` for the events of `template`."""
-        self.template = template
+        self.template = None  # until `tail` is right: a signal handler may raise in between
         fields, own = template.encoded or _encode_template(template)
         if template.path != TRACK or not self._properties:
             self.tail = b"%b%b}" % (fields, own)
@@ -179,6 +179,7 @@ class EncodedScope:
             self.tail = b"%b%b,%b}" % (fields, self._properties_json, own[1:])
         else:
             self.tail = b"%b%b}" % (fields, _dumps({**self._properties, **template.properties}))
+        self.template = template
 
     def tail_with(self, template: EventTemplate, extras: Extras) -> bytes:
         """Return the tail of an event of `template` with properties or traits of its own."""

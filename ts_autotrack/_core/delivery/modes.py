@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from ts_autotrack._core.delivery.sender import IDLE_INTERVAL
 from ts_autotrack._core.delivery.thread import BackgroundThread
 from ts_autotrack._core.identity.user_context import suppress
 
@@ -13,9 +14,6 @@ if TYPE_CHECKING:
 
 COMMIT_INTERVAL = 0.02
 """Seconds between two commits to the outbox: an event is on disk 50 ms after the call at the latest."""
-IDLE_INTERVAL = 1.0
-"""Seconds between two looks at an idle buffer. The next event wakes the thread before that, except for a capture that
-was preempted between reading `append_limit` and appending."""
 
 
 class SenderDrains:
@@ -78,7 +76,6 @@ class OutboxThreadDrains:
     def __init__(self, drainer: Drainer, sender: Sender) -> None:
         self._drainer = drainer
         self._sender = sender
-        self._stopping = False
         self._thread = BackgroundThread(self._run, "ts_autotrack outbox")
 
     def on_record(self) -> None:
@@ -101,7 +98,6 @@ class OutboxThreadDrains:
 
     def stop(self) -> None:
         """See `DrainMode`."""
-        self._stopping = True
         if self._thread.started:
             self._thread.wake()
 
@@ -112,11 +108,11 @@ class OutboxThreadDrains:
     def _run(self) -> None:
         buffer = self._drainer.buffer
         with suppress():
-            while not self._stopping:
+            while self._sender.stop_at is None:
                 self._drain()
                 self._drainer.allow_appends()
                 self._thread.sleep(COMMIT_INTERVAL if self._drainer.queue.capacity > 0 else IDLE_INTERVAL)
-                if not buffer.records and not self._stopping:
+                if not buffer.records and self._sender.stop_at is None:
                     buffer.require_slow_path()
                     if not buffer.records:  # pragma: no branch - an event may have arrived just now
                         self._thread.sleep(IDLE_INTERVAL)

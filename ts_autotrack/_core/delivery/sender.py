@@ -22,7 +22,11 @@ if TYPE_CHECKING:
     from ts_autotrack.typing import Transport
 
 IDLE_INTERVAL = 1.0
-"""Seconds between two looks of an idle thread: at the buffer, and at the periodic work of the outbox."""
+"""Seconds between two looks of an idle thread: at the buffer, and at the periodic work of the outbox.
+
+The next event wakes the thread earlier, except for a capture that was preempted between reading `append_limit` and
+appending.
+"""
 NEVER = sys.maxsize
 
 
@@ -46,7 +50,7 @@ class DrainMode(Protocol):
         ...
 
     def stop(self) -> None:
-        """End the mode's own thread."""
+        """Wake the mode's own thread, which ends once the sender has a `stop_at`."""
         ...
 
 
@@ -99,7 +103,7 @@ class Sender:
         while not self._finished():
             try:
                 self._deliver(mode)
-            except Exception as error:  # noqa: BLE001 - the thread survives every fault
+            except Exception as error:  # noqa: BLE001 - the thread survives a fault
                 self._exporter.backoff.postpone(IDLE_INTERVAL)
                 diagnostics.fault("delivering events", error)
             diagnostics.report()

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 
 class Worker:
-    """Drains, exports and rests until `stop`; one per process at a time.
+    """Drains, exports and rests until `stop`. Its successor begins once it has ended.
 
     Attributes:
         destination: Settings in force and their transport.
@@ -139,18 +139,15 @@ class Worker:
 
     @property
     def pending(self) -> int:
-        """Unsettled events, including adopted ones and the predecessor's."""
-        predecessor = self._predecessor
-        return (
-            self._drainer.pending
-            + len(self.left)
-            + (predecessor.queued + len(predecessor.left) if predecessor is not None else 0)
-        )
+        """Unsettled events, including adopted ones and the predecessors'."""
+        return len(self._drainer.buffer.records) + self.queued
 
     @property
     def queued(self) -> int:
-        """Unsettled events in the queue."""
-        return self._drainer.queue.pending
+        """Unsettled events beyond the buffer."""
+        predecessor = self._predecessor
+        own = self._drainer.queue.pending + len(self.left)
+        return own + (predecessor.queued if predecessor is not None else 0)
 
     @property
     def durable(self) -> int:
@@ -173,15 +170,20 @@ class Worker:
         if predecessor is None:
             return
         predecessor._ended.wait(-1)  # noqa: SLF001 - of an instance of this class
-        with self._drainer.lock:
-            left, predecessor.left = predecessor.left, []
-            self._drainer.queue.put(left)
-            self._counters.handed_over += predecessor.durable  # for this process or another one to adopt
-        self._predecessor = None
+        try:
+            with self._drainer.lock:
+                self._drainer.queue.put(predecessor.left)
+                predecessor.left = []
+                self._counters.handed_over += predecessor.durable  # for this process or another one to adopt
+                self._predecessor = None
+        except Exception as error:  # noqa: BLE001 - the barrier; the items stay pending
+            diagnostics.fault("taking over events", error)
 
     def _end(self) -> None:
-        self.left = self._drainer.close()
-        self._ended.set()
+        try:
+            self.left = self._drainer.close()
+        finally:
+            self._ended.set()  # the next worker waits for this event
         self._drainer.buffer.require_slow_path()  # if the process goes on, the next record finds a new worker
         self._sender.requests.close()
         self.destination.close()

@@ -6,9 +6,11 @@ A current scope never changes, so a reference to a scope is a snapshot of the id
 from __future__ import annotations
 
 from contextvars import ContextVar
+from os import getpid
 
 from ts_autotrack._core.counters import MeteredDict
 from ts_autotrack._core.identity import baggage
+from ts_autotrack._core.process_id import process_id
 from ts_autotrack._core.snapshot import snapshot
 
 TYPE_CHECKING = False  # typing costs as much to import as this whole library
@@ -95,6 +97,8 @@ class Scope:
 
         A given id without a text form, such as an empty text, means nobody: the id of this scope is not inherited.
         """
+        if getpid() != process_id.value:
+            process_id.on_change()
         size, context_of_all, properties_of_all = self.size, self.context, self.properties
         if context:
             own = snapshot(context)

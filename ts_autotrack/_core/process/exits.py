@@ -11,6 +11,7 @@ import sys
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from ts_autotrack._core.diagnostics import warn_once
 from ts_autotrack._core.process.sigterm import handle_sigterm
 
 if TYPE_CHECKING:
@@ -28,15 +29,16 @@ _registry = _Registry()
 
 def prepare_exits(shutdown: Shutdown) -> None:
     """Deliver the rest at the ends of this process that run no exit hook."""
-    prepare_sigterm(shutdown)
+    if not prepare_sigterm(shutdown):
+        warn_once("sigterm", _NO_HANDLER)
     _prepare_child_processes(partial(shutdown.drain, final=True))
     _prepare_celery(shutdown.drain)
     _prepare_uvicorn(shutdown.drain)
 
 
-def prepare_sigterm(shutdown: Shutdown) -> None:
-    """Deliver the rest at SIGTERM, if this thread may set a handler: the first event may come from another one."""
-    handle_sigterm(partial(shutdown.drain, interrupting=True))
+def prepare_sigterm(shutdown: Shutdown) -> bool:
+    """Deliver the rest at SIGTERM; return False if this thread may not set the handler that would do so."""
+    return handle_sigterm(partial(shutdown.drain, interrupting=True))
 
 
 def _prepare_child_processes(drain: Callable[[], object]) -> None:
@@ -79,3 +81,10 @@ def _prepare_uvicorn(drain: Callable[[], object]) -> None:
         drain()
 
     server.shutdown = shutdown_and_drain  # pragma: no cover
+
+
+_NO_HANDLER = (
+    "SIGTERM would end this process without delivering its last events: the first event came from a thread, and only "
+    "the main thread can set a handler. Call ts_autotrack.configure() in the main thread, or set the key in the "
+    "environment before ts_autotrack is imported."
+)

@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import sys
+import time
 from _thread import RLock, get_ident
 
+from ts_autotrack._core.locks import HeldWithin
+
 TYPE_CHECKING = False  # typing costs as much to import as this whole library
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from ts_autotrack._core.capture.record import Record
 
 FORK_TIMEOUT = 5.0
 """Seconds that a fork waits for each lock."""
@@ -30,7 +38,7 @@ class ForkGuard:
         """Start over in a forked child, where the parent's other threads do not exist."""
         self.setup_lock = RLock()
         self.drain_lock = RLock()
-        self._held: dict[int, list[RLock]] = {}  # by thread: two threads may fork at once
+        self._held: dict[int, list[HeldWithin]] = {}  # by thread: two threads may fork at once
         # A process forked by a thread that was not the main one ends with its last thread, and runs no exit hook.
         self._forked_by_thread, self._forking_from_thread = self._forking_from_thread, False
 
@@ -39,13 +47,46 @@ class ForkGuard:
         threading = sys.modules.get("threading")
         self._forking_from_thread = threading is not None and get_ident() != threading.main_thread().ident
         held = self._held.setdefault(get_ident(), [])
-        held += [lock for lock in (self.drain_lock, self.setup_lock) if lock.acquire(timeout=FORK_TIMEOUT)]
+        for lock in (self.drain_lock, self.setup_lock):
+            holder = HeldWithin(lock, FORK_TIMEOUT)
+            held.append(holder)  # before the wait: a signal handler that raises must not leave a held lock behind
+            holder.__enter__()
 
     def release(self) -> None:
         """Release the locks after the fork, in the parent."""
-        for lock in self._held.pop(get_ident(), ()):
-            lock.release()
+        for holder in self._held.pop(get_ident(), ()):
+            holder.__exit__()
 
     def main_thread_ended(self) -> bool:
         """Return True in a process forked by a thread, after that thread has ended: no exit hook will run."""
         return self._forked_by_thread and not sys.modules["threading"].main_thread().is_alive()
+
+
+def records_since_start(records: Iterable[Record]) -> list[Record]:
+    """Return the records that this process captured: all after the last one from before its start.
+
+    A forked child begins with a copy of its parent's records, which the parent sends.
+    """
+    started = _started_at()
+    own: list[Record] = []
+    for record in records:
+        moment = record[2]
+        if isinstance(moment, int) and moment < started:
+            own.clear()
+        else:
+            own.append(record)
+    return own
+
+
+def _started_at() -> float:
+    """Return the start of this process in nanoseconds since 1970; infinity on systems that do not tell.
+
+    The system counts in ticks of 10 ms. The end of the tick counts: no record of the parent is sent twice.
+    """
+    try:
+        with open("/proc/self/stat", "rb") as file:
+            ticks = int(file.read().rpartition(b")")[2].split()[19])
+        age = time.clock_gettime_ns(time.CLOCK_BOOTTIME) - (ticks + 1) * 1_000_000_000 // os.sysconf("SC_CLK_TCK")
+        return time.time_ns() - age
+    except (OSError, ValueError, IndexError, AttributeError):
+        return float("inf")

@@ -35,6 +35,10 @@ if TYPE_CHECKING:
             """Unsettled events that survive the process."""
             ...
 
+        def check_process(self) -> None:
+            """Start over if this process is a child of a fork that Python's hooks did not see."""
+            ...
+
         def worker_within(self, timeout: float) -> Worker | None:
             """Return the worker; wait for a thread that is starting one."""
             ...
@@ -115,7 +119,9 @@ class Shutdown:
             settled: bool | None = not engine.pending
         elif not worker.wake():
             self.shutdown()  # no thread can be started: this one does the work
-            settled = True  # or reported
+            if final:
+                engine.buffer.begin_exit()
+            return True  # or reported
         elif interrupting:
             settled = self._wait_in_slices(worker)
         else:
@@ -133,6 +139,7 @@ class Shutdown:
 
     def run_exit_hook(self) -> None:
         """Stop the worker. Events of later exit hooks are delivered before their call returns."""
+        self._engine.check_process()
         buffer = self._engine.buffer
         if buffer.close_reason != "shutdown":  # otherwise the application called `shutdown`
             open_until_now = buffer.close_reason is None
@@ -170,7 +177,8 @@ class Shutdown:
         slices = 0
         while True:
             worker.commit(SLICE)
-            self._request = self._request or worker.request_flush()
+            if self._request is None or self._request.done.is_set:  # the interrupted code may have changed the worker
+                self._request = worker.request_flush()
             left, slices = self.remaining(), slices + 1
             if worker.wait_for(self._request, min(SLICE, left)):
                 self._request = None

@@ -20,21 +20,23 @@ PAUSE, MAX_PAUSE = 0.002, 0.1
 before, because an import takes longer than a moment."""
 
 
-def handle_sigterm(drain: Callable[[], bool | None]) -> None:
+def handle_sigterm(drain: Callable[[], bool | None]) -> bool:
     """Drain before the default disposition of SIGTERM ends the process. An application's own handler stays.
-
-    Python lets only the main thread of the main interpreter set a handler: elsewhere this does nothing.
 
     Args:
         drain: Delivers the rest; returns None if the interrupted code has to go on for a moment before another call.
+
+    Returns:
+        False if SIGTERM would end the process without a call of `drain`, because this is not the main thread: Python
+        lets no other thread set a handler.
     """
-    if (
-        threading.current_thread() is threading.main_thread()
-        and signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
-        and not _is_caught_in_c(signal.SIGTERM)
-    ):
-        with suppress(ValueError):  # a subinterpreter, whose main thread is not the process's
-            signal.signal(signal.SIGTERM, SigtermHandler(drain))
+    if signal.getsignal(signal.SIGTERM) != signal.SIG_DFL or _is_caught_in_c(signal.SIGTERM):
+        return True
+    if threading.current_thread() is not threading.main_thread():
+        return False
+    with suppress(ValueError):  # a subinterpreter, whose main thread is not the process's
+        signal.signal(signal.SIGTERM, SigtermHandler(drain))
+    return True
 
 
 class _Resend:
