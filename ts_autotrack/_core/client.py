@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from ts_autotrack._core.config import Config
     from ts_autotrack._core.delivery.backoff import Pacing
     from ts_autotrack._core.delivery.worker import Worker
-    from ts_autotrack.typing import DropReason, RejectedItem, Stats
+    from ts_autotrack.typing import RejectedItem, Stats
 
 
 RETRY_INTERVAL = 5.0
@@ -167,24 +167,10 @@ class Client:
 
     def stats(self) -> Stats:
         """See `ts_autotrack.stats`."""
-        from ts_autotrack.typing import Stats
-
         self.check_process()
-        counters = self._counters
-        dropped: dict[DropReason, int] = {reason: counter.read() for reason, counter in self.buffer.drops.items()}
-        accepted = counters.taken + counters.adopted + len(self.buffer.records) + sum(dropped.values())
-        for reason, events in counters.dropped.copy().items():
-            dropped[reason] = dropped.get(reason, 0) + events
-        return Stats(
-            accepted=accepted,
-            delivered=counters.delivered,
-            pending=self.pending,
-            rejected=counters.rejected,
-            dropped={reason: events for reason, events in dropped.items() if events},
-            replaced=snapshot.placeholders.read(),
-            adopted=counters.adopted,
-            handed_over=counters.handed_over,
-        )
+        buffer = self.buffer
+        drops = {reason: counter.read() for reason, counter in buffer.drops.items()}
+        return self._counters.stats(drops, len(buffer.records), self.pending, snapshot.placeholders.read())
 
     def rejected(self) -> list[RejectedItem]:
         """See `ts_autotrack.rejected`."""

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from typing import Any
 
-    from ts_autotrack.typing import DropReason, RejectedItem
+    from ts_autotrack.typing import DropReason, RejectedItem, Stats
 
     class Count:
         """The interface of `itertools.count`; type checkers take its constructor for a generic alias."""
@@ -148,3 +148,29 @@ class Counters:
         self._rejects_size += len(item.item)
         while len(self.rejects) > MAX_REJECTED or self._rejects_size > max(MAX_REJECTED_BYTES, len(item.item)):
             self._rejects_size -= len(self.rejects.popleft().item)
+
+    def stats(self, drops: dict[DropReason, int], waiting: int, pending: int, replaced: int) -> Stats:
+        """Return the whole account.
+
+        Args:
+            drops: Events dropped before the buffer, by reason.
+            waiting: Records in the buffer.
+            pending: Unsettled events, the waiting ones included.
+            replaced: Values replaced by a placeholder.
+        """
+        from ts_autotrack.typing import Stats
+
+        accepted = self.taken + self.adopted + waiting + sum(drops.values())
+        dropped = dict(drops)
+        for reason, events in self.dropped.copy().items():
+            dropped[reason] = dropped.get(reason, 0) + events
+        return Stats(
+            accepted=accepted,
+            delivered=self.delivered,
+            pending=pending,
+            rejected=self.rejected,
+            dropped={reason: events for reason, events in dropped.items() if events},
+            replaced=replaced,
+            adopted=self.adopted,
+            handed_over=self.handed_over,
+        )
