@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from ts_autotrack._core.config import Config
     from ts_autotrack._core.delivery.backoff import Pacing
     from ts_autotrack._core.delivery.worker import Worker
-    from ts_autotrack.typing import RejectedItem, Stats
+    from ts_autotrack.typing import DropReason, RejectedItem, Stats
 
 
 RETRY_INTERVAL = 5.0
@@ -169,7 +169,7 @@ class Client:
         """See `ts_autotrack.stats`."""
         self.check_process()
         buffer = self.buffer
-        drops = {reason: counter.read() for reason, counter in buffer.drops.items()}
+        drops: dict[DropReason, int] = {reason: counter.read() for reason, counter in buffer.drops.items()}
         return self._counters.stats(drops, len(buffer.records), self.pending, snapshot.placeholders.read())
 
     def rejected(self) -> list[RejectedItem]:
