@@ -16,7 +16,10 @@ MODULES = {
     for path in sorted(PACKAGE.rglob("*.py"))
 }
 LAYERS = [
-    ("contract", "counters", "diagnostics", "callables", "parsers", "snapshot", "decorate", "proxy"),
+    (
+        *("contract", "counters", "descriptors", "diagnostics", "redaction", "callables", "parsers", "project"),
+        *("snapshot", "decorate", "proxy"),
+    ),
     ("identity",),
     ("capture",),
     ("config",),

@@ -242,7 +242,7 @@ class Client:
             diagnostics.warn_now("no_api_key", _NO_KEY)
 
 
-def _ignore(key: Hashable, message: str) -> None:
+def _ignore(key: Hashable, message: str, level: str) -> None:
     """Say nothing."""
 
 

@@ -11,10 +11,11 @@ from datetime import timezone
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING
 
-import certifi
 import httpcore
 import httpx
 
+from ts_autotrack._core.redaction import mask, mask_bytes
+from ts_autotrack._core.transports.proxies import NetworkSettingError, proxy_for, tls_context
 from ts_autotrack._version import __version__
 from ts_autotrack.typing import Response
 
@@ -25,12 +26,10 @@ if TYPE_CHECKING:
 
 MAX_READ = 65_536
 """Bytes of an answer that are read; its warnings and reasons are shorter."""
-MIN_SECRET = 8
-"""Characters from which a credential is masked in a server's text; a shorter one is no secret."""
 CONNECT_TIMEOUT = 5.0
 """Seconds, within the request's own timeout."""
 
-LAZY_IMPORTS = (certifi, encodings.idna, httpcore)
+LAZY_IMPORTS = (encodings.idna, httpcore)
 """Modules that httpx and the first look-up of a host would otherwise import on the sender's thread."""
 
 _LOGGERS = ("httpx", "httpcore.connection", "httpcore.http11", "httpcore.proxy")
@@ -46,24 +45,35 @@ class HttpTransport:
             "accept-encoding": "identity",
             "user-agent": f"ts_autotrack/{__version__}",
         }
-        credentials = (settings.api_key, settings.auth_token)
-        self._secrets = [text.encode() for text in credentials if text and len(text) >= MIN_SECRET]
         if settings.api_key:
             headers["x-api-key"] = settings.api_key
         if settings.auth_token:
             headers["authorization"] = f"Bearer {settings.auth_token}"
-        self._thread = threading.get_ident()
-        for name in _LOGGERS:
-            logging.getLogger(name).addFilter(self._is_not_ours)
+        self._headers = headers
         self._endpoint = settings.endpoint
         self._uninstrumented = False
-        # Loading the certificates takes 30 to 60 ms; a plain http endpoint does without.
-        self._client = httpx.Client(
-            headers=headers, follow_redirects=False, verify=settings.endpoint.startswith("https")
-        )
+        self._thread = threading.get_ident()
+        self._problem = ""  # the setting that keeps the client from opening
+        self._client = self._open()
+        for name in _LOGGERS:
+            logging.getLogger(name).addFilter(self._is_not_ours)
+
+    def _open(self) -> httpx.Client | None:
+        """Return a client; None if a proxy or certificate setting is no good.
+
+        `send` tries again, at the pace of the exporter's attempts: somebody may mend the file.
+        """
+        try:
+            return _client(self._headers, self._endpoint)
+        except NetworkSettingError as error:
+            self._problem = str(error)
+            return None
 
     def send(self, path: str, bodies: Sequence[bytes], timeout: float) -> Response:
         """POST the items as one JSON array; a missing answer is a Response with status 0."""
+        self._client = self._client or self._open()
+        if self._client is None:
+            return Response(0, self._problem.encode())
         self._uninstrument()
         deadline = time.monotonic() + timeout
         try:
@@ -81,7 +91,7 @@ class HttpTransport:
             retry_after, content_type = answer.headers.get("retry-after"), answer.headers.get("content-type", "")
             return Response(answer.status_code, body, _seconds(retry_after), content_type)
         except (httpx.HTTPError, OSError) as error:
-            return Response(0, f"{type(error).__name__}: {error}".encode())
+            return Response(0, mask(f"{type(error).__name__}: {error}").encode())
 
     def _body(self, answer: httpx.Response, deadline: float) -> bytes:
         """Return the beginning of the body, with credentials masked. A truncated body does no harm."""
@@ -93,9 +103,7 @@ class HttpTransport:
                     break
         except httpx.HTTPError:
             pass
-        for secret in self._secrets:
-            body = body.replace(secret, b"***")
-        return body
+        return mask_bytes(body)
 
     def _uninstrument(self) -> None:
         """Exclude our requests from the application's OpenTelemetry instrumentation of HTTP clients."""
@@ -107,13 +115,37 @@ class HttpTransport:
 
     def close(self) -> None:
         """Close the connections."""
-        self._client.close()
+        if self._client is not None:
+            self._client.close()
         for name in _LOGGERS:
             logging.getLogger(name).removeFilter(self._is_not_ours)
 
     def _is_not_ours(self, record: logging.LogRecord) -> bool:
         """Keep the HTTP client's lines about our own requests out of the application's log."""
         return record.thread != self._thread
+
+
+def _client(headers: dict[str, str], endpoint: str) -> httpx.Client:
+    """Return a client with the proxy and the certificates that the environment names.
+
+    Raises:
+        NetworkSettingError: If one of them cannot be used.
+    """
+    # The certificates come first: they initialize OpenSSL, which must not happen in `send`, beside a fork. Loading them
+    # takes 30 to 60 ms; a plain http endpoint does without.
+    context = tls_context() if endpoint.startswith("https") else None
+    proxy = proxy_for(endpoint)
+    try:
+        if proxy is not None and proxy.url.lower().startswith("https"):
+            context = context or tls_context()
+            used: httpx.Proxy | None = httpx.Proxy(proxy.url, ssl_context=context)
+        else:
+            used = None if proxy is None else httpx.Proxy(proxy.url)
+        verify = False if context is None else context
+        return httpx.Client(headers=headers, follow_redirects=False, trust_env=False, verify=verify, proxy=used)
+    except (ValueError, ImportError, httpx.InvalidURL) as error:
+        message = f"{proxy.shown if proxy else endpoint} cannot be used: {error}"
+        raise NetworkSettingError(message) from None
 
 
 def _array(bodies: Sequence[bytes]) -> bytes:
