@@ -73,4 +73,6 @@ def _spellings(char: str) -> str:
     r"""Return a pattern for a character as it is, and after one or more rounds of escaping: `\/`, `\u002f`, `%2F`."""
     code = f"{ord(char):02x}"
     named = f"|&{_ENTITIES[char]};" if char in _ENTITIES else ""
-    return rf"(?:\\{{0,8}}{re.escape(char)}|\\{{1,8}}(?:u00|x){code}|%(?:25)?{code}|&#0*{ord(char)};|&#x0*{code};{named})"
+    return (
+        rf"(?:\\{{0,8}}{re.escape(char)}|\\{{1,8}}(?:u00|x){code}|%(?:25)?{code}|&#0*{ord(char)};|&#x0*{code};{named})"
+    )

@@ -54,6 +54,8 @@ SLICE, MAX_SLICES = 0.1, 10
 """Seconds after which a signal handler checks whether delivery is stuck, and the number of slices after which it
 assumes so: delivery may be stuck inside a request, too."""
 
+MISTAKES = ("no_api_key", "misconfigured")
+"""Reasons for a library that is off against the will of its user; flush() returns False."""
 LOST, QUEUED = "they are lost with the process", "they stay queued"
 
 
@@ -81,7 +83,18 @@ class Shutdown:
         timeout = _bounded(timeout)
         worker = self._engine.worker_within(min(timeout, START_TIMEOUT))
         settled = not self._engine.pending if worker is None else worker.flush(timeout)
-        return settled or self._report(f"flush({timeout:g})", QUEUED)
+        settled = settled or self._report(f"flush({timeout:g})", QUEUED)
+        return settled and not self._is_off_by_mistake(timeout)
+
+    def _is_off_by_mistake(self, timeout: float) -> bool:
+        """Return True, and say so once, if events are dropped for want of a key or of a valid endpoint."""
+        buffer = self._engine.buffer
+        dropped = buffer.closed_drops.read() if buffer.close_reason in MISTAKES else 0
+        if dropped:
+            events = "1 event was" if dropped == 1 else f"{dropped} events were"
+            message = f"flush({timeout:g}): {events} dropped as '{buffer.close_reason}', because the library is off"
+            diagnostics.warn_now(("flush", buffer.close_reason), message)
+        return dropped > 0
 
     def shutdown(self, timeout: float | None = None) -> bool:
         """See `ts_autotrack.shutdown`."""

@@ -72,7 +72,7 @@ class StreamWriter:
         self._lines = LineWriter()
 
     def write(self, stream: TextIO | None, lines: Sequence[bytes], timeout: float) -> Response:
-        """Write lines; a stream of the system gets them past its buffer, whose lock the interpreter needs at its end."""
+        """Write lines, past the buffer of a stream of the system: the interpreter needs its lock at the end."""
         if stream is None:  # pythonw, or a daemon without standard streams
             return Response(0, b"there is no standard stream to print to")
         try:
