@@ -127,7 +127,6 @@ def test_events_of_a_refused_endpoint_are_counted() -> None:
     done = run_python(code, THRIVESTACK_ENDPOINT="api.example.com", THRIVESTACK_API_KEY="the-key")
     assert done.stdout == "False {'misconfigured': 1}\n"
     assert done.stderr.count("THRIVESTACK_ENDPOINT='api.example.com' is refused") == 1
-    assert "1 event was dropped as 'misconfigured'" in done.stderr
 
 
 @pytest.mark.parametrize(

@@ -104,7 +104,7 @@ print(flush(1))
 """
     done = run_python(code)
     assert done.stdout == "True\nFalse False\nTrue\n"
-    assert done.stderr.count("flush(1): 1 event was dropped as 'no_api_key', because the library is off") == 1
+    assert len(done.stderr.splitlines()) == 1
 
 
 def test_configure_after_a_failed_shutdown_takes_over(inspector: Inspector, dead_endpoint: str) -> None:

@@ -55,7 +55,7 @@ SLICE, MAX_SLICES = 0.1, 10
 assumes so: delivery may be stuck inside a request, too."""
 
 MISTAKES = ("no_api_key", "misconfigured")
-"""Reasons for a library that is off against the will of its user; flush() returns False."""
+"""Drop reasons of a library that is off against the will of its user: a message has said so, flush() returns False."""
 LOST, QUEUED = "they are lost with the process", "they stay queued"
 
 
@@ -84,17 +84,8 @@ class Shutdown:
         worker = self._engine.worker_within(min(timeout, START_TIMEOUT))
         settled = not self._engine.pending if worker is None else worker.flush(timeout)
         settled = settled or self._report(f"flush({timeout:g})", QUEUED)
-        return settled and not self._is_off_by_mistake(timeout)
-
-    def _is_off_by_mistake(self, timeout: float) -> bool:
-        """Return True, and say so once, if events are dropped for want of a key or of a valid endpoint."""
         buffer = self._engine.buffer
-        dropped = buffer.closed_drops.read() if buffer.close_reason in MISTAKES else 0
-        if dropped:
-            events = "1 event was" if dropped == 1 else f"{dropped} events were"
-            message = f"flush({timeout:g}): {events} dropped as '{buffer.close_reason}', because the library is off"
-            diagnostics.warn_now(("flush", buffer.close_reason), message)
-        return dropped > 0
+        return settled and not (buffer.close_reason in MISTAKES and buffer.closed_drops.read())
 
     def shutdown(self, timeout: float | None = None) -> bool:
         """See `ts_autotrack.shutdown`."""
