@@ -34,7 +34,7 @@ print([m for m in ("httpx", "orjson", "sqlite3", "wrapt", "opentelemetry") if m 
     ("environment", "reason", "warnings"),
     [
         ({}, "no_api_key", 1),
-        ({"THRIVESTACK_API_KEY": "k", "THRIVESTACK_ENDPOINT": "nonsense"}, "misconfigured", 1),
+        ({"THRIVESTACK_API_KEY": "k", "THRIVESTACK_ENDPOINT": "nonsense"}, "bad_endpoint", 1),
         ({"TS_AUTOTRACK_EXPORTER": "none"}, "disabled", 0),
         ({"TS_AUTOTRACK_DISABLED": "1", "THRIVESTACK_API_KEY": "k"}, "disabled", 0),
         ({"DO_NOT_TRACK": "1", "THRIVESTACK_API_KEY": "k"}, "disabled", 0),

@@ -113,7 +113,7 @@ def test_refused_endpoint_turns_the_library_off(
     else:
         Path("pyproject.toml").write_text(f"[tool.ts_autotrack]\nendpoint = {json.dumps(value)}\n", "utf-8")
     config = load({"api_key": "the-key-of-the-company"}, str(Path.cwd()))
-    assert config.off_reason == "misconfigured"
+    assert config.off_reason == "bad_endpoint"
     (record,) = caplog.records
     assert record.levelname == "ERROR"
     assert "no events are sent: " in record.getMessage()
@@ -122,10 +122,10 @@ def test_refused_endpoint_turns_the_library_off(
 
 
 def test_events_of_a_refused_endpoint_are_counted() -> None:
-    """With a bad endpoint, events are dropped as "misconfigured", flush() returns False, and one error says why."""
+    """With a bad endpoint, events are dropped as "bad_endpoint", flush() returns False, and one error says why."""
     code = "from ts_autotrack import *; track('e', user_id='u'); print(flush(5), stats().dropped)"
     done = run_python(code, THRIVESTACK_ENDPOINT="api.example.com", THRIVESTACK_API_KEY="the-key")
-    assert done.stdout == "False {'misconfigured': 1}\n"
+    assert done.stdout == "False {'bad_endpoint': 1}\n"
     assert done.stderr.count("THRIVESTACK_ENDPOINT='api.example.com' is refused") == 1
 
 

@@ -34,7 +34,9 @@ def test_foreign_host_is_misdirected(inspector: Inspector, host: str) -> None:
     assert "127.0.0.1, localhost and [::1]" in answer.text
 
 
-@pytest.mark.parametrize("origin", ["https://evil.example", "http://127.0.0.1.evil.example", "null", "file://"])
+@pytest.mark.parametrize(
+    "origin", ["https://evil.example", "http://127.0.0.1.evil.example", "null", "file://", "ext://localhost"]
+)
 def test_foreign_page_is_refused(inspector: Inspector, origin: str) -> None:
     """A form or script of another site's page gets 403; nothing is kept and no fault is set."""
     answer = post(inspector, "/track", [TRACK], {**KEY, "origin": origin})

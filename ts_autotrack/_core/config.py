@@ -120,7 +120,7 @@ class Config(_Frozen):
             return "disabled"
         if self.exporter is not None:
             return None
-        return "no_api_key" if self.server.endpoint else "misconfigured"
+        return "no_api_key" if self.server.endpoint else "bad_endpoint"
 
 
 class Setting:

@@ -87,7 +87,7 @@ def log(level: str, message: str, *values: object) -> None:
     """
     try:
         if not standard_error_stalls():
-            safe = (printable(mask(value)) if isinstance(value, str) else value for value in values)
+            safe = (value if isinstance(value, int | float) else printable(mask(str(value))) for value in values)
             getattr(logger, level)("ts_autotrack: " + message, *safe)
     except Exception:  # noqa: BLE001 - the application's handler
         next(faults)

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 FORBIDDEN, MISDIRECTED = 403, 421
 _LOCAL = re.compile(r"(127\.0\.0\.1|localhost|\[::1\])(:[0-9]{1,5})?", re.IGNORECASE)
+_LOCAL_PAGE = re.compile(f"https?://{_LOCAL.pattern}", re.IGNORECASE)
 
 
 class LocalOnly:
@@ -37,7 +38,7 @@ def _refusal(scope: Scope) -> PlainTextResponse | None:
     if len(hosts) != 1 or not _LOCAL.fullmatch(hosts[0]):
         text = "the inspector answers to the hosts 127.0.0.1, localhost and [::1] only\n"
         return PlainTextResponse(text, MISDIRECTED)
-    if not all(_LOCAL.fullmatch(origin.partition("://")[2]) for origin in origins):
+    if not all(_LOCAL_PAGE.fullmatch(origin) for origin in origins):
         return PlainTextResponse("the inspector answers no web page of another site\n", FORBIDDEN)
     return None
 

@@ -93,6 +93,18 @@ def test_events_pass_a_proxy(server: ScriptedServer, monkeypatch: pytest.MonkeyP
     assert server.requests[0].path == "http://collector.example.com/api/track"
 
 
+def test_unreachable_proxy_is_named(
+    dead_endpoint: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A failed request names the proxy's variable, without the proxy's credentials."""
+    monkeypatch.setenv("HTTPS_PROXY", dead_endpoint.replace("//", "//user:pass@"))
+    configure(endpoint="https://api.example.com", api_key="test")
+    track("e")
+    shown = dead_endpoint.replace("//", "//***@")
+    wait_until(lambda: f"(through HTTPS_PROXY={shown})" in caplog.text, "the warning")
+    assert "pass" not in caplog.text
+
+
 @pytest.mark.parametrize(
     ("variable", "value", "words"),
     [

@@ -54,7 +54,7 @@ SLICE, MAX_SLICES = 0.1, 10
 """Seconds after which a signal handler checks whether delivery is stuck, and the number of slices after which it
 assumes so: delivery may be stuck inside a request, too."""
 
-MISTAKES = ("no_api_key", "misconfigured")
+MISTAKES = ("no_api_key", "bad_endpoint")
 """Drop reasons of a library that is off against the will of its user: a message has said so, flush() returns False."""
 LOST, QUEUED = "they are lost with the process", "they stay queued"
 

@@ -15,11 +15,12 @@ import httpcore
 import httpx
 
 from ts_autotrack._core.redaction import mask, mask_bytes
-from ts_autotrack._core.transports.proxies import NetworkSettingError, proxy_for, tls_context
+from ts_autotrack._core.transports.proxies import NetworkSettingError, ProxySetting, proxy_for, tls_context
 from ts_autotrack._version import __version__
 from ts_autotrack.typing import Response
 
 if TYPE_CHECKING:
+    import ssl
     from collections.abc import Sequence
 
     from ts_autotrack._core.config import ServerSettings
@@ -54,6 +55,7 @@ class HttpTransport:
         self._uninstrumented = False
         self._thread = threading.get_ident()
         self._problem = ""  # the setting that keeps the client from opening
+        self._via = ""  # the proxy, for messages
         self._client = self._open()
         for name in _LOGGERS:
             logging.getLogger(name).addFilter(self._is_not_ours)
@@ -64,7 +66,12 @@ class HttpTransport:
         `send` tries again, at the pace of the exporter's attempts: somebody may mend the file.
         """
         try:
-            return _client(self._headers, self._endpoint)
+            # The certificates come first: they initialize OpenSSL, which must not happen in `send`, beside a fork.
+            # Loading them takes 30 to 60 ms; a plain http endpoint does without.
+            context = tls_context() if self._endpoint.startswith("https") else None
+            proxy = proxy_for(self._endpoint)
+            self._via = f" (through {proxy.shown})" if proxy else ""
+            return _client(self._headers, context, proxy)
         except NetworkSettingError as error:
             self._problem = str(error)
             return None
@@ -91,7 +98,7 @@ class HttpTransport:
             retry_after, content_type = answer.headers.get("retry-after"), answer.headers.get("content-type", "")
             return Response(answer.status_code, body, _seconds(retry_after), content_type)
         except (httpx.HTTPError, OSError) as error:
-            return Response(0, mask(f"{type(error).__name__}: {error}").encode())
+            return Response(0, mask(f"{type(error).__name__}: {error}{self._via}").encode())
 
     def _body(self, answer: httpx.Response, deadline: float) -> bytes:
         """Return the beginning of the body, with credentials masked. A truncated body does no harm."""
@@ -125,26 +132,25 @@ class HttpTransport:
         return record.thread != self._thread
 
 
-def _client(headers: dict[str, str], endpoint: str) -> httpx.Client:
-    """Return a client with the proxy and the certificates that the environment names.
+def _client(headers: dict[str, str], context: ssl.SSLContext | None, proxy: ProxySetting | None) -> httpx.Client:
+    """Return a client that takes nothing more from the environment.
 
     Raises:
-        NetworkSettingError: If one of them cannot be used.
+        NetworkSettingError: If the proxy cannot be used.
     """
-    # The certificates come first: they initialize OpenSSL, which must not happen in `send`, beside a fork. Loading them
-    # takes 30 to 60 ms; a plain http endpoint does without.
-    context = tls_context() if endpoint.startswith("https") else None
-    proxy = proxy_for(endpoint)
+    verify = False if context is None else context
     try:
-        if proxy is not None and proxy.url.lower().startswith("https"):
-            context = context or tls_context()
-            used: httpx.Proxy | None = httpx.Proxy(proxy.url, ssl_context=context)
+        if proxy is None:
+            used = None
+        elif proxy.url.lower().startswith("https"):
+            used = httpx.Proxy(proxy.url, ssl_context=context or tls_context())
         else:
-            used = None if proxy is None else httpx.Proxy(proxy.url)
-        verify = False if context is None else context
+            used = httpx.Proxy(proxy.url)
         return httpx.Client(headers=headers, follow_redirects=False, trust_env=False, verify=verify, proxy=used)
     except (ValueError, ImportError, httpx.InvalidURL) as error:
-        message = f"{proxy.shown if proxy else endpoint} cannot be used: {error}"
+        if proxy is None:
+            raise
+        message = f"{proxy.shown} cannot be used: {error}"
         raise NetworkSettingError(message) from None
 
 
