@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -15,7 +16,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.conftest import run_python
+from tests.conftest import Answer, ScriptedServer, run_python
 from ts_autotrack import configure, flush, group, stats, track
 from ts_autotrack._core.transports.jsonl import JsonLinesTransport
 from ts_autotrack._core.transports.stream import LineWriter
@@ -204,3 +205,32 @@ def test_contents_of_events_reach_no_terminal_as_commands() -> None:
     assert len(lines) == 1
     assert lines[0].isprintable()
     assert json.loads(lines[0])["item"]["properties"] == {"a": "\x9b2J\x7f\n"}
+
+
+def test_full_standard_error_stops_no_delivery(server: ScriptedServer) -> None:
+    """If nobody reads standard error, warnings are left out; events arrive, and SIGTERM ends the process in time."""
+    code = """
+import os, signal, sys
+from ts_autotrack import *
+os.set_blocking(2, False)
+try:
+    while True: os.write(2, b"x" * 4096)
+except BlockingIOError: os.set_blocking(2, True)
+track("e", user_id="u", group_id="g")
+print(flush(10), stats().delivered, flush=True)
+configure(endpoint="http://127.0.0.1:1")
+track("late", user_id="u", group_id="g")
+os.kill(os.getpid(), signal.SIGTERM)
+"""
+    server.script.append(Answer(503))
+    reader, writer = os.pipe()
+    environment = {**os.environ, "THRIVESTACK_ENDPOINT": server.endpoint, "TS_AUTOTRACK_EXIT_TIMEOUT": "0.5"}
+    try:
+        command = [sys.executable, "-c", code]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=writer, env=environment) as process:
+            os.close(writer)
+            assert process.stdout is not None
+            assert process.stdout.readline() == b"True 1\n"
+            assert process.wait(20) == -signal.SIGTERM
+    finally:
+        os.close(reader)
