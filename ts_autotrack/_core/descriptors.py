@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import select
 import sys
 import time
 
@@ -11,8 +12,6 @@ LOG_PATIENCE = 0.1
 
 def wait_writable(file: int, deadline: float) -> bool:
     """Wait until a descriptor takes data; return False if `time.monotonic()` reaches the deadline first."""
-    import select  # a shared library; only few processes need it
-
     if not hasattr(select, "poll"):  # pragma: no cover - Windows cannot wait for a file
         return True
     poll = select.poll()
