@@ -6,6 +6,8 @@ THRIVESTACK_ENDPOINT=http://127.0.0.1:8787/api python examples/custom_event.py
 
 from __future__ import annotations
 
+import sys
+
 import ts_autotrack
 
 ts_autotrack.track(
@@ -23,4 +25,7 @@ ts_autotrack.track(
 )
 
 if __name__ == "__main__":
-    print("delivered" if ts_autotrack.flush(timeout=10) else f"not delivered: {ts_autotrack.stats()}")
+    ts_autotrack.flush(timeout=10)
+    if ts_autotrack.stats().delivered != 1:
+        sys.exit(f"not delivered: {ts_autotrack.stats()}")
+    print("delivered")

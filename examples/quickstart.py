@@ -101,7 +101,10 @@ def inspector() -> Iterator[str | None]:
     command = [sys.executable, "-m", "ts_autotrack.cli", "inspect", "--port", "0", "--quiet"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:  # noqa: S603 - our own command
         assert process.stdout is not None  # noqa: S101
-        url = process.stdout.readline().split()[3]
+        first_line = process.stdout.readline()
+        if not first_line:
+            sys.exit("the inspector did not start; its own message is above")
+        url = first_line.split()[3]
         os.environ["THRIVESTACK_ENDPOINT"] = f"{url}/api"
         try:
             yield url
@@ -109,20 +112,24 @@ def inspector() -> Iterator[str | None]:
             process.terminate()
 
 
-def show(url: str) -> None:
-    """Print the number of uses of each feature by account."""
+def show(url: str) -> int:
+    """Print the number of uses of each feature by account; return the number of events at the inspector."""
     with urllib.request.urlopen(f"{url}/events") as answer:  # noqa: S310 - an inspector on this machine
         items = [event["item"] for event in json.load(answer)["events"]]
     used = Counter((i["context"]["group_id"], i["properties"].get("feature_name", i["event_name"])) for i in items)
     print(f"\n{'account':<10} {'feature':<22} {'used':>4}")
     for (account, feature), count in sorted(used.items()):
         print(f"{account:<10} {feature:<22} {count:>4}")
+    return len(items)
 
 
 if __name__ == "__main__":
     with inspector() as started:
         asyncio.run(main())
         ts_autotrack.flush(timeout=10)
-        if started:
-            show(started)
-        print(f"\n{ts_autotrack.stats()}")
+        stats = ts_autotrack.stats()
+        arrived = show(started) if started else stats.delivered
+        print(f"\n{stats}")
+    # The visitor's event has no user, so it is dropped.
+    if missing := stats.accepted - stats.dropped.get("unattributed", 0) - arrived:
+        sys.exit(f"{missing} of {stats.accepted} events did not arrive; the messages above say why")

@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import httpx
 import pytest
 
 import ts_autotrack
@@ -49,11 +50,13 @@ SEED = """
 """
 
 
-def run(name: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    """Run an example as a user would."""
+def run(name: str, *, status: int = 0, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run an example as a user would, and check the exit status."""
     kept = {key: value for key, value in os.environ.items() if not key.startswith(("TS_AUTOTRACK", "THRIVESTACK"))}
     command = [sys.executable, str(EXAMPLES / name)]
-    return subprocess.run(command, env={**kept, **environment}, capture_output=True, text=True, timeout=60, check=True)
+    done = subprocess.run(command, env={**kept, **environment}, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == status, done.stderr
+    return done
 
 
 def test_custom_event_equals_the_payload_of_the_vendors_document(inspector: Inspector) -> None:
@@ -93,6 +96,36 @@ def test_quickstart_sends_to_a_given_endpoint(inspector: Inspector) -> None:
     done = run("quickstart.py", THRIVESTACK_ENDPOINT=inspector.endpoint)
     assert "delivered=16" in done.stdout
     assert len(inspector.items()) == 16
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"THRIVESTACK_ENDPOINT": "https://192.0.2.1/api"},
+        {"THRIVESTACK_ENDPOINT": "nonsense"},
+        {"THRIVESTACK_ENDPOINT": "http://127.0.0.1:8787", "TS_AUTOTRACK_DISABLED": "1"},
+    ],
+)
+def test_examples_say_so_when_nothing_was_delivered(settings: dict[str, str]) -> None:
+    """Without a key, with a bad endpoint or a library that is off, the examples fail and say that nothing arrived."""
+    done = run("custom_event.py", status=1, **settings)
+    assert (done.stdout, "not delivered: Stats(accepted=1, delivered=0" in done.stderr) == ("", True)
+    done = run("quickstart.py", status=1, **settings)
+    assert "17 of 17 events did not arrive" in done.stderr
+
+
+def test_quickstart_without_its_server(inspector: Inspector) -> None:
+    """If the server refuses all events, the example fails and gives the number; so it does if events stay here."""
+    httpx.put(f"{inspector.url}/faults?fault=400")
+    try:
+        done = run("quickstart.py", status=1, THRIVESTACK_ENDPOINT=inspector.endpoint)
+        refused = run("custom_event.py", status=1, THRIVESTACK_ENDPOINT=inspector.endpoint)
+    finally:
+        httpx.put(f"{inspector.url}/faults")
+    assert "16 of 17 events did not arrive" in done.stderr
+    assert "not delivered: Stats(accepted=1, delivered=0, pending=0, rejected=1" in refused.stderr
+    done = run("quickstart.py", status=1, TS_AUTOTRACK_EXPORTER="console")
+    assert "16 of 17 events did not arrive" in done.stderr
 
 
 def section(heading: str) -> str:

@@ -17,16 +17,18 @@ MODULES = {
 }
 LAYERS = [
     (
-        "contract",
-        "counters",
-        "diagnostics",
-        "callables",
-        "locks",
-        "parsers",
-        "process_id",
-        "snapshot",
-        "decorate",
-        "proxy",
+        *(
+            "contract",
+            "counters",
+            "descriptors",
+            "diagnostics",
+            "redaction",
+            "callables",
+            "locks",
+            "parsers",
+            "project",
+        ),
+        *("process_id", "snapshot", "decorate", "proxy"),
     ),
     ("identity",),
     ("capture",),

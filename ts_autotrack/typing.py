@@ -37,6 +37,7 @@ DropReason: TypeAlias = Literal[
     "invalid",
     "disabled",
     "no_api_key",
+    "bad_endpoint",
     "shutdown",
     "fault",
 ]
@@ -50,6 +51,7 @@ DropReason: TypeAlias = Literal[
 - "too_large": the item alone exceeds the vendor's limit of a request.
 - "invalid": the call named nothing to send.
 - "disabled", "no_api_key", "shutdown": the library was off.
+- "bad_endpoint": the library was off because its endpoint is no valid URL.
 - "fault": an error inside ts_autotrack.
 """
 

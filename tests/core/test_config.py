@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -57,7 +58,7 @@ def test_the_nearest_pyproject_counts() -> None:
 def test_bad_pyproject_warns(text: str, message: str, caplog: pytest.LogCaptureFixture) -> None:
     """An unusable pyproject.toml is ignored with a warning, and all other settings hold."""
     Path("pyproject.toml").write_text(text, "utf-8")
-    assert load({}).max_queue == SETTINGS["max_queue"].default
+    assert load({}, str(Path.cwd())).max_queue == SETTINGS["max_queue"].default
     assert message in caplog.text
     assert "topsecret" not in caplog.text
 
@@ -71,9 +72,6 @@ def test_bad_pyproject_warns(text: str, message: str, caplog: pytest.LogCaptureF
         ("TS_AUTOTRACK_MAX_QUEUE", "0", "max_queue"),
         ("TS_AUTOTRACK_EXPORTER", "kafka", "exporter"),
         ("TS_AUTOTRACK_BAGGAGE", "perhaps", "baggage"),
-        ("THRIVESTACK_ENDPOINT", "api.example.com", "endpoint"),
-        ("THRIVESTACK_ENDPOINT", "https://user:pass@example.com", "endpoint"),
-        ("THRIVESTACK_ENDPOINT", "http://exa mple.com", "endpoint"),
         ("THRIVESTACK_API_KEY", "two words", "api_key"),
         ("THRIVESTACK_AUTH_TOKEN", "schlüssel", "auth_token"),
     ],
@@ -89,7 +87,65 @@ def test_bad_environment_warns_and_falls_back(
     assert "is ignored: " in caplog.text
     if SETTINGS[name].secret:
         assert value not in caplog.text
-    assert "user:pass" not in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("value", "why"),
+    [
+        ("api.example.com", "expected a URL such as"),
+        ("https://user:pass@example.com", "credentials in the URL"),
+        ("https://example.com/api?key=pass", "a query or fragment is not supported"),
+        ("https://example.com/#pass", "a query or fragment is not supported"),
+        ("http://exa mple.com", "expected a URL such as"),
+        ("https://example.com:70000", "expected a URL such as"),
+        ("https://example.com:port", "expected a URL such as"),
+        ("https://:443/api", "expected a URL such as"),
+        ("https://evil\\@example.com", "expected a URL such as"),
+    ],
+)
+@pytest.mark.parametrize("source", ["environment", "pyproject.toml"])
+def test_refused_endpoint_turns_the_library_off(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, value: str, why: str, source: str
+) -> None:
+    """A bad endpoint is an error that names it without credentials; the key never goes to the default endpoint."""
+    if source == "environment":
+        monkeypatch.setenv("THRIVESTACK_ENDPOINT", value)
+    else:
+        Path("pyproject.toml").write_text(f"[tool.ts_autotrack]\nendpoint = {json.dumps(value)}\n", "utf-8")
+    config = load({"api_key": "the-key-of-the-company"}, str(Path.cwd()))
+    assert config.off_reason == "bad_endpoint"
+    (record,) = caplog.records
+    assert record.levelname == "ERROR"
+    assert "no events are sent: " in record.getMessage()
+    assert why in record.getMessage()
+    assert "pass" not in record.getMessage()
+
+
+def test_events_of_a_refused_endpoint_are_counted() -> None:
+    """With a bad endpoint, events are dropped as "bad_endpoint", flush() returns False, and one error says why."""
+    code = "from ts_autotrack import *; track('e', user_id='u'); print(flush(5), stats().dropped)"
+    done = run_python(code, THRIVESTACK_ENDPOINT="api.example.com", THRIVESTACK_API_KEY="the-key")
+    assert done.stdout == "False {'bad_endpoint': 1}\n"
+    assert done.stderr.count("THRIVESTACK_ENDPOINT='api.example.com' is refused") == 1
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "warnings"),
+    [
+        ("http://collector.example.com/api", 1),
+        ("http://127.0.0.1.example.com", 1),
+        ("https://collector.example.com", 0),
+        ("http://127.0.0.1:1", 0),
+        ("http://[::1]:1", 0),
+    ],
+)
+def test_unencrypted_endpoint_on_another_machine_warns(
+    endpoint: str, warnings: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Plain http to another machine is allowed, with one warning."""
+    for _ in range(2):
+        assert load({"endpoint": endpoint, "api_key": "the-key"}).off_reason is None
+    assert caplog.text.count(f"go to {endpoint} unencrypted") == warnings
 
 
 @pytest.mark.parametrize(
@@ -121,12 +177,13 @@ def test_bad_argument_raises(settings: dict[str, Any], error: type[Exception], m
 
 def test_endpoint_may_be_given_in_any_form() -> None:
     """An endpoint may end with a slash or with the track path."""
-    for given in ("http://h/api", "http://h/api/", "http://h/api/track"):
+    for given in ("http://h/api", "http://h/api/", "http://h/api/track", "HTTP://h/api"):
         assert load({"endpoint": given}).server.endpoint == "http://h/api"
 
 
 @pytest.mark.parametrize(
-    "endpoint", ["http://127.0.0.1:8787/api", "http://localhost", "http://[::1]:1", "https://localhost:1/x"]
+    "endpoint",
+    ["http://127.0.0.1:8787/api", "http://localhost", "http://[::1]:1", "https://localhost:1/x", "http://127.8.0.9"],
 )
 def test_local_endpoint_needs_no_key(endpoint: str) -> None:
     """An endpoint on this machine needs no key."""

@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import html
 import json
+import logging
+import socket
+import threading
+from urllib.parse import quote
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from tests.conftest import ScriptedServer, wait_until
+from tests.conftest import Answer, ScriptedServer, wait_until
 from tests.core.conftest import names
 from ts_autotrack import configure, flush, stats, track
 from ts_autotrack._core import diagnostics
 from ts_autotrack._core.client import client
+from ts_autotrack._core.redaction import mask, mask_url, printable, printable_json, protect
 
 pytestmark = pytest.mark.usefixtures("acting")
 
@@ -19,13 +27,16 @@ def test_fault_in_delivery_is_reported_and_survived(
     server: ScriptedServer, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """A fault of the library is counted and logged with a reason, and the next events are delivered."""
+
+    def refuse(_: object) -> None:
+        raise LookupError
+
     monkeypatch.setattr(diagnostics, "reraise", False)
-    monkeypatch.setenv("HTTPS_PROXY", "nonsense://proxy")
-    configure(endpoint="https://127.0.0.1:1")
-    track("e")
-    wait_until(lambda: "delivering events failed" in caplog.text, "the report")
-    monkeypatch.delenv("HTTPS_PROXY")
-    configure(endpoint=server.endpoint)
+    with monkeypatch.context() as patch:
+        patch.setattr(logging.getLogger("httpx"), "addFilter", refuse)  # a logger class of the application
+        configure(flush_interval=0.04)
+        track("e")
+        wait_until(lambda: "delivering events failed" in caplog.text, "the report")
     assert flush(10)
     assert names(server.items) == ["e"]
     assert "the application was not affected" in caplog.text
@@ -66,3 +77,98 @@ def test_key_appears_in_no_log_and_no_error(caplog: pytest.LogCaptureFixture, de
         configure(api_key=f"{secret}\n{secret}")
     assert secret not in str(error.value)
     assert json.dumps(stats()._asdict())
+
+
+def test_key_in_a_malformed_answer_is_masked(caplog: pytest.LogCaptureFixture) -> None:
+    """An answer that echoes the request's headers in place of a header shows the key in no log line."""
+    key = "ts_live_0123456789abcdef"
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def echo() -> None:
+            client, _ = listener.accept()
+            with client:
+                head = client.recv(65_536).partition(b"\r\n\r\n")[0]
+                client.sendall(b"HTTP/1.1 403 Forbidden\r\n" + head.replace(b"\r\n", b" ") + b"\r\n\r\n")
+
+        thread = threading.Thread(target=echo, daemon=True)
+        thread.start()
+        configure(endpoint=f"http://127.0.0.1:{listener.getsockname()[1]}", api_key=key)
+        track("e")
+        wait_until(lambda: "x-api-key: ***" in caplog.text, "the warning")
+        thread.join()
+    assert key not in caplog.text
+
+
+def test_words_of_a_server_stay_in_their_line(server: ScriptedServer, caplog: pytest.LogCaptureFixture) -> None:
+    """A server's words forge no log line and send no command to a terminal."""
+    words = "oops\n2026-01-01 CRITICAL root: forged\x1b[31m \x9b2J \x7f"
+    server.script.append(Answer(503, words.encode()))
+    track("e")
+    assert flush(10)
+    (line,) = [record.getMessage() for record in caplog.records if "oops" in record.getMessage()]
+    assert line.isprintable()
+    assert r"oops\n2026-01-01 CRITICAL root: forged\x1b[31m \x9b2J \x7f" in line
+
+
+KEY = "abc/def+0123<456>&'789/xyz=="
+
+
+@pytest.mark.parametrize(
+    "spelled",
+    [
+        KEY,
+        KEY.upper(),
+        KEY.replace("/", "\\/"),
+        json.dumps(json.dumps(KEY.replace("/", "\\/"))),
+        "".join(f"\\u{ord(char):04X}" for char in KEY),
+        quote(KEY),
+        quote(KEY, safe=""),
+        quote(quote(KEY, safe="")).lower(),
+        html.escape(KEY),
+        repr(KEY.encode()),
+    ],
+)
+def test_credential_is_masked_in_any_spelling(spelled: str) -> None:
+    """A credential is masked as it is, and as JSON, URLs, HTML and Python spell it."""
+    protect(KEY)
+    shown = mask(f"before {spelled} after")
+    assert "***" in shown
+    assert "0123" not in shown
+    assert shown.startswith("before ")
+    assert shown.endswith(" after")
+
+
+def test_short_text_is_no_secret() -> None:
+    """A key of a few characters, as tests and the inspector use them, is masked nowhere."""
+    protect("test")
+    assert mask("a test") == "a test"
+
+
+@given(st.text())
+def test_printable_text_is_one_line(text: str) -> None:
+    """Any text becomes a line of printable characters; a printable text stays as it is."""
+    shown = printable(text)
+    assert shown.isprintable()
+    assert shown == text or not text.isprintable()
+
+
+@given(st.dictionaries(st.text(st.characters(exclude_categories=["Cs"])), st.text(), max_size=3))
+def test_printable_json_keeps_its_value(value: dict[str, str]) -> None:
+    """JSON without control characters has the same value, for any text."""
+    shown = printable_json(json.dumps(value, ensure_ascii=False))
+    assert shown.isprintable()
+    assert json.loads(shown) == value
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("http://user:pa/ss@proxy:3128", "http://***@proxy:3128"),
+        ("user:pass@proxy", "***@proxy"),
+        ("https://h/api?key=secret#x", "https://h/api?***"),
+        ("https://h/api", "https://h/api"),
+    ],
+)
+def test_credentials_in_a_url_are_masked(url: str, shown: str) -> None:
+    """Messages show a URL without user, password, query and fragment."""
+    assert mask_url(url) == shown

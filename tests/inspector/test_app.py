@@ -39,7 +39,9 @@ def test_client_that_goes_away_is_no_error() -> None:
         assert process.stderr is not None
         url = process.stdout.readline().split()[3]
         with socket.create_connection(("127.0.0.1", int(url.rpartition(":")[2]))) as client:
-            client.sendall(b"POST /api/track HTTP/1.1\r\nhost: x\r\nx-api-key: k\r\ncontent-length: 100\r\n\r\n[{")
+            client.sendall(
+                b"POST /api/track HTTP/1.1\r\nhost: localhost\r\nx-api-key: k\r\ncontent-length: 100\r\n\r\n[{"
+            )
         assert httpx.post(f"{url}/api/track", json=[TRACK], headers=KEY).status_code == 200
         process.terminate()
         assert process.stderr.read() == ""

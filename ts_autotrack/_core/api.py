@@ -37,7 +37,7 @@ def configure(  # noqa: PLR0913 - the settings
     Args:
         api_key: Sent as `x-api-key`. Environment: THRIVESTACK_API_KEY.
         auth_token: Sent as `Authorization: Bearer`. Environment: THRIVESTACK_AUTH_TOKEN.
-        endpoint: Base URL, without "/track". Environment: THRIVESTACK_ENDPOINT.
+        endpoint: Base URL, without "/track", query or credentials. Environment: THRIVESTACK_ENDPOINT.
         exporter: "thrivestack", "console", "jsonl" or "none".
         jsonl_path: The file that "jsonl" appends to; "-" is standard output.
         flush_interval: Seconds between two batches, unless 1,000 events wait before that.
@@ -75,8 +75,9 @@ def flush(timeout: float = 5.0) -> bool:
         timeout: Maximum wait in seconds.
 
     Returns:
-        True if all events are settled. False if time ran out; a warning then gives the number of events left. Events
-        that other processes left in the outbox do not count.
+        True if all events are settled. False if time ran out; a warning then gives the number of events left. False,
+        too, if events were dropped because there is no key or the endpoint is refused. Events that other processes left
+        in the outbox do not count.
 
     Example:
         >>> from ts_autotrack import flush

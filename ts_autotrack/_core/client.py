@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 
 RETRY_INTERVAL = 5.0
-"""Seconds between two attempts to start the worker, as with a broken installation."""
+"""Seconds between two attempts to import the delivery stack of a broken installation."""
 
 
 class Client:
@@ -241,7 +241,8 @@ class Client:
                 if self.buffer.close_reason is None and self.worker is None:
                     self._make_worker(self.config or config)
             except Exception as error:  # noqa: BLE001 - the barrier; the next event tries again
-                self._start_at = time.monotonic() + RETRY_INTERVAL
+                if isinstance(error, ImportError):  # a broken installation: an attempt costs milliseconds
+                    self._start_at = time.monotonic() + RETRY_INTERVAL
                 diagnostics.fault("starting", error)
                 diagnostics.report()  # no worker will
 
@@ -273,7 +274,7 @@ class Client:
             diagnostics.warn_now("no_api_key", _NO_KEY)
 
 
-def _ignore(key: Hashable, message: str) -> None:
+def _ignore(key: Hashable, message: str, level: str) -> None:
     """Say nothing."""
 
 

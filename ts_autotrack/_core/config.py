@@ -1,7 +1,8 @@
 """Settings: one frozen Config, one table of the sources, and the only reader of os.environ.
 
-Precedence: `configure()`, environment, `[tool.ts_autotrack]` in the nearest pyproject.toml, default. A bad argument
-raises. A bad value in the environment or in pyproject.toml warns, and the default takes its place.
+Precedence: `configure()`, environment, `[tool.ts_autotrack]` in the program's pyproject.toml, default. A bad argument
+raises. A bad value in the environment or in pyproject.toml warns, and the default takes its place. A bad endpoint turns
+the library off instead: the key belongs to another server than the default one.
 """
 
 from __future__ import annotations
@@ -9,11 +10,12 @@ from __future__ import annotations
 import os
 import sys
 
-from ts_autotrack._core import parsers
+from ts_autotrack._core import parsers, project
 from ts_autotrack._core.capture.buffer import DEFAULT_LIMIT
 from ts_autotrack._core.contract import DEFAULT_ENDPOINT
 from ts_autotrack._core.counters import DEFAULT_MAX_BYTES
 from ts_autotrack._core.diagnostics import warn_now
+from ts_autotrack._core.redaction import mask_url, protect
 
 TYPE_CHECKING = False  # typing costs as much to import as this whole library
 if TYPE_CHECKING:
@@ -22,12 +24,14 @@ if TYPE_CHECKING:
 
     from ts_autotrack.typing import DropReason
 
-    Warn: TypeAlias = Callable[[Hashable, str], None]
+    Warn: TypeAlias = Callable[[Hashable, str, str], None]
 
 DURABILITIES = ("batch", "event")
 EXPORTERS = ("thrivestack", "console", "jsonl", "none")
 LOCAL_KEY = "local"
 """Key for an endpoint on this machine when no key is set: the inspector asks for a key, but accepts any."""
+REFUSED = ""
+"""Value of the endpoint when the given one is no good."""
 
 
 class _Frozen:
@@ -114,7 +118,9 @@ class Config(_Frozen):
         """Drop reason of all events under these settings; None if events are exported."""
         if self.disabled or self.exporter == "none":
             return "disabled"
-        return "no_api_key" if self.exporter is None else None
+        if self.exporter is not None:
+            return None
+        return "no_api_key" if self.server.endpoint else "bad_endpoint"
 
 
 class Setting:
@@ -141,9 +147,9 @@ def load(arguments: Mapping[str, object], start: str | None = None, warn: Warn =
 
     Args:
         arguments: Arguments of `configure()`.
-        start: Folder to look for pyproject.toml from, upwards; default: the working directory. An empty text skips
-            pyproject.toml.
-        warn: Called with a key and a message for each bad value.
+        start: Folder to look for pyproject.toml from, upwards; default: the program's file, see `project`. An empty
+            text skips pyproject.toml.
+        warn: Called with a key, a message and a level for each bad value.
 
     Raises:
         TypeError: If an argument names no setting.
@@ -152,49 +158,70 @@ def load(arguments: Mapping[str, object], start: str | None = None, warn: Warn =
     if unknown := sorted(set(arguments) - set(SETTINGS)):
         message = f"configure() has no setting {unknown[0]!r}. Settings: {', '.join(SETTINGS)}."
         raise TypeError(message)
-    project = _project_table(parsers.working_directory() if start is None else start, warn)
-    values = {name: _value(name, setting, arguments, project, warn) for name, setting in SETTINGS.items()}
+    table = _project_table(start, warn)
+    values = {name: _value(name, setting, arguments, table, warn) for name, setting in SETTINGS.items()}
     if values["disabled"] is False and "disabled" not in arguments and _do_not_track():
         values["disabled"] = True
     if values["durability"] == "event" and not values["outbox"]:
-        warn(("setting", "durability"), "durability=event has no effect without an outbox: set TS_AUTOTRACK_OUTBOX")
+        message = "durability=event has no effect without an outbox: set TS_AUTOTRACK_OUTBOX"
+        warn(("setting", "durability"), message, "warning")
     if values["exporter"] in (None, "thrivestack"):
-        _complete_server(values)
+        _complete_server(values, warn)
     return Config(values)
 
 
-def _complete_server(values: dict[str, Any]) -> None:
-    """Choose the key for an endpoint on this machine, and the exporter that the credentials imply."""
-    if not (values["api_key"] or values["auth_token"]) and parsers.is_local(values["endpoint"]):
+def _complete_server(values: dict[str, Any], warn: Warn) -> None:
+    """Choose the key for an endpoint on this machine, and the exporter that credentials and endpoint imply."""
+    endpoint = values["endpoint"]
+    if not (values["api_key"] or values["auth_token"]) and parsers.is_local(endpoint):
         values["api_key"] = LOCAL_KEY
-    values["exporter"] = "thrivestack" if values["api_key"] or values["auth_token"] else None
+    active = endpoint != REFUSED and (values["api_key"] or values["auth_token"])
+    values["exporter"] = "thrivestack" if active else None
+    if active and not values["disabled"] and endpoint.startswith("http://") and not parsers.is_local(endpoint):
+        message = f"the key and all events go to {endpoint} unencrypted: set THRIVESTACK_ENDPOINT to an https:// URL"
+        warn(("setting", "http"), message, "warning")
 
 
 def _value(
-    name: str, setting: Setting, arguments: Mapping[str, object], project: Mapping[str, object], warn: Warn
+    name: str, setting: Setting, arguments: Mapping[str, object], table: Mapping[str, object], warn: Warn
 ) -> Any:
     if arguments.get(name) is not None:
         try:
-            return setting.parse(arguments[name])
+            return _parse(setting, arguments[name])
         except ValueError as error:
             message = f"configure({name}={_shown(name, arguments[name])}): {error}"
             raise ValueError(message) from None
-    sources = ((setting.variable, os.environ.get(setting.variable)), (f"pyproject.toml: {name}", project.get(name)))
+    sources = ((setting.variable, os.environ.get(setting.variable)), (f"pyproject.toml: {name}", table.get(name)))
     for source, value in sources:
         if value is None or value == "":
             continue
         try:
-            return setting.parse(value)
+            return _parse(setting, value)
         except ValueError as error:
-            warn(("setting", source), f"{source}={_shown(name, value)} is ignored: {error}")
+            shown = f"{source}={_shown(name, value)}"
+            if name == "endpoint":
+                warn(("setting", source), f"no events are sent: {shown} is refused: {error}", "error")
+                return REFUSED
+            warn(("setting", source), f"{shown} is ignored: {error}", "warning")
     return setting.default
 
 
+def _parse(setting: Setting, value: object) -> Any:
+    if setting.secret:
+        protect(str(value).strip())
+    return setting.parse(value)
+
+
 def _shown(name: str, value: object) -> str:
+    """Return a value for a message, without credentials: those in a URL, and its query."""
     if name in SETTINGS and SETTINGS[name].secret and value:
         return "'***'"
-    before, at, after = str(value).rpartition("@")
-    return repr(f"{before.partition('://')[0]}://***@{after}") if at and "://" in before else repr(value)
+    return repr(mask_url(value) if isinstance(value, str) and (name == "endpoint" or "://" in value) else value)
+
+
+def environment(name: str) -> str:
+    """Return a variable that belongs to no setting of this library, such as SSL_CERT_FILE; an empty text without it."""
+    return os.environ.get(name, "")
 
 
 def _do_not_track() -> bool:
@@ -204,19 +231,9 @@ def _do_not_track() -> bool:
         return False
 
 
-def _project_table(start: str, warn: Warn) -> Mapping[str, object]:
-    folder = start
-    while folder:
-        path = os.path.join(folder, "pyproject.toml")
-        try:
-            with open(path, "rb") as file:
-                text = file.read()
-        except OSError:
-            parent = os.path.dirname(folder)
-            folder = parent if parent != folder else ""
-            continue
-        return _parse_project(path, text, warn) if b"ts_autotrack" in text else {}
-    return {}
+def _project_table(start: str | None, warn: Warn) -> Mapping[str, object]:
+    found = project.find(parsers.working_directory()) if start is None else project.nearest(start)
+    return _parse_project(*found, warn) if found is not None and b"ts_autotrack" in found[1] else {}
 
 
 def _parse_project(path: str, text: bytes, warn: Warn) -> Mapping[str, object]:
@@ -228,15 +245,16 @@ def _parse_project(path: str, text: bytes, warn: Warn) -> Mapping[str, object]:
     try:
         table = tomllib.loads(text.decode()).get("tool", {}).get("ts_autotrack", {})
     except (ValueError, AttributeError, RecursionError) as error:
-        warn(("setting", path), f"{path} is ignored: {error}")
+        warn(("setting", path), f"{path} is ignored: {error}", "warning")
         return {}
     if not isinstance(table, dict):
-        warn(("setting", path), f"[tool.ts_autotrack] in {path} is ignored: it is no table")
+        warn(("setting", path), f"[tool.ts_autotrack] in {path} is ignored: it is no table", "warning")
         return {}
     for name in sorted(set(table) - set(SETTINGS)):
-        warn(("setting", path, name), f"{path}: [tool.ts_autotrack] has no setting {name!r}")
+        warn(("setting", path, name), f"{path}: [tool.ts_autotrack] has no setting {name!r}", "warning")
     for name in [name for name in table if name in SETTINGS and SETTINGS[name].secret]:
-        warn(("setting", path, name), f"{path}: {name} belongs in the environment, not in a file that is shared")
+        message = f"{path}: {name} belongs in the environment, not in a file that is shared"
+        warn(("setting", path, name), message, "warning")
     return table
 
 

@@ -1,6 +1,7 @@
 """The barrier between faults of this library and the application, and the messages for its operator.
 
 `fault` and `warn_once` only leave a notice, which the worker reports: nothing is logged on the path of a tracked call.
+Every message is one line, with credentials masked and control characters visible, whatever foreign text it quotes.
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ import time
 from collections import deque
 
 from ts_autotrack._core.counters import AtomicCounter
+from ts_autotrack._core.descriptors import standard_error_stalls
+from ts_autotrack._core.redaction import mask, printable
 
 TYPE_CHECKING = False  # typing costs as much to import as this whole library
 if TYPE_CHECKING:
@@ -56,10 +59,11 @@ def warn_once(key: Hashable, message: str) -> None:
         _notices.append(message)
 
 
-def warn_now(key: Hashable, message: str) -> None:
-    """Log a warning at once, once for each key: for settings, which are read before any worker exists."""
-    warn_once(key, message)
-    report()
+def warn_now(key: Hashable, message: str, level: str = "warning") -> None:
+    """Log a message at once, once for each key: for settings, which are read before any worker exists."""
+    if key not in _warned and len(_warned) < MAX_KEYS:
+        _warned.add(key)
+        log(level, "%s", message)
 
 
 def warn_of_server(text: str, message: str) -> None:
@@ -77,9 +81,14 @@ def report() -> None:
 
 
 def log(level: str, message: str, *values: object) -> None:
-    """Log a message at once. A handler or filter of the application that raises does no harm."""
+    """Log a message at once. A handler or filter of the application that raises does no harm.
+
+    A message is left out if standard error is a pipe that nobody reads: its handler would hold this thread for good.
+    """
     try:
-        getattr(logger, level)("ts_autotrack: " + message, *values)
+        if not standard_error_stalls():
+            safe = (value if isinstance(value, int | float) else printable(mask(str(value))) for value in values)
+            getattr(logger, level)("ts_autotrack: " + message, *safe)
     except Exception:  # noqa: BLE001 - the application's handler
         next(faults)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 
 from ts_autotrack._core.contract import DEFAULT_ENDPOINT
 
@@ -12,10 +13,12 @@ if TYPE_CHECKING:
     from typing import Any
 
 MAX_COUNT = 1_000_000_000_000
+MAX_PORT = 65_535
 MAX_SECONDS = 86_400
 """Seconds of a day."""
 
-_LOCAL_HOSTS = frozenset({"localhost", "127.0.0.1", "::1"})
+_LOCAL_HOSTS = frozenset({"localhost", "::1"})
+_LOOPBACK = re.compile(r"127(\.[0-9]{1,3}){3}")
 _TRUE, _FALSE = ("1", "true", "yes", "on"), ("0", "false", "no", "off")
 
 
@@ -31,21 +34,47 @@ def credential(value: object) -> str:
 def endpoint(value: object) -> str:
     """Parse the base URL of the service, without a path such as "/track"."""
     text = str(value).strip().rstrip("/").removesuffix("/track")
+    if (complaint := _complaint(text)) is not None:
+        raise ValueError(complaint)
     scheme, _, rest = text.partition("://")
-    if scheme not in ("http", "https") or not rest.partition("/")[0] or any(char.isspace() for char in text):
-        message = f"expected a URL such as {DEFAULT_ENDPOINT}"
-        raise ValueError(message)
+    return f"{scheme.lower()}://{rest}"
+
+
+def _complaint(url: str) -> str | None:
+    """Return the reason why a URL is no endpoint; None for a good one."""
+    expected = f"expected a URL such as {DEFAULT_ENDPOINT}"
+    scheme, _, rest = url.partition("://")
+    if scheme.lower() not in ("http", "https") or "\\" in url or not all(" " < char != "\x7f" for char in url):
+        return expected
     if "@" in rest.partition("/")[0]:
-        message = "credentials in the URL are not supported; use THRIVESTACK_API_KEY"
-        raise ValueError(message)
-    return text
+        return "credentials in the URL are not supported; use THRIVESTACK_API_KEY"
+    if "?" in url or "#" in url:
+        return f"a query or fragment is not supported; {expected}"
+    host, port = host_and_port(url)
+    if not host or not all(char.isalnum() or char in "-._:%" for char in host) or not _is_port(port):
+        return expected
+    return None
+
+
+def host_and_port(url: str) -> tuple[str, str]:
+    """Return the host of a URL, in lower case and without the brackets of IPv6, and the port as written."""
+    authority = url.partition("://")[2].partition("/")[0]
+    if authority.startswith("["):
+        host, _, port = authority[1:].partition("]")
+    else:
+        host, colon, port = authority.partition(":")
+        port = colon + port
+    return host.lower(), port
+
+
+def _is_port(text: str) -> bool:
+    return not text or (text[0] == ":" and text[1:].isascii() and text[1:].isdigit() and 0 < int(text[1:]) <= MAX_PORT)
 
 
 def is_local(url: str) -> bool:
     """Return True if the URL's host is this machine."""
-    authority = url.partition("://")[2].partition("/")[0]
-    host = authority[1:].partition("]")[0] if authority.startswith("[") else authority.partition(":")[0]
-    return host in _LOCAL_HOSTS
+    host = host_and_port(url)[0]
+    return host in _LOCAL_HOSTS or _LOOPBACK.fullmatch(host) is not None
 
 
 def one_of(*words: str) -> Callable[[object], str]:

@@ -7,6 +7,7 @@ import sqlite3
 import sys
 from typing import TYPE_CHECKING
 
+from ts_autotrack._core.redaction import printable
 from ts_autotrack._version import __version__
 from ts_autotrack.cli._outbox import add_outbox
 from ts_autotrack.inspector._fault import Fault
@@ -89,5 +90,5 @@ def _inspect(options: argparse.Namespace) -> int:
 
 
 def _complain(why: str) -> int:
-    print(f"ts-autotrack inspect: {why}", file=sys.stderr)
+    print(printable(f"ts-autotrack inspect: {why}"), file=sys.stderr)
     return 1

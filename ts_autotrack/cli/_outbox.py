@@ -14,6 +14,8 @@ from ts_autotrack._core.config import load
 from ts_autotrack._core.outbox import inspection
 from ts_autotrack._core.outbox.inspection import InspectionError
 from ts_autotrack._core.outbox.paths import list_files
+from ts_autotrack._core.parsers import working_directory
+from ts_autotrack._core.redaction import printable, printable_json
 
 if TYPE_CHECKING:
     import argparse
@@ -28,7 +30,7 @@ def add_outbox(commands: Any) -> None:
         "outbox",
         help="show an outbox and the events refused by the server",
         description="Works on the outbox of running processes, too. The directory is that of TS_AUTOTRACK_OUTBOX or "
-        "[tool.ts_autotrack] in pyproject.toml, unless --directory names one.",
+        "[tool.ts_autotrack] in the nearest pyproject.toml, unless --directory names one.",
     )
     parts = outbox.add_subparsers(required=True, metavar="COMMAND")
     for name, run, text in (
@@ -53,7 +55,7 @@ def _guarded(name: str, run: Callable[[str, argparse.Namespace], int]) -> Callab
     """Return a command that finds the directory, runs `run` and turns exceptions into messages and exit statuses."""
 
     def command(options: argparse.Namespace) -> int:
-        directory = options.directory or load({}).outbox.directory
+        directory = options.directory or load({}, working_directory()).outbox.directory
         if not directory or not Path(directory).is_dir():
             why = f"there is no directory {directory}" if directory else "set TS_AUTOTRACK_OUTBOX or give --directory"
             return _fail(name, why)
@@ -74,19 +76,20 @@ def _guarded(name: str, run: Callable[[str, argparse.Namespace], int]) -> Callab
 def _status(directory: str, _: argparse.Namespace) -> int:
     files = inspection.file_statuses(directory)
     rejected = inspection.rejected_items(directory)
-    print(f"{directory}: waiting {sum(file.pending for file in files)}, refused {len(rejected)}")
+    print(f"{printable(directory)}: waiting {sum(file.pending for file in files)}, refused {len(rejected)}")
     for file in files:
         owner = "in use" if file.in_use else "its process has ended"
-        print(f"  {Path(file.path).name}  {file.problem or f'waiting {file.pending}'}  {file.size} bytes  {owner}")
+        fill = file.problem or f"waiting {file.pending}"
+        print(printable(f"  {Path(file.path).name}  {fill}  {file.size} bytes  {owner}"))
     for name in inspection.corrupt_files(directory):
-        print(f"  {name}  set aside: cannot be read")
+        print(printable(f"  {name}  set aside: cannot be read"))
     return 0
 
 
 def _list(directory: str, _: argparse.Namespace) -> int:
     for number, rejected in inspection.rejected_items(directory):
         name, user = _name_and_user(rejected)
-        print(_printable(f"{number}  {rejected.rejected_at}  {name}  user={user}  {rejected.reason}"))
+        print(printable(f"{number}  {rejected.rejected_at}  {name}  user={user}  {rejected.reason}"))
     return 0
 
 
@@ -97,11 +100,6 @@ def _name_and_user(rejected: RejectedItem) -> tuple[object, object]:
         return item.get("event_name") or rejected.path.removeprefix("/"), item.get("user_id")
     except (ValueError, AttributeError):  # damaged on the disk
         return rejected.path.removeprefix("/"), None
-
-
-def _printable(text: str) -> str:
-    """Escape control characters: a server's words must not move the cursor of the terminal."""
-    return "".join(char if char.isprintable() else repr(char)[1:-1] for char in text)
 
 
 def _export(directory: str, options: argparse.Namespace) -> int:
@@ -124,8 +122,8 @@ def _export_pending(path: str) -> int:
 
 
 def _print_json(fields: dict[str, object], item: str) -> None:
-    """Print one line with the fields and the item, whose text stays as sent, to the last digit."""
-    print(f'{json.dumps(fields)[:-1]}, "item": {item}}}')
+    """Print one line with the fields and the item, whose text stays as sent, but for control characters."""
+    print(printable_json(f'{json.dumps(fields)[:-1]}, "item": {item}}}'))
 
 
 def _retry(directory: str, options: argparse.Namespace) -> int:
@@ -147,5 +145,5 @@ def _items(count: int) -> str:
 
 
 def _fail(name: str, why: str) -> int:
-    print(f"ts-autotrack outbox {name}: {why}", file=sys.stderr)
+    print(printable(f"ts-autotrack outbox {name}: {why}"), file=sys.stderr)
     return 1

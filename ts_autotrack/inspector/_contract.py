@@ -67,6 +67,12 @@ def check_credentials(headers: Mapping[str, str]) -> None:
         raise ContractError(UNAUTHORIZED, "no credentials: send `x-api-key: KEY` or `Authorization: Bearer TOKEN`")
 
 
+def check_size(size: int) -> None:
+    """Raise ContractError if a body of so many bytes is too long."""
+    if size > MAX_BODY:
+        raise ContractError(BAD_REQUEST, f"the body has {size} bytes or more; at most {MAX_BODY} are allowed")
+
+
 def parse(path: str, content_type: str, body: bytes) -> list[dict[str, Any]]:
     """Return the items of a request.
 
@@ -80,8 +86,7 @@ def parse(path: str, content_type: str, body: bytes) -> list[dict[str, Any]]:
     """
     if content_type.partition(";")[0].strip().lower() != "application/json":
         raise ContractError(BAD_REQUEST, f"content-type must be application/json, not {content_type or 'missing'!r}")
-    if len(body) > MAX_BODY:
-        raise ContractError(BAD_REQUEST, f"the body has {len(body)} bytes; at most {MAX_BODY} are allowed")
+    check_size(len(body))
     try:
         items = json.loads(body.decode(), parse_constant=_no_constant, parse_float=_finite)
     except (ValueError, RecursionError) as error:

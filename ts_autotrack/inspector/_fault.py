@@ -7,6 +7,8 @@ import json
 import random
 from typing import TYPE_CHECKING, NamedTuple
 
+from ts_autotrack.inspector._contract import MAX_BODY
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -115,9 +117,12 @@ class Faults:
 
 
 async def _body(receive: Receive) -> list[Message]:
+    """Return the messages of a body, up to the contract's limit: the inspector refuses a longer one unread."""
     messages = [await receive()]
-    while messages[-1].get("more_body"):
+    size = len(messages[-1].get("body", b""))
+    while messages[-1].get("more_body") and size <= MAX_BODY:
         messages.append(await receive())
+        size += len(messages[-1].get("body", b""))
     return messages
 
 

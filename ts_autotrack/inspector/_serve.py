@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import uvicorn
 
+from ts_autotrack._core.redaction import printable
 from ts_autotrack.inspector._app import application
 
 if TYPE_CHECKING:
@@ -42,11 +43,9 @@ def serve(port: int, database: str, *, quiet: bool, faults: Sequence[Fault] = ()
 
 def _show(text: str) -> None:
     """Print a line. A closed or broken standard output is ignored: the inspector keeps events all the same."""
+    encoding = sys.stdout.encoding or "utf-8"
     with contextlib.suppress(OSError, ValueError):
-        print(
-            text.encode(sys.stdout.encoding or "utf-8", "backslashreplace").decode(sys.stdout.encoding or "utf-8"),
-            flush=True,
-        )
+        print(printable(text).encode(encoding, "backslashreplace").decode(encoding), flush=True)
 
 
 def _ignore(_: str) -> None:

@@ -91,6 +91,22 @@ print(settled, now.accepted, now.delivered + sum(now.dropped.values()))
     assert len(ids) == len(set(ids)) >= 6
 
 
+def test_flush_of_a_library_that_is_off() -> None:
+    """flush() is False once an event was dropped for want of a key; it is True if the library is off on purpose."""
+    code = """
+from ts_autotrack import configure, flush, track
+print(flush(1))
+track("e", user_id="u")
+print(flush(1), flush(1))
+configure(exporter="none")
+track("e", user_id="u")
+print(flush(1))
+"""
+    done = run_python(code)
+    assert done.stdout == "True\nFalse False\nTrue\n"
+    assert len(done.stderr.splitlines()) == 1
+
+
 def test_configure_after_a_failed_shutdown_takes_over(inspector: Inspector, dead_endpoint: str) -> None:
     """Events left by a failed shutdown are delivered once the settings are mended."""
     code = f"""

@@ -24,6 +24,7 @@ CLOSED, SLOW_ONLY = 0, -1
 _DROP_REASONS: tuple[DropReason, ...] = (
     "disabled",
     "no_api_key",
+    "bad_endpoint",
     "shutdown",
     "queue_full",
     "suppressed",

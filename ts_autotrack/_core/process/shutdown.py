@@ -58,6 +58,8 @@ SLICE, MAX_SLICES = 0.1, 10
 """Seconds after which a signal handler checks whether delivery is stuck, and the number of slices after which it
 assumes so: delivery may be stuck inside a request, too."""
 
+MISTAKES = ("no_api_key", "bad_endpoint")
+"""Drop reasons of a library that is off against the will of its user: a message has said so, flush() returns False."""
 LOST, QUEUED = "they are lost with the process", "they stay queued"
 
 
@@ -85,7 +87,9 @@ class Shutdown:
         timeout = _bounded(timeout)
         worker = self._engine.worker_within(min(timeout, START_TIMEOUT))
         settled = not self._engine.pending if worker is None else worker.flush(timeout)
-        return settled or self._report(f"flush({timeout:g})", QUEUED)
+        settled = settled or self._report(f"flush({timeout:g})", QUEUED)
+        buffer = self._engine.buffer
+        return settled and not (buffer.close_reason in MISTAKES and buffer.closed_drops.read())
 
     def shutdown(self, timeout: float | None = None) -> bool:
         """See `ts_autotrack.shutdown`."""

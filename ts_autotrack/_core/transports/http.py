@@ -11,26 +11,26 @@ from datetime import timezone
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING
 
-import certifi
 import httpcore
 import httpx
 
+from ts_autotrack._core.redaction import mask, mask_bytes
+from ts_autotrack._core.transports.proxies import NetworkSettingError, ProxySetting, proxy_for, tls_context
 from ts_autotrack._version import __version__
 from ts_autotrack.typing import Response
 
 if TYPE_CHECKING:
+    import ssl
     from collections.abc import Sequence
 
     from ts_autotrack._core.config import ServerSettings
 
 MAX_READ = 65_536
 """Bytes of an answer that are read; its warnings and reasons are shorter."""
-MIN_SECRET = 8
-"""Characters from which a credential is masked in a server's text; a shorter one is no secret."""
 CONNECT_TIMEOUT = 5.0
 """Seconds, within the request's own timeout."""
 
-LAZY_IMPORTS = (certifi, encodings.idna, httpcore)
+LAZY_IMPORTS = (encodings.idna, httpcore)
 """Modules that httpx and the first look-up of a host would otherwise import on the sender's thread."""
 
 _LOGGERS = ("httpx", "httpcore.connection", "httpcore.http11", "httpcore.proxy")
@@ -46,24 +46,41 @@ class HttpTransport:
             "accept-encoding": "identity",
             "user-agent": f"ts_autotrack/{__version__}",
         }
-        credentials = (settings.api_key, settings.auth_token)
-        self._secrets = [text.encode() for text in credentials if text and len(text) >= MIN_SECRET]
         if settings.api_key:
             headers["x-api-key"] = settings.api_key
         if settings.auth_token:
             headers["authorization"] = f"Bearer {settings.auth_token}"
-        self._thread = threading.get_ident()
-        for name in _LOGGERS:
-            logging.getLogger(name).addFilter(self._is_not_ours)
+        self._headers = headers
         self._endpoint = settings.endpoint
         self._uninstrumented = False
-        # Loading the certificates takes 30 to 60 ms; a plain http endpoint does without.
-        self._client = httpx.Client(
-            headers=headers, follow_redirects=False, verify=settings.endpoint.startswith("https")
-        )
+        self._thread = threading.get_ident()
+        self._problem = ""  # the setting that keeps the client from opening
+        self._via = ""  # the proxy, for messages
+        self._client = self._open()
+        for name in _LOGGERS:
+            logging.getLogger(name).addFilter(self._is_not_ours)
+
+    def _open(self) -> httpx.Client | None:
+        """Return a client; None if a proxy or certificate setting is no good.
+
+        `send` tries again, at the pace of the exporter's attempts: somebody may mend the file.
+        """
+        try:
+            # The certificates come first: they initialize OpenSSL, which must not happen in `send`, beside a fork.
+            # Loading them takes 30 to 60 ms; a plain http endpoint does without.
+            context = tls_context() if self._endpoint.startswith("https") else None
+            proxy = proxy_for(self._endpoint)
+            self._via = f" (through {proxy.shown})" if proxy else ""
+            return _client(self._headers, context, proxy)
+        except NetworkSettingError as error:
+            self._problem = str(error)
+            return None
 
     def send(self, path: str, bodies: Sequence[bytes], timeout: float) -> Response:
         """POST the items as one JSON array; a missing answer is a Response with status 0."""
+        self._client = self._client or self._open()
+        if self._client is None:
+            return Response(0, self._problem.encode())
         self._uninstrument()
         deadline = time.monotonic() + timeout
         try:
@@ -81,7 +98,7 @@ class HttpTransport:
             retry_after, content_type = answer.headers.get("retry-after"), answer.headers.get("content-type", "")
             return Response(answer.status_code, body, _seconds(retry_after), content_type)
         except (httpx.HTTPError, OSError) as error:
-            return Response(0, f"{type(error).__name__}: {error}".encode())
+            return Response(0, mask(f"{type(error).__name__}: {error}{self._via}").encode())
 
     def _body(self, answer: httpx.Response, deadline: float) -> bytes:
         """Return the beginning of the body, with credentials masked. A truncated body does no harm."""
@@ -93,9 +110,7 @@ class HttpTransport:
                     break
         except httpx.HTTPError:
             pass
-        for secret in self._secrets:
-            body = body.replace(secret, b"***")
-        return body
+        return mask_bytes(body)
 
     def _uninstrument(self) -> None:
         """Exclude our requests from the application's OpenTelemetry instrumentation of HTTP clients."""
@@ -107,13 +122,36 @@ class HttpTransport:
 
     def close(self) -> None:
         """Close the connections."""
-        self._client.close()
+        if self._client is not None:
+            self._client.close()
         for name in _LOGGERS:
             logging.getLogger(name).removeFilter(self._is_not_ours)
 
     def _is_not_ours(self, record: logging.LogRecord) -> bool:
         """Keep the HTTP client's lines about our own requests out of the application's log."""
         return record.thread != self._thread
+
+
+def _client(headers: dict[str, str], context: ssl.SSLContext | None, proxy: ProxySetting | None) -> httpx.Client:
+    """Return a client that takes nothing more from the environment.
+
+    Raises:
+        NetworkSettingError: If the proxy cannot be used.
+    """
+    verify = False if context is None else context
+    try:
+        if proxy is None:
+            used = None
+        elif proxy.url.lower().startswith("https"):
+            used = httpx.Proxy(proxy.url, ssl_context=context or tls_context())
+        else:
+            used = httpx.Proxy(proxy.url)
+        return httpx.Client(headers=headers, follow_redirects=False, trust_env=False, verify=verify, proxy=used)
+    except (ValueError, ImportError, httpx.InvalidURL) as error:
+        if proxy is None:
+            raise
+        message = f"{proxy.shown} cannot be used: {error}"
+        raise NetworkSettingError(message) from None
 
 
 def _array(bodies: Sequence[bytes]) -> bytes:

@@ -6,12 +6,16 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
-from ts_autotrack._core.transports.stream import DELIVERED, failed, write_to
+from ts_autotrack._core.redaction import printable_json
+from ts_autotrack._core.transports.stream import DELIVERED, LineWriter, StreamWriter, failed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from ts_autotrack.typing import Response
+
+_FLAGS = os.O_WRONLY | os.O_APPEND | os.O_CREAT | getattr(os, "O_NONBLOCK", 0)
+"""Not blocking: a named pipe without a reader would hold the thread."""
 
 
 class JsonLinesTransport:
@@ -19,17 +23,17 @@ class JsonLinesTransport:
 
     def __init__(self, path: str, write: Callable[[int, bytes], int] = os.write) -> None:
         self._path = path
-        self._write = write
-        self._torn = False  # True after a disk that filled up left half a line
+        self._lines = LineWriter(write)
+        self._stream = StreamWriter()
 
     def send(self, path: str, bodies: Sequence[bytes], timeout: float) -> Response:
         """Append the items."""
-        del timeout
-        text = b"".join(b'{"path":"%b","item":%b}\n' % (path.encode(), body) for body in bodies)
+        lines = [b'{"path":"%b","item":%b}\n' % (path.encode(), body) for body in bodies]
         if self._path == "-":
-            return write_to(sys.stdout, text.decode())
+            shown = [f"{printable_json(line[:-1].decode())}\n".encode() for line in lines]  # it may be a terminal
+            return self._stream.write(sys.stdout, shown, timeout)
         try:
-            self._append(b"\n" + text if self._torn else text)
+            self._append(lines, timeout)
         except OSError as error:
             return failed(self._path, error)
         return DELIVERED
@@ -37,12 +41,9 @@ class JsonLinesTransport:
     def close(self) -> None:
         """Nothing is open: the file is open during a write only, so it may be rotated at any time."""
 
-    def _append(self, text: bytes) -> None:
-        file = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+    def _append(self, lines: Sequence[bytes], timeout: float) -> None:
+        file = os.open(self._path, _FLAGS, 0o600)
         try:
-            while text:
-                self._torn = True
-                text = text[self._write(file, text) :]
-            self._torn = False
+            self._lines.write(file, lines, timeout)
         finally:
             os.close(file)
