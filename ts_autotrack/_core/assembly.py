@@ -62,7 +62,11 @@ def build_worker(
     pacing: Pacing,
 ) -> Worker:
     """Return a worker for these settings; its threads start with the first record."""
-    queue = _open_queue(config, counters, forks.drain_lock)
+    if config.outbox.directory and not forks.sqlite_usable:
+        warn_once("sqlite in use", _SQLITE_IN_USE.format(config.outbox.directory))
+        queue: EventQueue = MemoryQueue()
+    else:
+        queue = _open_queue(config, counters, forks.drain_lock)
     drainer = Drainer(buffer, Encoder(counters), queue, counters, forks.drain_lock)
     destination = Destination(config, transport_opener(config), forks.setup_lock)
     return Worker(drainer, counters, destination, pacing, predecessor, forks.main_thread_ended)
@@ -89,4 +93,8 @@ def _outbox_class(directory: str) -> type[Outbox] | None:
 _NO_SQLITE = (
     "the outbox {} cannot be used: this Python has no SQLite ({}). Events wait in memory, where a crash of the process "
     "would lose them."
+)
+_SQLITE_IN_USE = (
+    "the outbox {} cannot be used in this process: C code forked it while its parent used SQLite. Events wait in "
+    "memory, where a crash of the process would lose them."
 )

@@ -55,10 +55,14 @@ class Client:
         self._arguments: dict[str, object] = {}
         self.reset()
 
-    def reset(self) -> None:
-        """Start over with no events and no thread, as in a forked child: its parent sends the pending events."""
+    def reset(self, *, announced: bool = True) -> None:
+        """Start over with no events and no thread, as in a forked child: its parent sends the pending events.
+
+        Args:
+            announced: False in a child of a fork that Python's hooks did not see.
+        """
         self.buffer.reset()
-        self.forks.reset()
+        self.forks.reset(announced=announced)
         self.shutdown.reset()
         process_id.renew()
         self.config: Config | None = None
@@ -208,7 +212,7 @@ class Client:
     def start_over(self) -> None:
         """Start over in a forked child that captured records already: its own records stay, its parent's go."""
         own = records_since_start(self.buffer.records)
-        self.reset()
+        self.reset(announced=False)
         for record in own:
             self.accept(record)
 

@@ -41,5 +41,5 @@ class HeldWithin:
 
     def __exit__(self, *_: object) -> None:
         if self.held:
-            self.held = False
             self._lock.release()
+            self.held = False

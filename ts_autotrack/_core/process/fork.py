@@ -28,14 +28,22 @@ class ForkGuard:
     Attributes:
         setup_lock: Held while a thread imports the delivery stack, starts the worker or opens a transport.
         drain_lock: Held while a thread encodes or uses the outbox.
+        sqlite_usable: False in a child whose fork no hook announced, if a thread of its parent used SQLite meanwhile.
     """
 
     def __init__(self) -> None:
+        self.setup_lock = RLock()
+        self.drain_lock = RLock()
         self._forking_from_thread = False
         self.reset()
 
-    def reset(self) -> None:
-        """Start over in a forked child, where the parent's other threads do not exist."""
+    def reset(self, *, announced: bool = True) -> None:
+        """Start over in a forked child, where the parent's other threads do not exist.
+
+        Args:
+            announced: False if no hook announced the fork: one of these threads may then have been using SQLite.
+        """
+        self.sqlite_usable = announced or self.drain_lock.acquire(blocking=False)
         self.setup_lock = RLock()
         self.drain_lock = RLock()
         self._held: dict[int, list[HeldWithin]] = {}  # by thread: two threads may fork at once
@@ -54,8 +62,14 @@ class ForkGuard:
 
     def release(self) -> None:
         """Release the locks after the fork, in the parent."""
-        for holder in self._held.pop(get_ident(), ()):
-            holder.__exit__()
+        holders = self._held.pop(get_ident(), ())
+        try:
+            for holder in holders:
+                holder.__exit__()
+        except BaseException:  # a signal handler of the application raised
+            for holder in holders:
+                holder.__exit__()
+            raise
 
     def main_thread_ended(self) -> bool:
         """Return True in a process forked by a thread, after that thread has ended: no exit hook will run."""
