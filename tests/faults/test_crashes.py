@@ -100,7 +100,7 @@ def test_many_processes_share_an_outbox_and_die(
     crowd = [subprocess.Popen([sys.executable, "-c", code, str(n)], env=environment) for n in range(0, 80, 10)]
     for process in crowd:
         assert process.wait(30) == -signal.SIGKILL
-    assert len(events_files(outbox)) == 8
+    assert 1 <= len(events_files(outbox)) <= 8  # a process that was still running may have adopted files
     successors = [
         subprocess.Popen([sys.executable, "-c", SUCCESSOR], env={**os.environ, **alive}, stdout=subprocess.PIPE)
         for _ in range(3)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.conftest import Answer, run_python
-from tests.faults._outboxes import APP, KEPT, OUTAGE, SUCCESSOR, events_files, leave_behind, numbers, succeed
+from tests.faults._outboxes import APP, EACH, KEPT, OUTAGE, SUCCESSOR, events_files, leave_behind, numbers, succeed
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -137,17 +137,60 @@ def test_file_that_somebody_looks_into_is_adopted_later(
     assert numbers(inspector) == list(range(-1, 10))
 
 
-def test_foreign_database_is_set_aside(inspector: Inspector, alive: dict[str, str], outbox: Path) -> None:
-    """A foreign database is set aside, and neither sent nor deleted."""
+FOREIGN = ["database", "database in WAL mode", "text", "empty file", "named pipe", "directory", "link"]
+
+
+@pytest.mark.parametrize("setting", [{}, EACH], ids=["batch", "event"])
+@pytest.mark.parametrize("kind", FOREIGN)
+def test_foreign_file_is_left_alone(
+    inspector: Inspector,
+    alive: dict[str, str],
+    outbox: Path,
+    cli: Callable[..., str],
+    kind: str,
+    setting: dict[str, str],
+) -> None:
+    """A file that no outbox made is neither opened for writing, nor renamed, nor deleted, and stops no delivery."""
     outbox.mkdir()
-    with contextlib.closing(sqlite3.connect(outbox / "customers.events")) as database, database:
-        database.execute("CREATE TABLE customers (name)")
-        database.execute("INSERT INTO customers VALUES ('Ada')")
-    done = run_python(SUCCESSOR, **alive)
-    assert "it was set aside as" in done.stderr
-    with contextlib.closing(sqlite3.connect(outbox / "customers.events.1.corrupt")) as database:
-        assert database.execute("SELECT name FROM customers").fetchall() == [("Ada",)]
+    path = elsewhere = outbox / "customers.events"
+    if kind == "named pipe":
+        os.mkfifo(path)
+    elif kind == "directory":
+        path.mkdir()
+    elif kind == "text":
+        path.write_text("Ada\n" * 100)
+    elif kind == "empty file":
+        path.touch()
+    else:
+        elsewhere = path if kind != "link" else outbox.parent / "customers.db"
+        mode = "WAL" if kind == "database in WAL mode" else "DELETE"
+        run_python(DATABASE, DATABASE=str(elsewhere), MODE=mode)
+    if kind == "link":
+        path.symlink_to(elsewhere)
+    os.utime(elsewhere, (0, 0))
+    before = {file.name: contents(file) for file in outbox.iterdir()}, contents(elsewhere)
+    done = run_python(SUCCESSOR, **alive, **setting)
+    assert done.stdout == "0\n", done.stderr
+    regular = kind not in ("named pipe", "directory", "link")
+    assert done.stderr.count("is no file of this outbox and is left alone") == regular
+    assert "waiting 0" in cli("status")
+    assert ({file.name: contents(file) for file in outbox.iterdir()}, contents(elsewhere)) == before
     assert len(inspector.items(event_name="successor")) == 1
+
+
+DATABASE = """
+import os, sqlite3
+database = sqlite3.connect(os.environ["DATABASE"], isolation_level=None)
+database.execute("PRAGMA journal_mode = " + os.environ["MODE"])
+database.execute("CREATE TABLE customers (name)")
+database.execute("INSERT INTO customers VALUES ('Ada')")
+os._exit(0)  # a log stays behind
+"""
+
+
+def contents(path: Path) -> tuple[int, bytes]:
+    """Return inode and content of a regular file, and no content of anything else."""
+    return path.lstat().st_ino, path.read_bytes() if path.is_file() else b""
 
 
 @pytest.mark.parametrize("damage", ["items = 'x'", "first = 1.5", "path = x'00'", "body = 'text'", "path = '/other'"])
@@ -196,8 +239,8 @@ def test_export_and_list_of_what_is_damaged(
     server.always = lambda _: Answer(422, b"\x1b[2J\xc3\xa9\nno")
     run_python(f"{APP}ten()", **{**alive, "THRIVESTACK_ENDPOINT": server.endpoint})
     leave_behind(dead, outbox)
-    (outbox / "0-empty.events").touch()
-    (outbox / "1-junk.events").write_bytes(b"junk" * 1000)
+    (outbox / "20200101T000000.000000-1-00000000.events").touch()
+    (outbox / "20200101T000000.000000-2-00000000.events").write_bytes(b"junk" * 1000)
     with contextlib.closing(sqlite3.connect(outbox / "rejected.db")) as database, database:
         database.execute("UPDATE rejected SET item = 'damaged' WHERE id = 2")
     command = [sys.executable, "-m", "ts_autotrack.cli", "outbox"]
