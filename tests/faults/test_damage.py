@@ -92,6 +92,40 @@ print(ts_autotrack.flush(10), ts_autotrack.stats().pending)
     assert set(numbers(inspector)) == set(range(-1, 20))
 
 
+def test_outbox_that_is_deleted_twice(inspector: Inspector, dead: dict[str, str], outbox: Path) -> None:
+    """Events of a file deleted twice, the second time with a directory that cannot be made, arrive once each."""
+    code = f"""{OUTAGE}
+import shutil
+outbox = {str(outbox)!r}
+def delete(): shutil.rmtree(outbox, ignore_errors=True)
+def wait_for_file():
+    while not (os.path.isdir(outbox) and any(name.endswith(".events") for name in os.listdir(outbox))): time.sleep(0.01)
+ten(); kept(); delete(); wait_for_file()
+ten(10); kept(); delete(); open(outbox, "w").close()
+ten(20); time.sleep(2.5)
+os.unlink(outbox); wait_for_file()
+ten(30)
+ts_autotrack.configure(endpoint={inspector.endpoint!r})
+print(ts_autotrack.flush(10), ts_autotrack.stats().pending, ts_autotrack.stats().handed_over)
+"""
+    done = run_python(code, **dead)
+    assert done.stdout == "True 0 0\n", done.stderr
+    assert done.stderr.count("was deleted while it was in use") == 2
+    assert numbers(inspector) == list(range(-1, 40))
+
+
+def test_outbox_that_is_deleted_for_good(dead: dict[str, str], accounts: Path, outbox: Path) -> None:
+    """Events of a deleted file that cannot be written again are counted, and the account closes."""
+    code = f"""{OUTAGE}
+ten(); kept()
+import shutil; shutil.rmtree({str(outbox)!r}); open({str(outbox)!r}, "w").close()
+"""
+    done = run_python(code, TS_AUTOTRACK_EXIT_TIMEOUT="0.2", **dead)
+    assert done.returncode == 0
+    account = json.loads(next(accounts.iterdir()).read_text())
+    assert account["dropped"] == {"outbox_corrupt": 11}
+
+
 def test_outbox_that_is_deleted_while_other_files_are_being_sent(
     inspector: Inspector, dead: dict[str, str], outbox: Path
 ) -> None:
