@@ -159,6 +159,19 @@ def test_file_of_a_later_version_is_left_alone(dead: dict[str, str], alive: dict
     assert events_files(outbox) == [path]
 
 
+def test_file_whose_owner_died_while_creating_it(alive: dict[str, str], outbox: Path) -> None:
+    """A file with a header and no table yet is deleted."""
+    outbox.mkdir()
+    path = outbox / "20200101T000000.000000-1-00000000.events"
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as database:
+        database.execute("PRAGMA auto_vacuum = INCREMENTAL")
+        database.execute("BEGIN IMMEDIATE")
+        database.execute("COMMIT")
+    assert path.stat().st_size > 0
+    assert run_python(SUCCESSOR, **alive).stderr == ""
+    assert events_files(outbox) == []
+
+
 def test_file_that_somebody_looks_into_is_adopted_later(
     inspector: Inspector, dead: dict[str, str], alive: dict[str, str], outbox: Path
 ) -> None:

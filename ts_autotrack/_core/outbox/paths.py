@@ -82,9 +82,9 @@ def is_foreign(path: str) -> bool:
         header = os.read(file, HEADER_BYTES)
     finally:
         os.close(file)
-    if len(header) == HEADER_BYTES and header.startswith(MAGIC):
-        return int.from_bytes(header[68:72], "big") != APPLICATION_ID
-    return _NAME.fullmatch(os.path.basename(path)) is None  # an own file may be damaged, or not written yet
+    application = int.from_bytes(header[68:72], "big") if header.startswith(MAGIC) else 0
+    # An own file may be damaged, and its owner may have died before it had written the application id.
+    return application != APPLICATION_ID and (application != 0 or _NAME.fullmatch(os.path.basename(path)) is None)
 
 
 def set_aside(path: str) -> str:
