@@ -120,7 +120,7 @@ def test_outbox_that_is_deleted_for_good(dead: dict[str, str], accounts: Path, o
 ten(); kept()
 import shutil; shutil.rmtree({str(outbox)!r}); open({str(outbox)!r}, "w").close()
 """
-    done = run_python(code, TS_AUTOTRACK_EXIT_TIMEOUT="0.2", **dead)
+    done = run_python(code, TS_AUTOTRACK_EXIT_TIMEOUT="5", **dead)
     assert done.returncode == 0
     account = json.loads(next(accounts.iterdir()).read_text())
     assert account["dropped"] == {"outbox_corrupt": 11}
@@ -268,7 +268,7 @@ def test_outbox_that_is_deleted_before_the_end(
 ) -> None:
     """Events of a deleted file are on disk again after the end of the process."""
     code = f"{OUTAGE}ten(){KEPT}\nimport shutil; shutil.rmtree({str(outbox)!r})"
-    done = run_python(code, TS_AUTOTRACK_EXIT_TIMEOUT="0.2", **dead)
+    done = run_python(code, TS_AUTOTRACK_EXIT_TIMEOUT="5", **dead)
     assert done.returncode == 0
     assert {stat.S_IMODE(path.stat().st_mode) for path in outbox.iterdir()} == {0o600}
     assert succeed(alive, outbox) == 11
