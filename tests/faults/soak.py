@@ -1,10 +1,12 @@
 """Mix faults at random and end with the sums.
 
-    python -m tests.faults.soak --minutes N [--seed S]
+    python -m tests.faults.soak --minutes N [--seed S] [--c-forks]
 
-Processes with an outbox track numbered events, and the inspector's faults change all the time. The processes fork,
-and are killed, terminated or left to end. At the end another process delivers the remaining events, refused items
-included: every event reported as on disk must have arrived, no file may be left, and the last account must close.
+Processes with an outbox track numbered events, and the inspector's faults change all the time: outages, slow and
+hanging answers, refusals of single events. The processes fork, shut the library down and configure it again, and are
+killed, terminated or left to end. With `--c-forks` some of them fork in C, past Python's hooks. At the end another
+process delivers the remaining events, refused items included: every event reported as on disk must have arrived, no
+file may be left, and the account of every process that could write one must close.
 """
 
 from __future__ import annotations
@@ -23,6 +25,8 @@ from typing import Any
 
 import httpx
 
+from tests.faults._programs import REPORT
+
 FAULTS: tuple[list[str], ...] = (
     [],
     [],
@@ -33,36 +37,47 @@ FAULTS: tuple[list[str], ...] = (
     ["413:0.3"],
     ["503"],
     ["slow:0.3"],
+    ["hang:0.2"],
+    ["422=poison"],
+    ["500=poison"],
     ["html"],
 )
 PROCESSES = 3
 
-APP = """
-import os, sys, time
+APP = (
+    REPORT
+    + """
+import ctypes, sys, time
 import ts_autotrack
 from ts_autotrack import track_feature, user_context
-name, rounds, fork, durability = sys.argv[1], int(sys.argv[2]), sys.argv[3] == "fork", sys.argv[4]
+name, rounds, fork, durability, restarts = sys.argv[1], int(sys.argv[2]), sys.argv[3], *sys.argv[4:]
 ts_autotrack.configure(durability=durability)
-@track_feature("soak", capture=["name", "n"])
-def work(name, n): pass
+@track_feature("soak", capture=["name", "n", "text"])
+def work(name, n, text): pass
 def on_disk():
     if durability == "event": return True
-    return ts_autotrack._core.client.client.worker.durable >= ts_autotrack.stats().pending
+    worker = ts_autotrack._core.client.client.worker
+    return worker is not None and worker.durable >= ts_autotrack.stats().pending
 def many(name):
     said = 0
     for n in range(rounds):
-        with user_context("u", group_id="g"): work(name, n)
+        with user_context("u", group_id="g"): work(name, n, "poison" if n % 97 == 13 else "")
         if durability == "event" or n % 50 == 49 or n == rounds - 1:
             while not on_disk(): time.sleep(0.001)
             os.write(1, "".join(f"{name} {m}\\n" for m in range(said, n + 1)).encode())
             said = n + 1
         if n % 50 == 0: time.sleep(0.01)
-if fork and os.fork() == 0:
+        if restarts == "restarts" and n % 200 == 199:
+            ts_autotrack.shutdown(0.05)
+            ts_autotrack.configure()
+forks = {"fork": os.fork, "c-fork": ctypes.PyDLL(None).fork, "alone": os.getpid}
+if forks[fork]() == 0:
     many(name + "-child")
     ts_autotrack.shutdown(2)
     os._exit(0)
 many(name)
 """
+)
 LAST = """
 import json, time, ts_autotrack
 ts_autotrack.track("last", user_id="u", group_id="g")
@@ -76,9 +91,12 @@ print(json.dumps(ts_autotrack.stats()._asdict()))
 class Soak:
     """A run."""
 
-    def __init__(self, seed: int, scratch: Path) -> None:
+    def __init__(self, seed: int, scratch: Path, forks: list[str]) -> None:
         self.random = random.Random(seed)  # noqa: S311 - no secret
         self.scratch = scratch
+        self.forks = forks
+        self.accounts = scratch / "accounts"
+        self.accounts.mkdir()
         self.said: set[tuple[str, int]] = set()
         self.started = 0
         self.ends: dict[str, int] = {}
@@ -88,7 +106,8 @@ class Soak:
         )
         assert self.inspector.stdout is not None
         self.url = self.inspector.stdout.readline().split()[3]
-        outbox = {"TS_AUTOTRACK_OUTBOX": str(scratch / "outbox")}
+        outbox = {"TS_AUTOTRACK_OUTBOX": str(scratch / "outbox"), "ACCOUNTS": str(self.accounts)}
+        outbox["TS_AUTOTRACK_REQUEST_TIMEOUT"] = "2"
         self.environment = {**os.environ, "THRIVESTACK_ENDPOINT": f"{self.url}/api", **outbox}
 
     def one_process(self) -> tuple[subprocess.Popen[bytes], Path, str]:
@@ -100,8 +119,9 @@ class Soak:
         words = [
             f"p{self.started}",
             str(self.random.randint(50, 2_000)),
-            self.random.choice(["fork", "alone"]),
+            self.random.choice(self.forks),
             self.random.choice(["event", "batch"]),
+            self.random.choice(["restarts", "no restart"]),
         ]
         with output.open("wb") as file:
             process = subprocess.Popen(
@@ -139,6 +159,8 @@ class Soak:
         )
         account = json.loads(last.stdout)
         open_ = account["accepted"] - account["delivered"]
+        accounts = [json.loads(path.read_text()) for path in self.accounts.iterdir() if path.suffix != ".new"]
+        unequal = [account for account in accounts if not _closes(account)]
         arrived: list[tuple[str, int]] = []
         ids: dict[str, tuple[str, int]] = {}
         changed, after = 0, 0
@@ -158,7 +180,8 @@ class Soak:
             f"of these with another id: {len(ids) - len(set(arrived))}"
         )
         print(f"files left: {left}; last process: {account}")
-        return not (lost or changed or left or open_) and len(ids) == len(set(arrived))
+        print(f"accounts: {len(accounts)}, of these not closed: {unequal}")
+        return not (lost or changed or left or open_ or unequal) and len(ids) == len(set(arrived))
 
     def _page(self, after: int) -> list[dict[str, Any]]:
         query: dict[str, str | int] = {"after": after, "event_name": "feature_used"}
@@ -170,15 +193,21 @@ class Soak:
         self.inspector.wait(10)
 
 
+def _closes(account: dict[str, Any]) -> bool:
+    left = account["pending"] + account["rejected"] + account["handed_over"] + sum(account["dropped"].values())
+    return bool(account["accepted"] == account["delivered"] + left)
+
+
 def main() -> int:
     """Run for the given minutes; return the exit status."""
     parser = argparse.ArgumentParser(prog="python -m tests.faults.soak", description=__doc__)
     parser.add_argument("--minutes", type=float, default=1.0)
     parser.add_argument("--seed", type=int, default=int(time.time()))
+    parser.add_argument("--c-forks", action="store_true")
     options = parser.parse_args()
     print(f"seed: {options.seed}")
     with tempfile.TemporaryDirectory() as scratch:
-        soak = Soak(options.seed, Path(scratch))
+        soak = Soak(options.seed, Path(scratch), ["fork", "alone", *(["c-fork"] if options.c_forks else [])])
         try:
             end = time.monotonic() + options.minutes * 60
             while time.monotonic() < end:

@@ -16,6 +16,7 @@ import pytest
 
 from tests.conftest import Answer, run_python, wait_until
 from tests.faults._outboxes import APP, EACH, KEPT, KILL, OUTAGE, SUCCESSOR, events_files, numbers, succeed
+from tests.faults._programs import REPORT
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -100,7 +101,7 @@ def test_many_processes_share_an_outbox_and_die(
     crowd = [subprocess.Popen([sys.executable, "-c", code, str(n)], env=environment) for n in range(0, 80, 10)]
     for process in crowd:
         assert process.wait(30) == -signal.SIGKILL
-    assert len(events_files(outbox)) == 8
+    assert 1 <= len(events_files(outbox)) <= 8  # a process that was still running may have adopted files
     successors = [
         subprocess.Popen([sys.executable, "-c", SUCCESSOR], env={**os.environ, **alive}, stdout=subprocess.PIPE)
         for _ in range(3)
@@ -111,6 +112,27 @@ def test_many_processes_share_an_outbox_and_die(
         succeed(alive, outbox)
     assert sum(json.loads(path.read_text())["adopted"] for path in accounts.iterdir()) == 88
     guarantee("8 processes killed at once", "outbox", range(80), [n for n in numbers(inspector) if n >= 0])
+
+
+JOBS = """
+import ts_autotrack
+for n in range(200):
+    if (child := os.fork()) == 0:
+        ts_autotrack.track("job", {"n": n}, user_id="u", group_id="g")
+        os._exit(0)
+    os.waitpid(child, 0)
+"""
+
+
+def test_short_lived_processes(
+    inspector: Inspector, dead: dict[str, str], alive: dict[str, str], outbox: Path, guarantee: Any
+) -> None:
+    """The process that starts after 200 short jobs delivers all of their events at once, and leaves no file."""
+    run_python(REPORT + JOBS, **dead, **EACH)
+    assert len(events_files(outbox)) > 50  # few jobs live long enough to take over files of earlier ones
+    succeed(alive, outbox)
+    arrived = [item["properties"]["n"] for item in inspector.items(event_name="job")]
+    guarantee("200 processes of one event each", "outbox", range(200), arrived, processes=200, twice=True)
 
 
 def test_a_live_process_adopts_what_another_leaves(

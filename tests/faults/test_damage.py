@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.conftest import Answer, run_python
-from tests.faults._outboxes import APP, KEPT, OUTAGE, SUCCESSOR, events_files, leave_behind, numbers, succeed
+from tests.faults._outboxes import APP, EACH, KEPT, OUTAGE, SUCCESSOR, events_files, leave_behind, numbers, succeed
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -92,6 +92,40 @@ print(ts_autotrack.flush(10), ts_autotrack.stats().pending)
     assert set(numbers(inspector)) == set(range(-1, 20))
 
 
+def test_outbox_that_is_deleted_twice(inspector: Inspector, dead: dict[str, str], outbox: Path) -> None:
+    """Events of a file deleted twice, the second time with a directory that cannot be made, arrive once each."""
+    code = f"""{OUTAGE}
+import shutil
+outbox = {str(outbox)!r}
+def delete(): shutil.rmtree(outbox, ignore_errors=True)
+def wait_for_file():
+    while not (os.path.isdir(outbox) and any(name.endswith(".events") for name in os.listdir(outbox))): time.sleep(0.01)
+ten(); kept(); delete(); wait_for_file()
+ten(10); kept(); delete(); open(outbox, "w").close()
+ten(20); time.sleep(2.5)
+os.unlink(outbox); wait_for_file()
+ten(30)
+ts_autotrack.configure(endpoint={inspector.endpoint!r})
+print(ts_autotrack.flush(10), ts_autotrack.stats().pending, ts_autotrack.stats().handed_over)
+"""
+    done = run_python(code, **dead)
+    assert done.stdout == "True 0 0\n", done.stderr
+    assert done.stderr.count("was deleted while it was in use") == 2
+    assert numbers(inspector) == list(range(-1, 40))
+
+
+def test_outbox_that_is_deleted_for_good(dead: dict[str, str], accounts: Path, outbox: Path) -> None:
+    """Events of a deleted file that cannot be written again are counted, and the account closes."""
+    code = f"""{OUTAGE}
+ten(); kept()
+import shutil; shutil.rmtree({str(outbox)!r}); open({str(outbox)!r}, "w").close()
+"""
+    done = run_python(code, TS_AUTOTRACK_EXIT_TIMEOUT="5", **dead)
+    assert done.returncode == 0
+    account = json.loads(next(accounts.iterdir()).read_text())
+    assert account["dropped"] == {"outbox_corrupt": 11}
+
+
 def test_outbox_that_is_deleted_while_other_files_are_being_sent(
     inspector: Inspector, dead: dict[str, str], outbox: Path
 ) -> None:
@@ -125,6 +159,19 @@ def test_file_of_a_later_version_is_left_alone(dead: dict[str, str], alive: dict
     assert events_files(outbox) == [path]
 
 
+def test_file_whose_owner_died_while_creating_it(alive: dict[str, str], outbox: Path) -> None:
+    """A file with a header and no table yet is deleted."""
+    outbox.mkdir()
+    path = outbox / "20200101T000000.000000-1-00000000.events"
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as database:
+        database.execute("PRAGMA auto_vacuum = INCREMENTAL")
+        database.execute("BEGIN IMMEDIATE")
+        database.execute("COMMIT")
+    assert path.stat().st_size > 0
+    assert run_python(SUCCESSOR, **alive).stderr == ""
+    assert events_files(outbox) == []
+
+
 def test_file_that_somebody_looks_into_is_adopted_later(
     inspector: Inspector, dead: dict[str, str], alive: dict[str, str], outbox: Path
 ) -> None:
@@ -137,17 +184,60 @@ def test_file_that_somebody_looks_into_is_adopted_later(
     assert numbers(inspector) == list(range(-1, 10))
 
 
-def test_foreign_database_is_set_aside(inspector: Inspector, alive: dict[str, str], outbox: Path) -> None:
-    """A foreign database is set aside, and neither sent nor deleted."""
+FOREIGN = ["database", "database in WAL mode", "text", "empty file", "named pipe", "directory", "link"]
+
+
+@pytest.mark.parametrize("setting", [{}, EACH], ids=["batch", "event"])
+@pytest.mark.parametrize("kind", FOREIGN)
+def test_foreign_file_is_left_alone(
+    inspector: Inspector,
+    alive: dict[str, str],
+    outbox: Path,
+    cli: Callable[..., str],
+    kind: str,
+    setting: dict[str, str],
+) -> None:
+    """A file that no outbox made is neither opened for writing, nor renamed, nor deleted, and stops no delivery."""
     outbox.mkdir()
-    with contextlib.closing(sqlite3.connect(outbox / "customers.events")) as database, database:
-        database.execute("CREATE TABLE customers (name)")
-        database.execute("INSERT INTO customers VALUES ('Ada')")
-    done = run_python(SUCCESSOR, **alive)
-    assert "it was set aside as" in done.stderr
-    with contextlib.closing(sqlite3.connect(outbox / "customers.events.1.corrupt")) as database:
-        assert database.execute("SELECT name FROM customers").fetchall() == [("Ada",)]
+    path = elsewhere = outbox / "customers.events"
+    if kind == "named pipe":
+        os.mkfifo(path)
+    elif kind == "directory":
+        path.mkdir()
+    elif kind == "text":
+        path.write_text("Ada\n" * 100)
+    elif kind == "empty file":
+        path.touch()
+    else:
+        elsewhere = path if kind != "link" else outbox.parent / "customers.db"
+        mode = "WAL" if kind == "database in WAL mode" else "DELETE"
+        run_python(DATABASE, DATABASE=str(elsewhere), MODE=mode)
+    if kind == "link":
+        path.symlink_to(elsewhere)
+    os.utime(elsewhere, (0, 0))
+    before = {file.name: contents(file) for file in outbox.iterdir()}, contents(elsewhere)
+    done = run_python(SUCCESSOR, **alive, **setting)
+    assert done.stdout == "0\n", done.stderr
+    regular = kind not in ("named pipe", "directory", "link")
+    assert done.stderr.count("is no file of this outbox and is left alone") == regular
+    assert "waiting 0" in cli("status")
+    assert ({file.name: contents(file) for file in outbox.iterdir()}, contents(elsewhere)) == before
     assert len(inspector.items(event_name="successor")) == 1
+
+
+DATABASE = """
+import os, sqlite3
+database = sqlite3.connect(os.environ["DATABASE"], isolation_level=None)
+database.execute("PRAGMA journal_mode = " + os.environ["MODE"])
+database.execute("CREATE TABLE customers (name)")
+database.execute("INSERT INTO customers VALUES ('Ada')")
+os._exit(0)  # a log stays behind
+"""
+
+
+def contents(path: Path) -> tuple[int, bytes]:
+    """Return inode and content of a regular file, and no content of anything else."""
+    return path.lstat().st_ino, path.read_bytes() if path.is_file() else b""
 
 
 @pytest.mark.parametrize("damage", ["items = 'x'", "first = 1.5", "path = x'00'", "body = 'text'", "path = '/other'"])
@@ -178,7 +268,7 @@ def test_outbox_that_is_deleted_before_the_end(
 ) -> None:
     """Events of a deleted file are on disk again after the end of the process."""
     code = f"{OUTAGE}ten(){KEPT}\nimport shutil; shutil.rmtree({str(outbox)!r})"
-    done = run_python(code, TS_AUTOTRACK_EXIT_TIMEOUT="0.2", **dead)
+    done = run_python(code, TS_AUTOTRACK_EXIT_TIMEOUT="5", **dead)
     assert done.returncode == 0
     assert {stat.S_IMODE(path.stat().st_mode) for path in outbox.iterdir()} == {0o600}
     assert succeed(alive, outbox) == 11
@@ -196,8 +286,8 @@ def test_export_and_list_of_what_is_damaged(
     server.always = lambda _: Answer(422, b"\x1b[2J\xc3\xa9\nno")
     run_python(f"{APP}ten()", **{**alive, "THRIVESTACK_ENDPOINT": server.endpoint})
     leave_behind(dead, outbox)
-    (outbox / "0-empty.events").touch()
-    (outbox / "1-junk.events").write_bytes(b"junk" * 1000)
+    (outbox / "20200101T000000.000000-1-00000000.events").touch()
+    (outbox / "20200101T000000.000000-2-00000000.events").write_bytes(b"junk" * 1000)
     with contextlib.closing(sqlite3.connect(outbox / "rejected.db")) as database, database:
         database.execute("UPDATE rejected SET item = 'damaged' WHERE id = 2")
     command = [sys.executable, "-m", "ts_autotrack.cli", "outbox"]

@@ -148,3 +148,54 @@ kept()
     assert done.returncode == -signal.SIGKILL
     succeed(alive, outbox)
     assert [item["properties"]["n"] for item in inspector.items(event_name="feature_used")] == list(range(-1, 20))
+
+
+OLD = """
+import sqlite3
+connect = sqlite3.connect
+def old(*arguments, **options):
+    database = connect(*arguments, **options)
+    database.setlimit(sqlite3.SQLITE_LIMIT_VARIABLE_NUMBER, 999)
+    return database
+sqlite3.connect = old
+import sys, ts_autotrack
+with ts_autotrack.user_context("u", group_id="g"):
+    for n in range(500):
+        ts_autotrack.track("e", {"n": n})
+        ts_autotrack.identify({"n": n})
+print(ts_autotrack.flush(0.5))
+ts_autotrack.configure(endpoint=sys.argv[1])
+print(ts_autotrack.flush(10), ts_autotrack.stats().delivered)
+"""
+
+
+@pytest.mark.skipif(sys.version_info < (3, 11), reason="Python 3.10 cannot lower SQLite's limit")
+def test_sqlite_that_takes_few_variables(inspector: Inspector, dead: dict[str, str]) -> None:
+    """A commit of 1,000 changes of the endpoint respects the limit of SQLite before 3.32."""
+    done = run_python(f"import sys; sys.argv = ['', {inspector.endpoint!r}]\n{OLD}", **dead)
+    assert done.stdout == "False\nTrue 1000\n", done.stderr
+    assert "does not work" not in done.stderr
+    assert [item["properties"]["n"] for item in inspector.items(event_name="e")] == list(range(500))
+
+
+BULKY = """
+import os, ts_autotrack
+with ts_autotrack.user_context("u", group_id="g"):
+    for n in range(40): ts_autotrack.track("e", {"n": n, "text": os.urandom(25_000).hex()}); ts_autotrack.flush(0.001)
+worker = ts_autotrack._core.client.client.worker
+while worker.durable < ts_autotrack.stats().pending: pass
+print(ts_autotrack.stats().dropped)
+os._exit(0)
+"""
+
+
+@pytest.mark.parametrize("setting", [{}, EACH], ids=["batch", "event"])
+def test_limit_bounds_the_directory(dead: dict[str, str], outbox: Path, setting: dict[str, str]) -> None:
+    """OUTBOX_BYTES bounds all files of ended and running processes, logs included; the rest is refused and counted."""
+    limit, sizes = 6_000_000, []
+    for _ in range(6):
+        done = run_python(BULKY, TS_AUTOTRACK_OUTBOX_BYTES=str(limit), **dead, **setting)
+        sizes.append(sum(path.stat().st_size for path in outbox.iterdir()))
+    assert "outbox_full" in done.stdout, done.stderr
+    assert limit / 2 < sizes[-1] < limit * 1.1
+    assert sizes[-1] == sizes[-2]  # a process that may write nothing leaves nothing

@@ -8,16 +8,16 @@ import signal
 import subprocess
 import sys
 import threading
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.conftest import Answer, run_python, wait_until
-from tests.faults._outboxes import APP, EACH, KEPT, KILL, OUTAGE, events_files, numbers, succeed
+from tests.faults._outboxes import APP, EACH, KEPT, KILL, OUTAGE, SUCCESSOR, events_files, numbers, succeed
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     from tests.conftest import Inspector, ScriptedServer
 
@@ -259,3 +259,95 @@ print(now.delivered + now.dropped["outbox_full"], now.pending, 200 < now.deliver
     assert done.stderr.count("is full (TS_AUTOTRACK_OUTBOX_BYTES=100000)") == 1
     arrived = numbers(inspector)
     assert arrived == list(range(-1, len(arrived) - 1))
+
+
+OWNER = """
+import glob, os, sys
+import ts_autotrack
+from ts_autotrack.cli._main import main
+outbox = os.environ["TS_AUTOTRACK_OUTBOX"]
+def owned():
+    with open("/proc/locks") as file: locks = [line.split() for line in file]
+    owners = {lock[5].split(":")[2]: lock[4] for lock in locks if lock[1] == "POSIX"}
+    inodes = [os.stat(path).st_ino for path in glob.glob(outbox + "/*.events")]
+    return [owners.get(str(inode)) == str(os.getpid()) for inode in inodes]
+for n in range(5): ts_autotrack.track("old", {"n": n}, user_id="u", group_id="g")
+ts_autotrack.flush(0.5); print(ts_autotrack.shutdown(0.1), owned())
+ts_autotrack.configure(endpoint=sys.argv[1])
+ts_autotrack.track("new", user_id="u", group_id="g"); ts_autotrack.flush(0.5)
+main(["outbox", "status"]); main(["outbox", "export", "--pending"])
+print(owned(), flush=True)
+sys.stdin.readline()
+print(owned(), flush=True)
+sys.stdin.readline()
+while ts_autotrack.stats().pending: ts_autotrack.flush(0.1)
+account = ts_autotrack.stats()
+print(account.pending, account.handed_over == account.adopted, account.accepted - account.adopted)
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/locks").exists(), reason="reads the locks of Linux")
+def test_file_has_one_owner(
+    server: ScriptedServer, inspector: Inspector, alive: dict[str, str], cli: Callable[..., str]
+) -> None:
+    """A worker that waits for an answer beyond `shutdown()` owns its file to the end, whatever the process does."""
+    answered = threading.Event()
+    server.always = lambda _: Answer(wait=answered)
+    environment = {**os.environ, **alive, "THRIVESTACK_ENDPOINT": server.endpoint}
+    command = [sys.executable, "-c", OWNER, inspector.endpoint]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, env=environment, stdin=pipe, stdout=pipe, stderr=pipe, text=True) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        assert process.stdout.readline() == "False [True]\n"
+        status = [process.stdout.readline() for _ in range(3)]
+        assert "waiting 5" in status[1] + status[2]
+        assert process.stdout.readline() == "[True, True]\n"
+        other = run_python(SUCCESSOR, **alive)  # adopts nothing
+        assert other.stdout == "0\n", other.stderr
+        assert cli("status").count("in use") == 2
+        process.stdin.write("\n")
+        process.stdin.flush()
+        assert process.stdout.readline() == "[True, True]\n"
+        answered.set()
+        output, errors = process.communicate("\n", timeout=30)
+    assert output == "0 True 6\n", errors
+    assert errors.count("this process itself has it open") == 2
+    old = [*server.items, *inspector.items(event_name="old")]
+    assert sorted(item["properties"]["n"] for item in old) == list(range(5))
+
+
+DEAD = """
+from ts_autotrack._core.outbox.file import OutboxFile
+import os, resource, sys
+resource.setrlimit(resource.RLIMIT_NOFILE, (2_000, 2_000))
+event = b'{"event_name":"dead","user_id":"u","timestamp":"2024-10-20T15:51:36.514000Z","context":{},"properties":{}}'
+for n in range(int(sys.argv[2])):
+    file = OutboxFile.create(sys.argv[1], page_size=4096)
+    file.append([("/track", event, 1)])
+os._exit(0)
+"""
+FIRST = """
+import sys, ts_autotrack
+opened, caller = [], __import__("threading").get_ident()
+def audit(event, arguments):
+    if event in ("open", "sqlite3.connect") and str(arguments[0]).endswith(".events"):
+        opened.append(__import__("threading").get_ident())
+sys.addaudithook(audit)
+ts_autotrack.track("e", user_id="u", group_id="g")
+mine = opened.count(caller)
+while ts_autotrack.stats().adopted < 300 or not ts_autotrack.flush(1) or ts_autotrack.stats().pending: pass
+print(mine, opened.count(caller), len(opened))
+"""
+
+
+def test_many_dead_files_are_opened_once(inspector: Inspector, alive: dict[str, str], outbox: Path) -> None:
+    """The sender looks at each file of an ended process once; the caller of an event opens none but its own."""
+    outbox.mkdir()
+    subprocess.run([sys.executable, "-c", DEAD, outbox, "300"], check=True)
+    done = run_python(FIRST, **alive, **EACH)
+    mine, all_mine, opened = map(int, done.stdout.split())
+    assert mine == all_mine == 2, done.stderr  # to create the file, and by SQLite
+    assert opened <= 2 + 2 * 300  # the header, and by SQLite
+    assert len(inspector.items(event_name="dead")) == 300
+    assert events_files(outbox) == []

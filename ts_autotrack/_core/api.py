@@ -50,8 +50,8 @@ def configure(  # noqa: PLR0913 - the settings
         outbox: Directory that keeps events until they are delivered, so that a crash, `os._exit` or a long outage loses
             none. All processes of an application may share the directory. The first event fixes the outbox; a later
             change needs `shutdown` before.
-        outbox_bytes: Bytes of events that the outbox may hold, for all processes together; further events are dropped
-            as "outbox_full". The files of other processes are measured every few seconds.
+        outbox_bytes: Bytes of all event files in the outbox, logs and ended processes included; further events are
+            dropped as "outbox_full". The files of other processes are measured every few seconds.
         durability: "batch": an event is in the outbox within 50 ms, at no cost to the call. "event": before the call
             returns.
         baggage: True to read ids from OpenTelemetry baggage when no `user_context` gives them.

@@ -3,21 +3,26 @@
 A process owns a file while its connection is open: SQLite holds an exclusive lock, and the operating system releases
 the lock at any kind of process end. Forked children do not inherit the lock. They must never close such a connection:
 SQLite would act as the owner and delete the log that the parent is writing.
+
+The lock also falls if the owner itself closes any other descriptor of the file: POSIX locks belong to the process. So
+before this process opens an event file without SQLite, it holds `OutboxFile.opening()` and looks at
+`OutboxFile.opened()`.
 """
 
 from __future__ import annotations
 
-import ctypes
 import os
 import sqlite3
-import time
+from _thread import RLock
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, ClassVar
 
 from ts_autotrack._core.contract import MAX_BODY, MAX_ITEMS, PATHS
 from ts_autotrack._core.outbox import schema
-from ts_autotrack._core.outbox.paths import SUFFIX, create_private, delete, file_size
-from ts_autotrack._core.outbox.schema import SEPARATOR
+from ts_autotrack._core.outbox.chunks import SEPARATOR, Chunk, split_into_chunks
+from ts_autotrack._core.outbox.connection import connect, disconnect, identity_of
+from ts_autotrack._core.outbox.paths import create_private, delete, file_size, new_name
+from ts_autotrack._core.outbox.schema import insert
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -25,16 +30,9 @@ if TYPE_CHECKING:
     from ts_autotrack._core.delivery.queue import Item
 
 SHRINK_BYTES = 4_000_000
-"""Bytes of free space in a file from which on `release_space` returns space to the disk."""
-
-
-class Chunk(NamedTuple):
-    """Items of one endpoint, committed together."""
-
-    id: int
-    path: str
-    first: int
-    items: list[bytes]
+"""Bytes of free space or log that a file may keep."""
+EMPTY_PAGES = 3
+"""Pages of a file without events."""
 
 
 class OutboxFile:
@@ -42,25 +40,42 @@ class OutboxFile:
 
     Attributes:
         created: Process id by path, for each file created in this process or an ancestor.
-        opened: Process id by path, for each file open in this process or an ancestor.
         path: Path of the database. The log beside the database has the suffix "-wal".
+        pid: Id of the process that opened the file.
         pending: Unsettled events in the file.
         size: Bytes of the unsettled events.
         created_here: True if this process created the file.
     """
 
     created: ClassVar[dict[str, int]] = {}
-    opened: ClassVar[dict[str, int]] = {}
+    _opened: ClassVar[dict[tuple[int, int], OutboxFile]] = {}  # by device and inode; in a child also the parent's
+    _locks: ClassVar[dict[int, RLock]] = {}  # by process: a child does not inherit a lock held by its parent
 
-    def __init__(self, path: str, database: sqlite3.Connection, pending: int = 0, size: int = 0) -> None:
+    def __init__(self, path: str, database: sqlite3.Connection) -> None:
         self.path = path
-        self.opened[path] = os.getpid()
-        self.created_here = self.created.get(path) == os.getpid()
-        self.pending = pending
-        self.size = size
+        self.pid = os.getpid()
+        self.created_here = self.created.get(path) == self.pid
+        self.pending = 0
+        self.size = 0
         self._database = database
+        self._identity = identity_of(path)
         self._settled = 0  # last chunk id that is settled, also if the disk failed to delete the chunk
-        self._last = 0  # last chunk id that was appended; adopted files get no further chunks
+        self._last = 0  # last chunk id that was appended
+        self._opened[self._identity] = self
+
+    @classmethod
+    def opening(cls) -> RLock:
+        """Return the lock of this process to hold while an event file is opened, with or without SQLite."""
+        return cls._locks.setdefault(os.getpid(), RLock())
+
+    @classmethod
+    def opened(cls, path: str) -> OutboxFile | None:
+        """Return the file if this process or an ancestor has it open.
+
+        Raises:
+            OSError: The file is gone.
+        """
+        return cls._opened.get(identity_of(path))
 
     @classmethod
     def create(cls, directory: str, *, page_size: int) -> OutboxFile:
@@ -70,21 +85,9 @@ class OutboxFile:
             OSError: The directory or the file cannot be created.
             sqlite3.Error: The file cannot be written.
         """
-        os.makedirs(directory, mode=0o700, exist_ok=True)
-        seconds, nanoseconds = divmod(time.time_ns(), 10**9)
-        # Files are adopted in the order of their names: the time comes first.
-        started = time.strftime("%Y%m%dT%H%M%S", time.gmtime(seconds))
-        name = f"{started}.{nanoseconds // 1_000:06d}-{os.getpid()}-{os.urandom(4).hex()}"
-        path = os.path.join(directory, name + SUFFIX)
-        create_private(path)
-        cls.created[path] = os.getpid()
-        try:
-            with _connect(path) as database:
-                schema.create_schema(database, page_size)
-        except BaseException:
-            delete(path)
-            raise
-        return cls(path, database)
+        with cls.opening(), _new_database(directory, page_size) as (path, database):
+            cls.created[path] = os.getpid()
+            return cls(path, database)
 
     @classmethod
     def adopt(cls, path: str) -> OutboxFile | None:
@@ -97,28 +100,44 @@ class OutboxFile:
         """
         os.stat(path)  # SQLite would create a missing file
         try:
-            with _connect(path) as database:
+            with cls.opening(), connect(path) as database:
                 schema.take_ownership(database)
-                pending, size = schema.contents(database)
-                os.stat(path)  # the owner may have deleted the file between the two steps above
+                contents = schema.check(database)
+                file = cls(path, database)  # raises if the owner has just deleted the file
+                file.pending, file.size, file._last = contents
         except sqlite3.OperationalError as error:
             if "locked" not in str(error):
                 raise
             return None
-        return cls(path, database, pending, size)
+        return file
+
+    @property
+    def deleted(self) -> bool:
+        """True if somebody has deleted or replaced the file."""
+        try:
+            return identity_of(self.path) != self._identity
+        except (FileNotFoundError, NotADirectoryError):
+            return True
+        except OSError:
+            return False
+
+    @property
+    def used(self) -> int:
+        """Bytes on the disk, beyond those of an empty file, log included."""
+        page: int = self._database.execute("PRAGMA page_size").fetchone()[0]
+        return max(self.size, file_size(self.path) - EMPTY_PAGES * page) + file_size(self.path + "-wal")
 
     def append(self, items: list[Item]) -> list[tuple[int, int]]:
         """Commit items as chunks; return the id and the number of items of each chunk."""
         values: list[object] = []
         chunks: list[tuple[int, int]] = []
         size = 0
-        for run in _split_into_chunks(items):
+        for run in split_into_chunks(items):
             body = SEPARATOR.join([item[1] for item in run])
             size += len(body) - len(SEPARATOR) * (len(run) - 1)
             chunks.append((self._last + len(chunks) + 1, len(run)))
             values += (chunks[-1][0], run[0][0], run[0][2], len(run), body)
-        # One statement for all chunks: each statement releases the GIL, which a busy caller then keeps for 5 ms.
-        self._database.execute(schema.INSERT + schema.MORE_VALUES * (len(chunks) - 1), values)
+        insert(self._database, values)
         self._last += len(chunks)
         self.pending += len(items)
         self.size += size
@@ -156,6 +175,19 @@ class OutboxFile:
             chunks.append(Chunk(number, path, first, body.split(SEPARATOR)))
         return chunks
 
+    def items(self) -> list[Item]:
+        """Return all unsettled items; their sequence numbers are 0.
+
+        Raises:
+            sqlite3.Error: The items cannot be read.
+        """
+        items: list[Item] = []
+        after = 0
+        while chunks := self.read(after):
+            items += [(chunk.path, body, 0) for chunk in chunks for body in chunk.items]
+            after = chunks[-1].id
+        return items
+
     def oldest_sequence(self) -> int | None:
         """Return the sequence number of the first record of the oldest unsettled chunk; None if the file is empty."""
         row = self._database.execute(schema.FIRST_SEQUENCE, (self._settled,)).fetchone()
@@ -177,75 +209,90 @@ class OutboxFile:
         if rest:
             self._database.execute(schema.SHORTEN, (len(rest), len(rest), SEPARATOR.join(rest), through + 1))
 
-    def release_space(self) -> None:
-        """Return free space to the disk."""
-        if not self.pending and file_size(self.path) + file_size(self.path + "-wal") > SHRINK_BYTES:
-            self._database.execute("PRAGMA incremental_vacuum").fetchall()  # each step frees a page
-            self._database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-            return
+    def release_space(self, spare: int = SHRINK_BYTES) -> None:
+        """Return free pages and the log to the disk if they exceed `spare` bytes."""
         (free,) = self._database.execute("PRAGMA freelist_count").fetchone()
         (page,) = self._database.execute("PRAGMA page_size").fetchone()
-        if free * page > SHRINK_BYTES:  # a file that is never empty; the next checkpoint truncates the file
-            self._database.execute(f"PRAGMA incremental_vacuum({SHRINK_BYTES // page})").fetchall()
+        if free * page + file_size(self.path + "-wal") <= spare:
+            return
+        pages = f"({SHRINK_BYTES // page})" if self.pending else ""  # a file that is never empty shrinks by steps
+        # Each step of this statement frees a page; `execute` makes a single step.
+        self._database.executescript(f"PRAGMA incremental_vacuum{pages}")
+        self._database.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+
+    def sync(self) -> None:
+        """Wait until the disk has all events of the log. Needs no lock: no connection is used.
+
+        Raises:
+            OSError: The log is gone, or the disk does not work.
+        """
+        log = os.open(self.path + "-wal", os.O_RDWR)
+        try:
+            os.fsync(log)
+        finally:
+            os.close(log)
+
+    def rewrite(self) -> None:
+        """Write the unsettled events to a new file, after this one was deleted.
+
+        Raises:
+            OSError: The new file cannot be created.
+            sqlite3.Error: The new file cannot be written.
+        """
+        (page,) = self._database.execute("PRAGMA page_size").fetchone()
+        with self.opening(), _new_database(os.path.dirname(self.path), page) as (path, database):
+            database.execute("BEGIN")
+            database.executemany(schema.INSERT, self._database.execute(schema.READ, (self._settled,)))
+            database.execute("COMMIT")
+            identity = identity_of(path)
+            self._opened[identity] = self
+        old, old_identity = self._database, self._identity
+        self.created.pop(self.path, None)
+        self.created[path] = self.pid
+        self.path, self._database, self._identity = path, database, identity
+        self._end(old, old_identity)
 
     def close(self) -> None:
         """Give up the file: delete an empty file, leave events to the process that adopts them.
 
         Raises:
-            OSError: The file was deleted and cannot be written again.
-            sqlite3.Error: The file was deleted and cannot be written again.
+            sqlite3.Error: The disk does not work.
         """
-        self.opened.pop(self.path, None)
         if self.pending:
-            try:
-                if not os.path.exists(self.path):
-                    os.makedirs(os.path.dirname(self.path), mode=0o700, exist_ok=True)
-                    create_private(self.path)
-                    self._database.execute("VACUUM INTO ?", (self.path,))
-            finally:
-                _close(self._database)
+            self.abandon()
             return
         self._database.execute("PRAGMA synchronous = OFF")  # a deleted file need not wait for the disk
-        delete(self.path)  # before the lock is released: no process can adopt the file in between
-        _close(self._database)
-        delete(self.path)
+        replaced = self.deleted and os.path.exists(self.path)
+        if not replaced:
+            delete(self.path)  # before the lock is released: no process can adopt the file in between
+        self.abandon()
+        if not replaced:
+            delete(self.path)
+        self.created.pop(self.path, None)
 
     def abandon(self) -> None:
-        """Close an unusable file without another write."""
-        self.opened.pop(self.path, None)
-        _close(self._database)
+        """Close the file as it is."""
+        self._end(self._database, self._identity)
+
+    def _end(self, database: sqlite3.Connection, identity: tuple[int, int]) -> None:
+        """Close a connection. The file counts as open until then: the lock matters to the end."""
+        with self.opening():
+            try:
+                disconnect(database)
+            finally:
+                self._opened.pop(identity, None)
 
 
 @contextmanager
-def _connect(path: str) -> Iterator[sqlite3.Connection]:
-    """Open a connection; close the connection only if the block raises."""
-    # Every statement commits by itself. Several threads use the connection, one at a time.
-    database = sqlite3.connect(path, timeout=0, isolation_level=None, check_same_thread=False)
-    # The reference keeps the garbage collector from closing the connection, above all in a forked child.
-    ctypes.pythonapi.Py_IncRef(ctypes.py_object(database))
+def _new_database(directory: str, page_size: int) -> Iterator[tuple[str, sqlite3.Connection]]:
+    """Create a file with an empty table; delete the file if the block raises."""
+    os.makedirs(directory, mode=0o700, exist_ok=True)
+    path = os.path.join(directory, new_name())
+    create_private(path)
     try:
-        yield database
+        with connect(path) as database:
+            schema.create_schema(database, page_size)
+            yield path, database
     except BaseException:
-        _close(database)
+        delete(path)
         raise
-
-
-def _close(database: sqlite3.Connection) -> None:
-    try:
-        database.close()
-    finally:
-        ctypes.pythonapi.Py_DecRef(ctypes.py_object(database))
-
-
-def _split_into_chunks(items: list[Item]) -> list[list[Item]]:
-    """Split items at each change of the endpoint and wherever a chunk is full."""
-    runs: list[list[Item]] = []
-    endpoint, size = None, 0
-    for item in items:
-        path, body, _ = item
-        size += len(body) + len(SEPARATOR)
-        if path != endpoint or size > MAX_BODY or len(runs[-1]) == MAX_ITEMS:
-            runs.append([])
-            endpoint, size = path, len(body) + len(SEPARATOR)
-        runs[-1].append(item)
-    return runs

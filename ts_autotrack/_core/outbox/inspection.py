@@ -10,10 +10,12 @@ from pathlib import Path
 from shutil import copyfile
 from typing import TYPE_CHECKING, NamedTuple
 
+from ts_autotrack._core.identity.user_context import suppress
+from ts_autotrack._core.outbox.chunks import SEPARATOR
 from ts_autotrack._core.outbox.file import OutboxFile
-from ts_autotrack._core.outbox.paths import file_size, list_files
+from ts_autotrack._core.outbox.paths import file_size, is_foreign, list_files
 from ts_autotrack._core.outbox.quarantine import Quarantine
-from ts_autotrack._core.outbox.schema import EVENT_PAGE, READ_BODIES, SEPARATOR, NewerSchemaError, contents
+from ts_autotrack._core.outbox.schema import EVENT_PAGE, READ_BODIES, NewerSchemaError, check
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -24,6 +26,9 @@ LOCK_TIMEOUT = 5.0
 """Seconds to wait for a process that is using the quarantine."""
 MAX_COPIES = 10
 """Attempts to copy a file while a busy process is writing to the file."""
+
+NO_OUTBOX = "it is no file of an outbox"
+OPEN_HERE = "this process itself has it open: run the command in another process"
 
 
 class InspectionError(Exception):
@@ -69,7 +74,7 @@ def pending_items(path: str) -> Iterator[tuple[str, str]]:
     """
     try:
         with _open_copy(path) as database:
-            if contents(database)[0]:
+            if check(database)[0]:
                 for endpoint, body in database.execute(READ_BODIES):
                     for item in body.decode().split(SEPARATOR.decode()):
                         yield endpoint, item
@@ -78,7 +83,7 @@ def pending_items(path: str) -> Iterator[tuple[str, str]]:
     except NewerSchemaError:
         message = f"{path} was written by a later version; it is left out"
         raise InspectionError(message) from None
-    except (ValueError, AttributeError, sqlite3.Error) as error:
+    except (OSError, ValueError, AttributeError, sqlite3.Error) as error:
         message = f"{path} cannot be read ({error}); it is left out"
         raise InspectionError(message) from error
 
@@ -138,8 +143,11 @@ def _quarantine(directory: str) -> Quarantine:
 def _file_status(path: str) -> FileStatus | None:
     """Return the state of a file; None if the file is gone."""
     try:
+        own = OutboxFile.opened(path)
+        if own is not None and own.pid == os.getpid():
+            return FileStatus(path, in_use=True, pending=own.pending)
         with _open_copy(path) as database:
-            return FileStatus(path, _in_use(path), contents(database)[0])
+            return FileStatus(path, _in_use(path), check(database)[0])
     except FileNotFoundError:  # the owner has delivered all events meanwhile
         return None
     except NewerSchemaError:
@@ -161,20 +169,35 @@ def _in_use(path: str) -> bool:
 def _open_copy(path: str) -> Iterator[sqlite3.Connection]:
     """Open a copy of a file, since a process may own the file itself.
 
+    The lock of a file that this process owns would fall with the end of the copying, so such a file is refused.
+
     The log is copied first: pages that a checkpoint moves meanwhile are then in both copies. A log that was restarted
     meanwhile would put old pages over newer ones, so both are copied again.
     """
     with tempfile.TemporaryDirectory() as scratch:
-        copy, log = Path(scratch), Path(f"{path}-wal")
-        for attempt in range(MAX_COPIES):
-            copy, before = Path(scratch) / str(attempt), _log_state(log)
-            if before is not None:
-                copyfile(log, f"{copy}-wal")
-            copyfile(path, copy)
-            if _log_state(log) == before:
-                break
+        # An event tracked by a finalizer could wait for a thread that waits for this lock.
+        with suppress(), OutboxFile.opening():
+            own = OutboxFile.opened(path)
+            if own is not None and own.pid == os.getpid():
+                raise OSError(OPEN_HERE)
+            if is_foreign(path):
+                raise sqlite3.DatabaseError(NO_OUTBOX)
+            copy = _copy(path, Path(scratch))
         with closing(sqlite3.connect(copy)) as database:
             yield database
+
+
+def _copy(path: str, scratch: Path) -> Path:
+    """Copy a file and its log; return the path of the copy."""
+    copy, log = scratch, Path(f"{path}-wal")
+    for attempt in range(MAX_COPIES):
+        copy, before = scratch / str(attempt), _log_state(log)
+        if before is not None:
+            copyfile(log, f"{copy}-wal")
+        copyfile(path, copy)
+        if _log_state(log) == before:
+            break
+    return copy
 
 
 def _log_state(log: Path) -> tuple[bytes, int] | None:

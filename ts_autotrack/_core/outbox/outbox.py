@@ -6,7 +6,6 @@ in memory; they are committed after the disk works again.
 
 from __future__ import annotations
 
-import os
 import sqlite3
 import time
 from typing import TYPE_CHECKING
@@ -16,8 +15,9 @@ from ts_autotrack._core.delivery.queue import MemoryQueue
 from ts_autotrack._core.diagnostics import log, warn_once
 from ts_autotrack._core.outbox.adoption import CORRUPT, Adoption
 from ts_autotrack._core.outbox.cursor import Cursor
+from ts_autotrack._core.outbox.file import SHRINK_BYTES
 from ts_autotrack._core.outbox.outage import Outage
-from ts_autotrack._core.outbox.paths import set_aside
+from ts_autotrack._core.outbox.paths import measure, set_aside
 from ts_autotrack._core.outbox.quarantine import Quarantine
 from ts_autotrack._core.outbox.schema import is_damage
 from ts_autotrack._core.outbox.writer import Writer
@@ -35,7 +35,7 @@ MAX_PUT = 2 * MAX_ITEMS
 MAINTAIN_INTERVAL = 1.0
 """Seconds between two rounds of periodic work, such as another attempt at a broken disk."""
 
-DELETED = "{} was deleted while it was in use; new events go to a new file, its events are sent if this process lasts"
+DELETED = "{} was deleted while it was in use; its events are written to a new file"
 
 
 class Outbox:
@@ -65,6 +65,7 @@ class Outbox:
         self._overflow = MemoryQueue()  # items that the disk did not take
         self._outage = Outage(directory)
         self._maintain_at = 0.0
+        self._waste = SHRINK_BYTES  # bytes of free space or log that a file may keep
 
     @property
     def files(self) -> list[OutboxFile]:
@@ -146,23 +147,20 @@ class Outbox:
             return self._overflow.oldest_sequence()
 
     def maintain(self) -> None:
-        """See `EventQueue`. Retries a broken disk, returns free space, scans for files of ended processes."""
+        """See `EventQueue`. Retries a broken disk, returns free space, adopts files of ended processes."""
         now = time.monotonic()
-        if now < self._maintain_at:
-            return
-        self._maintain_at = now + MAINTAIN_INTERVAL
-        with self._lock:
-            try:
-                for file in self.files:
-                    file.release_space()
-                if self._overflow.pending or self._cursor.in_memory:
-                    self._retry()
-                if now >= self._adoption.scan_at:
-                    self._scan_directory(now)
-                self._release_if_settled()
-            except (sqlite3.Error, OSError) as error:
-                self._outage.begin(error)
-            self._quarantine.retry()
+        try:
+            if now >= self._maintain_at:
+                self._maintain_at = now + MAINTAIN_INTERVAL
+                with self._lock:
+                    self._maintain_files()
+                if now >= self._adoption.scan_at or self._writer.full:
+                    sizes = measure(self._directory)  # without the lock: a caller may be waiting for the lock
+                    with self._lock:
+                        self._begin_scan(now, sizes)
+            self._adoption.run(self._lock)
+        except (sqlite3.Error, OSError) as error:
+            self._outage.begin(error)
         while self._adoption.messages:  # without the lock: a log handler of the application may do anything
             log("info", "%s", self._adoption.messages.popleft())
 
@@ -175,15 +173,40 @@ class Outbox:
                 self._cursor.clear()
             if in_memory:
                 self._commit_or_hold(in_memory)
+            self._adoption.abandon_moved()
             for file in self.files:
                 self._close_file(file)
             return self._overflow.close()
 
     def _close_file(self, file: OutboxFile) -> None:
         try:
+            if file.deleted and file.pending:
+                file.rewrite()
             file.close()
         except (sqlite3.Error, OSError) as error:
             self._outage.begin(error)
+            if file.deleted:
+                self._counters.drop("outbox_corrupt", file.pending)
+                file.pending = 0
+
+    def _maintain_files(self) -> None:
+        """Write deleted files again, return free space, commit the items in memory."""
+        try:
+            for file in self.files:
+                if file.deleted:
+                    warn_once(("gone", file.path), DELETED.format(file.path))
+                    file.rewrite()
+                else:
+                    file.release_space(self._waste)
+            if self._overflow.pending or self._cursor.in_memory:
+                self._retry()
+            self._release_if_settled()
+        finally:
+            self._quarantine.retry()
+
+    def _begin_scan(self, now: float, sizes: dict[str, int]) -> None:
+        self._adoption.begin_scan(now, sizes, self._writer.file)
+        self._waste = self._writer.measure(self._adoption.other_bytes)
 
     def _commit_or_hold(self, items: list[Item]) -> None:
         """Commit items; hold the items in memory if the disk does not work."""
@@ -194,11 +217,13 @@ class Outbox:
         """Write items to the own file, as far as the directory has space; return False if the disk does not work."""
         try:
             if self._writer.file is None:
-                self._scan_directory(time.monotonic())  # first adopt an earlier worker's file, whose events are older
-            own = self._writer.open()
+                if not self._adoption.scan_at:
+                    self._begin_scan(time.monotonic(), measure(self._directory))
+                self._adoption.adopt_earlier()  # an earlier worker's events are older
             items, size = self._writer.limit(items, self._adoption.other_bytes)
             if not items:
                 return True
+            own = self._writer.open()
             cursor_complete = self._cursor_complete(own)
             chunks = own.append(items)
         except (sqlite3.Error, OSError) as error:
@@ -252,24 +277,6 @@ class Outbox:
             self._outage.end()
             self._adoption.messages.append(f"the outbox {self._directory} works again")
 
-    def _scan_directory(self, now: float) -> None:
-        own = self._writer.file
-        if own is not None and not os.path.exists(own.path):
-            self._replace_deleted(own)
-        self._adoption.scan_directory(now, self._writer.file)
-
-    def _replace_deleted(self, own: OutboxFile) -> None:
-        """Treat the own file, deleted by somebody, as adopted: its events can still be read and sent."""
-        warn_once(("gone", own.path), DELETED.format(own.path))
-        adopted = self._adoption.file
-        if adopted is not None:  # this file can wait for another process, the deleted one cannot
-            if self._cursor.source is adopted:
-                self._cursor.clear()
-            self._cursor.forget(adopted)
-            self._counters.handed_over += adopted.pending
-            self._adoption.release()
-        self._adoption.file, self._writer.file = own, None
-
     def _release_if_settled(self) -> None:
         """Close the adopted file if all of its events are settled, and look for the next file."""
         adopted = self._adoption.file
@@ -278,7 +285,7 @@ class Outbox:
         self._cursor.forget(adopted)
         try:
             self._adoption.release()
-            self._scan_directory(time.monotonic())
+            self._adoption.adopt_next()
         except (sqlite3.Error, OSError) as error:
             self._outage.begin(error)
 

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import sqlite3
 
+from ts_autotrack._core.outbox.paths import APPLICATION_ID
+
 SCHEMA_VERSION = 1
 """SQLite's `user_version` of a file. A later version of the library may raise the number."""
-APPLICATION_ID = int.from_bytes(b"tsat", "big")
-"""SQLite's `application_id` of a file."""
-
-SEPARATOR = b",\n"
-"""Bytes between two items of a chunk. Encoded JSON holds no line break, so a chunk is split without parsing."""
 
 CHECKPOINT_BYTES = 8_000_000
 """Bytes of the write-ahead log from which a commit also writes the log back, which waits for the disk (3 to 30 ms)."""
@@ -32,15 +29,18 @@ CREATE TABLE chunks (
 """
 INSERT = "INSERT INTO chunks (id, path, first, items, body) VALUES (?, ?, ?, ?, ?)"
 MORE_VALUES = ", (?, ?, ?, ?, ?)"
+COLUMNS = 5
+MAX_VALUES = 999 // COLUMNS * COLUMNS
+"""Values of one INSERT: SQLite before 3.32 takes 999 variables in a statement."""
 READ = "SELECT id, path, first, items, body FROM chunks WHERE id > ? ORDER BY id"
 READ_BODIES = "SELECT path, body FROM chunks ORDER BY id"
 FIRST_SEQUENCE = "SELECT first FROM chunks WHERE id > ? ORDER BY id LIMIT 1"
 CONTAINS = "SELECT 1 FROM chunks WHERE id > ? AND first > ? AND first <= ?"
 DELETE = "DELETE FROM chunks WHERE id <= ?"
 SHORTEN = "UPDATE chunks SET first = first + items - ?, items = ?, body = ? WHERE id = ?"
-# The 2 in the following statements is the length of SEPARATOR.
+# The 2 is the length of SEPARATOR.
 COUNT = "SELECT total(items), total(length(body) - 2 * (items - 1)), coalesce(max(id), 0) FROM chunks WHERE id > ?"
-CHECK = "SELECT total(items), total(length(body) - 2 * (items - 1)), total(typeof(items) != 'integer') FROM chunks"
+CHECK = "SELECT total(typeof(items) != 'integer') FROM chunks"
 
 DISK_ERRORS = (sqlite3.OperationalError, sqlite3.ProgrammingError, sqlite3.InterfaceError, sqlite3.IntegrityError)
 """Errors about a disk or file that is locked, read-only, full or away. They do not prove damage of the content."""
@@ -89,8 +89,34 @@ def take_ownership(database: sqlite3.Connection) -> None:
     database.execute("PRAGMA secure_delete = OFF")
 
 
-def contents(database: sqlite3.Connection) -> tuple[int, int]:
-    """Return the number of events in a file, and their bytes.
+def insert(database: sqlite3.Connection, values: list[object]) -> None:
+    """Insert rows, all or none.
+
+    Args:
+        database: Connection of an event file.
+        values: The values of all columns of the first row, then of the next one.
+
+    Raises:
+        sqlite3.Error: The file cannot be written.
+    """
+    # One statement for all rows: each statement releases the GIL, which a busy caller then keeps for 5 ms.
+    if len(values) <= MAX_VALUES:
+        database.execute(INSERT + MORE_VALUES * (len(values) // COLUMNS - 1), values)
+        return
+    database.execute("BEGIN")
+    try:
+        for start in range(0, len(values), MAX_VALUES):
+            part = values[start : start + MAX_VALUES]
+            database.execute(INSERT + MORE_VALUES * (len(part) // COLUMNS - 1), part)
+        database.execute("COMMIT")
+    except Exception:
+        if database.in_transaction:
+            database.execute("ROLLBACK")
+        raise
+
+
+def check(database: sqlite3.Connection) -> tuple[int, int, int]:
+    """Check a file; return the number of its events, their bytes, and the last chunk id.
 
     Raises:
         NewerSchemaError: The file was written by a later version of the library.
@@ -100,13 +126,14 @@ def contents(database: sqlite3.Connection) -> tuple[int, int]:
     (version,) = database.execute("PRAGMA user_version").fetchone()
     if application != APPLICATION_ID:
         if database.execute("SELECT count(*) FROM sqlite_master").fetchone() == (0,):
-            return 0, 0  # the owner died before it had created the table
+            return 0, 0, 0  # the owner died before it had created the table
         message = "it is no outbox"
         raise sqlite3.DatabaseError(message)
     if version > SCHEMA_VERSION:
         raise NewerSchemaError
-    events, size, malformed = database.execute(CHECK).fetchone()
+    (malformed,) = database.execute(CHECK).fetchone()
     if malformed:
         message = f"{malformed:.0f} chunks are malformed"
         raise sqlite3.DatabaseError(message)
-    return int(events), int(size)
+    events, size, last = database.execute(COUNT, (0,)).fetchone()
+    return int(events), int(size), last
