@@ -16,7 +16,19 @@ MODULES = {
     for path in sorted(PACKAGE.rglob("*.py"))
 }
 LAYERS = [
-    ("contract", "counters", "diagnostics", "callables", "parsers", "snapshot", "decorate", "proxy"),
+    (
+        "contract",
+        "counters",
+        "diagnostics",
+        "callables",
+        "parsers",
+        "forms",
+        "scalars",
+        "deep_copy",
+        "snapshot",
+        "decorate",
+        "proxy",
+    ),
     ("identity",),
     ("capture",),
     ("config",),
