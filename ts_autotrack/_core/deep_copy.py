@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from itertools import islice
+from math import isfinite
 
 from ts_autotrack._core.counters import AtomicCounter
 from ts_autotrack._core.diagnostics import warn_once
@@ -20,9 +21,12 @@ if TYPE_CHECKING:
 MAX_DEPTH = 32
 """Levels of nested containers in one value."""
 MAX_NODES = 10_000
-"""Plain values copied for one event; 10,000 take about half a millisecond."""
-NODE_COST = 20
-"""Plain values that take the time of a container, of another object, or of a placeholder."""
+"""Values copied for one event, if all values of a container are of one plain kind; 10,000 take half a millisecond.
+
+Other values take longer and count more.
+"""
+NODE_COST, PAIR_COST, ITEM_COST = 30, 4, 2
+"""Plain values that take the time of an object or placeholder, of an entry of a mixed dict, and of a mixed list."""
 MAX_KEY_BYTES = 10_000
 """Approximate bytes of a key that is no text."""
 
@@ -125,23 +129,32 @@ class DeepCopy:
             raise UnsendableError(kind)
         self.inside.add(id(value))
 
-    def mapping(self, value: Any, _: type, depth: int) -> dict[str, Any]:
+    def mapping(self, original: Any, _: type, depth: int) -> dict[str, Any]:
         """Return the copy of a dict."""
+        value: dict[Any, Any] = original
         if is_request(value):
             kind = "request"
             raise UnsendableError(kind)
         self.enter(value, depth)
         copy: dict[str, Any] = {}
         doubles: dict[str, int] = {}
+        if dict.__len__(value) <= self.left and not self.mend:
+            value = dict.copy(value)  # in one step: another thread may change the dict meanwhile
+            if set(map(type, value)) == {str} and _are_plain(plain := list(value.values())):
+                self.inside.discard(id(original))
+                self.left -= len(plain)
+                self.length += sum(map(len, value)) + self.plain_size(plain)
+                return value
         for key, item in _first(dict.items(value), value, dict, max(0, self.left)):
             if self.left <= 0:
                 break
+            self.left -= PAIR_COST
             text = key if type(key) is str and not self.mend else self.key(key, depth)
             if text in copy:  # {1: ..., "1": ...}: keep both
                 text = _another(text, copy, doubles)
             self.length += len(text)
             copy[text] = self.item(item, depth)
-        self.inside.discard(id(value))
+        self.inside.discard(id(original))
         if len(copy) < dict.__len__(value):
             copy["..."] = placeholder(TOO_MANY)
         return copy
@@ -150,9 +163,16 @@ class DeepCopy:
         """Return the copy of a list, tuple, set, frozenset or deque."""
         self.enter(value, depth)
         copy: list[Any] = []
-        for item in _first(base.__iter__(value), value, base, max(0, self.left)):
+        items = _first(base.__iter__(value), value, base, max(0, self.left))
+        if not self.mend and _are_plain(items):
+            copy = items
+            self.left -= len(copy)
+            self.length += self.plain_size(copy)
+            items = []
+        for item in items:
             if self.left <= 0:
                 break
+            self.left -= ITEM_COST
             copy.append(self.item(item, depth))
         self.inside.discard(id(value))
         if len(copy) < base.__len__(value):
@@ -169,9 +189,16 @@ class DeepCopy:
                 self.length += len(value) if value.isascii() else 4 * len(value)
         elif not ((kind is int and INT_MIN <= value <= INT_MAX) or (kind is float and -INFINITY < value < INFINITY)):
             return self.guarded(value, depth + 1)
-        self.left -= 1
         self.length += VALUE_BYTES
         return value
+
+    @staticmethod
+    def plain_size(values: list[Any]) -> int:
+        """Return the approximate bytes of values that are all plain."""
+        length = VALUE_BYTES * len(values)
+        if values and type(values[0]) is str:
+            length += sum(len(value) if value.isascii() else 4 * len(value) for value in values)
+        return length
 
     def key(self, key: Any, depth: int) -> str:
         """Return a key as text."""
@@ -188,6 +215,14 @@ class DeepCopy:
             return placeholder(f"key of more than {MAX_KEY_BYTES} bytes")
         self.left -= left - self.left  # `str` takes as long as the copy
         return str(plain)
+
+
+def _are_plain(values: list[Any]) -> bool:
+    """Return True for values that are all texts, all numbers JSON has, or all booleans: a copy takes no loop."""
+    kinds = set(map(type, values))
+    if kinds <= {int}:
+        return not values or (min(values) >= INT_MIN and max(values) <= INT_MAX)
+    return kinds in ({str}, {bool}) or (kinds == {float} and all(map(isfinite, values)))
 
 
 def _first(items: Iterable[Any], value: Any, base: Any, most: int) -> list[Any]:

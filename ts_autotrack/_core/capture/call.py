@@ -8,8 +8,9 @@ from ts_autotrack._core.capture.buffer import CLOSED, buffer
 from ts_autotrack._core.capture.stack import additions, current_frame, take_additions
 from ts_autotrack._core.counters import Charge, MeteredDict
 from ts_autotrack._core.diagnostics import fault, warn_once
+from ts_autotrack._core.forms import class_name
 from ts_autotrack._core.identity.scope import current
-from ts_autotrack._core.snapshot import UNCOUNTED_BYTES, plain_values, size_of, snapshot
+from ts_autotrack._core.snapshot import UNCOUNTED_BYTES, has_items, plain_values, size_of, snapshot
 
 TYPE_CHECKING = False  # typing costs as much to import as this whole library
 if TYPE_CHECKING:
@@ -160,15 +161,20 @@ def _describe(
 ) -> dict[str, object]:
     from ts_autotrack.typing import FinishedCall
 
+    properties: Any = None
     try:
-        return snapshot(describe(FinishedCall(*call, result, error)))
+        properties = describe(FinishedCall(*call, result, error))
+        problem = "" if has_items(properties) else f"returned no dict but a {class_name(properties)}"
     except Exception as raised:  # noqa: BLE001 - the user's callable
-        warn_once(
-            ("describe", rule.template.where),
-            f"the properties= callable of {rule.template.where} raised {type(raised).__name__}; its events are "
-            "sent without the callable's properties",
-        )
-        return {}
+        problem = f"raised {type(raised).__name__}"
+    if not problem:
+        return snapshot(properties)
+    warn_once(
+        ("describe", rule.template.where),
+        f"the properties= callable of {rule.template.where} {problem}; its events are sent without the callable's "
+        "properties",
+    )
+    return {}
 
 
 def merge_extras(first: dict[str, Any] | None, second: dict[str, Any]) -> dict[str, Any]:

@@ -205,7 +205,7 @@ def track_feature(  # noqa: F811, PLR0913 - the contract's known properties
         >>> export_report("csv")
         'csv'
     """
-    bare = not (name is None or isinstance(name, str))
+    bare = not (name is None or issubclass(type(name), str))
     options = {
         "name": _text("name", None if bare else name),
         "event_name": _text("event_name", event_name),
@@ -247,9 +247,9 @@ def _properties(value: object) -> object:
     raise TypeError(message)
 
 
-def _names(value: Iterable[str]) -> tuple[str, ...]:
+def _names(value: Any) -> tuple[str, ...]:
     try:
-        names = (value,) if isinstance(value, str) else tuple(value)
+        names = (value,) if issubclass(type(value), str) else tuple(value)
         if all(issubclass(type(name), str) for name in names):
             return names
     except Exception:  # noqa: BLE001, S110 - no iterable; the message follows
@@ -260,7 +260,7 @@ def _names(value: Iterable[str]) -> tuple[str, ...]:
 
 def _shown(value: object) -> str:
     """Return a text, or the class of another value: its `repr` may raise."""
-    return repr(str.__str__(value)[:100]) if isinstance(value, str) else class_name(value)
+    return repr(str(value)[:100]) if type(value) is str else class_name(value)
 
 
 def _arguments(target: Any, names: tuple[str, ...]) -> tuple[Argument, ...]:

@@ -233,6 +233,8 @@ def as_id(value: object) -> str | None:
     Texts, numbers, UUIDs and all other objects with a text form of their own are ids. Bytes, booleans, and objects
     whose text form is a memory address are none.
     """
+    if type(value) is str:
+        return value.strip() or None
     try:
         if isinstance(value, str):
             text = str.__str__(value)
