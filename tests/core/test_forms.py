@@ -6,6 +6,7 @@ import collections
 import dataclasses
 import datetime as dt
 import ipaddress
+import itertools
 import os
 import time
 import types
@@ -160,6 +161,24 @@ def test_forms(value: object, expected: object) -> None:
     """Views, ranges, buffers and times have the obvious form; times without a value are marked."""
     found = form(value)
     assert found == expected or found[-1] == expected[-1]  # type: ignore[index]
+
+
+class Endless(dict[str, int]):
+    """A dict that lies about its entries, without an end."""
+
+    def __iter__(self) -> Any:
+        return itertools.repeat("a")
+
+    def keys(self) -> Any:
+        """Return keys without an end."""
+        return itertools.repeat("a")
+
+
+def test_dicts_are_read_as_they_are_stored() -> None:
+    """No method of a subclass of dict is called, alone and in a ChainMap."""
+    assert form(Endless(b=1)) == {"b": 1}
+    assert form(collections.ChainMap(Endless(b=1))) == {"b": 1}
+    assert snapshot(Endless(b=1)) == {"b": 1}
 
 
 class Card(pydantic.BaseModel):

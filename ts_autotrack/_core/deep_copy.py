@@ -138,8 +138,8 @@ class DeepCopy:
         self.enter(value, depth)
         copy: dict[str, Any] = {}
         doubles: dict[str, int] = {}
-        if dict.__len__(value) <= self.left and not self.mend:
-            value = dict.copy(value)  # in one step: another thread may change the dict meanwhile
+        if type(value) is dict and len(value) <= self.left and not self.mend:  # `dict.copy` would call a subclass
+            value = value.copy()  # in one step: another thread may change the dict meanwhile
             if set(map(type, value)) == {str} and _are_plain(plain := list(value.values())):
                 self.inside.discard(id(original))
                 self.left -= len(plain)
@@ -232,7 +232,9 @@ def _first(items: Iterable[Any], value: Any, base: Any, most: int) -> list[Any]:
     try:
         return list(islice(items, most))
     except RuntimeError:  # a finalizer changed the container
-        return list(islice(dict.copy(value).items() if base is dict else base.copy(value), most))
+        if type(value) is not base:
+            raise
+        return list(islice(value.copy().items() if base is dict else value.copy(), most))
 
 
 def _another(text: str, taken: dict[str, Any], doubles: dict[str, int]) -> str:

@@ -212,7 +212,7 @@ def _chain_map(value: Any, _: Any, budget: Budget) -> dict[Any, Any]:
     if any(not issubclass(type(part), dict) for part in maps) or sum(map(dict.__len__, maps)) > budget.left:
         raise UnsendableError(class_name(value))
     for part in reversed(maps):
-        merged |= dict.copy(part)
+        merged.update(dict.items(part))
     return merged
 
 
