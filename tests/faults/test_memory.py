@@ -139,6 +139,17 @@ LARGE = {
     "wide characters": ('track("e", {"text": "\\U0001f600" * 500}, user_id="u")', 15_000),
     "a long property of each scope": ('with user_context("u", bio=str(n) + "y" * 50_000): track("e")', 1_500),
     "a long property of each binding": ('bind_user("u", bio=str(n) + "y" * 50_000); track("e")', 1_500),
+    "long user ids": ('track("e", user_id=f"{n}:" + "x" * 20_000)', 3_000),
+    "long account ids": ('bind_user("u"); group(f"{n}:" + "x" * 20_000)', 3_000),
+    "long names": ('track(f"{n}:" + "x" * 20_000, user_id="u")', 3_000),
+    "long names of properties": ('track("e", {f"{n}:" + "x" * 20_000: 1}, user_id="u")', 3_000),
+    "properties of blocks": (
+        'bind_user("u")\n    with track_feature("f", properties={"a": str(n) + "x" * 20_000}): pass',
+        3_000,
+    ),
+    "names of blocks": ('bind_user("u")\n    with track_feature(str(n) + "x" * 20_000): pass', 3_000),
+    "decimals": ('track("e", {"rows": [Decimal(f"{n}.{k}" + "1" * 500) for k in range(100)]}, user_id="u")', 1_500),
+    "many short values": ('with user_context("u", **{f"p{k}": f"{n}" for k in range(300)}): track("e")', 1_500),
     "nested values": ('track("e", {"rows": [[n, "z" * 100] for _ in range(300)]}, user_id="u")', 1_500),
 }
 
@@ -150,7 +161,8 @@ def test_whatever_is_large_counts(dead_endpoint: str, environment: dict[str, str
     code = (
         REPORT
         + f"""
-from ts_autotrack import bind_user, flush, stats, track, user_context
+from decimal import Decimal
+from ts_autotrack import bind_user, flush, group, stats, track, track_feature, user_context
 def rss(): return int(open("/proc/self/statm").read().split()[1]) * 4096 / 1e6
 track("e", user_id="u"); flush(0.3)
 before = rss()

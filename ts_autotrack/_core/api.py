@@ -45,8 +45,9 @@ def configure(  # noqa: PLR0913 - the settings
             for the whole body.
         exit_timeout: Seconds by which delivery may delay the end of the process.
         max_queue: Events that may wait in memory; further events are dropped as "queue_full".
-        max_queue_bytes: Bytes of long properties that may wait in memory; further events are dropped as "queue_full".
-            Properties count if an event, or a `user_context` that has ended, has more than 512 bytes of them.
+        max_queue_bytes: Bytes that may wait in memory; further events are dropped as "queue_full". Properties and names
+            count if an event has more than 512 bytes of them, and so do ids and values of its `user_context`; a value
+            that waiting events share counts once.
         outbox: Directory that keeps events until they are delivered, so that a crash, `os._exit` or a long outage loses
             none. All processes of an application may share the directory. The first event fixes the outbox; a later
             change needs `shutdown` before.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from itertools import count
+from weakref import ref
 
 TYPE_CHECKING = False  # typing costs as much to import as this whole library
 if TYPE_CHECKING:
@@ -87,19 +88,18 @@ memory_budget = MemoryBudget()
 """The budget of this process."""
 
 
-class MeteredDict(dict[str, "Any"]):
-    """Long properties of one event: counted against the memory budget from creation to deletion.
+class Charge:
+    """Bytes counted against the memory budget while this object lives.
 
-    The count follows the object's life, so every fate of the event gives the bytes back exactly once.
+    The count follows an object's life, so every fate of an event gives the bytes back exactly once.
 
     Attributes:
         size: Approximate bytes.
     """
 
-    __slots__ = ("_budget", "_generation", "size")
+    __slots__ = ("__weakref__", "_budget", "_generation", "size")
 
-    def __init__(self, values: dict[str, Any], size: int, budget: MemoryBudget = memory_budget) -> None:
-        super().__init__(values)
+    def __init__(self, size: int, budget: MemoryBudget = memory_budget) -> None:
         self.size = size
         self._budget = budget
         self._generation = budget.generation
@@ -108,6 +108,50 @@ class MeteredDict(dict[str, "Any"]):
     def __del__(self) -> None:
         if self._generation == self._budget.generation:
             self._budget.held -= self.size
+
+
+class SharedValue:
+    """A long value of several scopes, counted once while an event of any of these scopes waits.
+
+    Attributes:
+        size: Approximate bytes.
+    """
+
+    __slots__ = ("_charge", "size")
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+        self._charge: ref[Charge] | None = None
+
+    def charge(self) -> Charge:
+        """Return the charge of all events that wait, made for the first of these events."""
+        charge = None if self._charge is None else self._charge()
+        if charge is None:
+            charge = Charge(self.size)
+            self._charge = ref(charge)
+        return charge
+
+
+class MeteredDict(dict[str, "Any"]):
+    """Long properties of one event, and its share of other memory: counted from creation to deletion.
+
+    Attributes:
+        size: Approximate bytes of the properties.
+        charges: Keeps the memory counted: of the properties, and of the values shared with other events.
+    """
+
+    __slots__ = ("charges", "size")
+
+    def __init__(
+        self,
+        values: dict[str, Any],
+        size: int,
+        shared: tuple[Charge, ...] = (),
+        budget: MemoryBudget = memory_budget,
+    ) -> None:
+        super().__init__(values)
+        self.size = size
+        self.charges = (Charge(size, budget), *shared) if size else shared
 
 
 class Counters:

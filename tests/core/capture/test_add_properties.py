@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import functools
+import gc
+import os
+import threading
+import time
 import weakref
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
@@ -11,9 +16,10 @@ import pytest
 
 from tests.core.conftest import arrived
 from ts_autotrack import add_properties, track_feature
+from ts_autotrack._core.capture.stack import additions
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Generator, Iterator
+    from collections.abc import AsyncGenerator, Callable, Generator, Iterator
 
     from tests.conftest import Inspector
     from ts_autotrack.typing import FinishedCall
@@ -132,6 +138,121 @@ def test_properties_added_while_describing_belong_to_the_call(inspector: Inspect
     function(Big())
     assert [(p["described"], p["added"]) for p in arrived(inspector)] == [(1, 1)]
     assert alive[0]() is None
+
+
+class Request:
+    """An object for weak references."""
+
+
+def test_properties_added_before_the_coroutine_belong_to_its_call(inspector: Inspector) -> None:
+    """A plain decorator around a coroutine function may attach properties; nothing of the call is kept."""
+
+    def authenticated(function: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(function)
+        def inner(request: Request) -> Any:
+            add_properties(auth="token")
+            return function(request)
+
+        return inner
+
+    @track_feature("view")
+    @authenticated
+    async def view(_: Request) -> None:
+        await asyncio.sleep(0)
+
+    request = Request()
+    alive = weakref.ref(request)
+    asyncio.run(view(request))
+    del request
+    assert [p.get("auth") for p in arrived(inspector)] == ["token"]
+    assert alive() is None
+    assert additions == {}
+
+
+def test_an_abandoned_call_is_collected() -> None:
+    """A coroutine that nobody resumes, in a cycle with its own arguments, is collected with its properties."""
+
+    @track_feature("stuck")
+    async def stuck(request: Any) -> None:
+        add_properties(a=1)
+        await request.future
+
+    class Future:
+        """Yields once."""
+
+        def __await__(self) -> Generator[None, None, None]:
+            yield
+
+    request: Any = Request()
+    request.future = Future()
+    request.coroutine = stuck(request)
+    request.coroutine.send(None)
+    assert len(additions) == 1
+    alive = weakref.ref(request)
+    del request
+    gc.collect()
+    assert alive() is None
+    assert additions == {}
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_forked_child_forgets_the_calls_of_other_threads() -> None:
+    """In a forked child the call that forked keeps its properties; the calls of other threads are gone."""
+    inside, go = threading.Event(), threading.Event()
+
+    @track_feature("other")
+    def other() -> None:
+        add_properties(a=1)
+        inside.set()
+        go.wait(10)
+
+    @track_feature("forking")
+    def forking() -> int:
+        add_properties(b=1)
+        child = os.fork()
+        if not child:
+            os._exit(0 if [found for _, found in additions.values()] == [{"b": 1}] else 1)
+        return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+    thread = threading.Thread(target=other)
+    thread.start()
+    assert inside.wait(10)
+    try:
+        assert forking() == 0
+        assert len(additions) == 1
+    finally:
+        go.set()
+        thread.join()
+
+
+def nested(depth: int, function: Callable[[], None]) -> None:
+    """Call a function on top of so many frames."""
+    if depth:
+        nested(depth - 1, function)
+    else:
+        function()
+
+
+def test_the_search_for_the_call_is_bounded(inspector: Inspector, caplog: pytest.LogCaptureFixture) -> None:
+    """`add_properties` reaches a call 150 frames away; further away it has no effect, says so, and costs no more."""
+    seconds: dict[int, float] = {}
+
+    @track_feature("deep")
+    def deep(depth: int) -> None:
+        def leaf() -> None:
+            began = time.thread_time()
+            for _ in range(20):
+                add_properties(depth=depth)
+            seconds[depth] = time.thread_time() - began
+
+        nested(depth, leaf)
+
+    for _ in range(3):
+        for depth in (150, 240, 700):
+            deep(depth)
+    assert [p.get("depth") for p in arrived(inspector)] == [150, None, None] * 3
+    assert seconds[700] < 3 * seconds[240]
+    assert caplog.text.count("more than 200 frames inside") == 1
 
 
 def test_finished_block_of_another_context_gets_no_more_properties(inspector: Inspector) -> None:

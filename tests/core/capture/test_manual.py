@@ -4,17 +4,30 @@ from __future__ import annotations
 
 import datetime as dt
 import sys
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from ts_autotrack import flush, group, identify, stats, track, user_context
+from ts_autotrack import flush, group, identify, stats, track, track_feature, user_context
 from ts_autotrack._core import diagnostics
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from tests.conftest import Inspector
+
+
+EAST = dt.timezone(dt.timedelta(hours=2))
+
+
+class Broken(dt.tzinfo):
+    """A time zone without its data."""
+
+    def _fail(self, _: dt.datetime | None) -> Any:
+        raise KeyError
+
+    utcoffset = dst = tzname = _fail
 
 
 def test_call_wins_over_the_context(inspector: Inspector) -> None:
@@ -42,6 +55,10 @@ def test_call_wins_over_the_context(inspector: Inspector) -> None:
         (dt.datetime(2024, 10, 20, 15, tzinfo=dt.timezone(dt.timedelta(hours=2))), "2024-10-20T13:00:00.000000Z"),
         (0, "1970-01-01T00:00:00.000000Z"),
         (1_729_439_496.5, "2024-10-20T15:51:36.500000Z"),
+        (dt.datetime.min, "0001-01-01T00:00:00.000000Z"),  # noqa: DTZ901
+        (dt.datetime.max, "9999-12-31T23:59:59.999999Z"),  # noqa: DTZ901
+        (-62_135_596_800, "0001-01-01T00:00:00.000000Z"),
+        ("0999-12-31T23:00:00-01:00", "1000-01-01T00:00:00.000000Z"),
     ],
 )
 def test_timestamps_of_the_past(inspector: Inspector, given: Any, expected: str) -> None:
@@ -60,6 +77,11 @@ def test_timestamps_of_the_past(inspector: Inspector, given: Any, expected: str)
         (lambda: track("e", user_id="u", timestamp="yesterday"), "point in time"),
         (lambda: track("e", user_id="u", timestamp=1e30), "point in time"),
         (lambda: track("e", user_id="u", timestamp=object()), "point in time"),  # type: ignore[arg-type]
+        (lambda: track("e", user_id="u", timestamp=True), "point in time"),
+        (lambda: track("e", user_id="u", timestamp=float("nan")), "point in time"),
+        (lambda: track("e", user_id="u", timestamp=dt.datetime.min.replace(tzinfo=EAST)), "point in time"),
+        (lambda: track("e", user_id="u", timestamp=dt.datetime(2024, 1, 1, tzinfo=Broken())), "point in time"),
+        (lambda: group("g", group_type=7), "group_type=...): must be a text, not int"),  # type: ignore[arg-type]
         (lambda: identify(None, user_id="u"), "traits must be a dict"),  # type: ignore[arg-type]
         (lambda: group("", {}), "the account's id"),
         (lambda: group("g", 5), "the account's id"),  # type: ignore[arg-type]
@@ -79,23 +101,31 @@ def test_what_names_nothing_to_send_is_counted_and_explained(
     assert "tests.core.capture.test_manual, line" in caplog.text
 
 
-def test_hostile_arguments_never_raise(inspector: Inspector, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An argument which raises on access costs at most its own event."""
+class Unreadable(Mapping[str, Any]):
+    """A mapping that raises on each access, as session data do while their cache is away."""
 
-    class Hostile(dict[str, Any]):
-        def items(self) -> Any:
-            raise LookupError
+    def __getitem__(self, key: str) -> Any:
+        raise ConnectionError(key)
 
-    monkeypatch.setattr(diagnostics, "reraise", False)
-    before = diagnostics.faults.read()
-    track("e", Hostile(a=1), user_id="u")
-    identify(Hostile(a=1), user_id="u")
-    group("g", Hostile(a=1))
+    def __iter__(self) -> Any:
+        raise ConnectionError
+
+    def __len__(self) -> int:
+        return 1
+
+
+def test_unreadable_mappings_are_marked(inspector: Inspector) -> None:
+    """A mapping that cannot be read costs its values, and not the event; the event carries a mark."""
+    with user_context("u", group_id="g", context=Unreadable()):
+        track("e", Unreadable(), context=Unreadable())
+        identify(Unreadable())
+        group("h", Unreadable())
+        with track_feature("block", properties=Unreadable()):
+            pass
     assert flush(5)
-    assert inspector.items() == []
-    assert diagnostics.faults.read() - before == 3
-    assert stats().dropped == {"fault": 3}
-    assert stats().accepted == 3
+    mark = "<not JSON: tests.core.capture.test_manual.Unreadable: ConnectionError>"
+    assert [item.get("properties", item.get("traits", {}))["..."] for item in inspector.items()] == [mark] * 4
+    assert stats().replaced == 4
 
 
 @pytest.mark.usefixtures("acting")

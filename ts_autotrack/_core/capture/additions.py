@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from _thread import get_ident
+
 from ts_autotrack._core.capture.block import open_use
 from ts_autotrack._core.capture.call import merge_extras
-from ts_autotrack._core.capture.stack import additions, current_frame, innermost_call, place
+from ts_autotrack._core.capture.stack import MAX_FRAMES, additions, current_frame, innermost_call, place
 from ts_autotrack._core.diagnostics import warn_once
 from ts_autotrack._core.snapshot import snapshot
 
@@ -17,7 +19,8 @@ def add_properties(**values: object) -> None:
 
     Args:
         **values: Property names to values. A snapshot is taken. These values win over the decorator's properties.
-            Outside of every tracked call the values are ignored, and a warning names the place once.
+            Outside of every tracked call, and more than 200 frames inside one, the values are ignored, and a warning
+            names the place once.
 
     Example:
         >>> from ts_autotrack import add_properties, track_feature
@@ -31,11 +34,13 @@ def add_properties(**values: object) -> None:
     if use is not None and use.directly_contains(call):
         use.set(**values)
     elif call is not None:
-        additions[call] = merge_extras(additions.get(call), snapshot(values))
+        _, earlier = additions.get(id(call), (0, None))
+        additions[id(call)] = get_ident(), merge_extras(earlier, snapshot(values))
     else:
         where = place(caller)
         warn_once(
             ("add_properties", where),
-            f"{where}: add_properties() outside of every tracked call has no effect. Decorate the function that it "
-            "belongs to, or open a `with track_feature(...)` block around it.",
+            f"{where}: add_properties() outside of every tracked call has no effect, nor more than {MAX_FRAMES} frames "
+            "inside the call. Decorate the function that it belongs to, or open a `with track_feature(...)` block "
+            "around it.",
         )

@@ -7,7 +7,7 @@ from contextvars import ContextVar
 from ts_autotrack._core.capture.call import finish_call, merge_extras
 from ts_autotrack._core.capture.stack import current_frame, place
 from ts_autotrack._core.diagnostics import warn_once
-from ts_autotrack._core.identity.scope import current
+from ts_autotrack._core.identity.scope import Scope, current
 from ts_autotrack._core.snapshot import snapshot
 
 TYPE_CHECKING = False  # typing costs as much to import as this whole library
@@ -34,9 +34,9 @@ class FeatureUse:
 
     __slots__ = ("_call", "_properties", "_rule", "_scope", "finished", "outer", "owner")
 
-    def __init__(self, rule: CaptureRule, owner: object, call: FrameType | None) -> None:
+    def __init__(self, rule: CaptureRule, owner: object, call: FrameType | None, properties: dict[str, Any]) -> None:
         self._rule = rule
-        self._properties: dict[str, Any] = {}
+        self._properties = properties
         self._call = call
         self._scope = current()
         self.outer = open_use()
@@ -64,17 +64,20 @@ class FeatureUse:
         self.finished = True
         if _open_use.get() is self:
             _open_use.set(_nearest_open(self.outer))
-        self._call = None  # the frame holds all its local variables
+        properties, scope = self._properties, self._scope
+        # A task begun inside refers to this block for good: without the frame, the properties and the blocks around.
+        self._call, self._properties, self._scope, self.outer = None, {}, _NOBODY, _nearest_open(self.outer)
         if isinstance(error, GeneratorExit):  # the generator may be closed in another user's context
-            finish_call(self._rule, self._properties, ((), {}), scope=self._scope)
+            finish_call(self._rule, properties, ((), {}), scope=scope)
         else:
-            finish_call(self._rule, self._properties, ((), {}), None, error)
+            finish_call(self._rule, properties, ((), {}), None, error)
 
     def directly_contains(self, call: FrameType | None) -> bool:
         """Return True if no tracked call lies between this block and code whose innermost tracked call is `call`."""
         return not self.finished and (call is None or call is self._call)
 
 
+_NOBODY = Scope()
 _open_use: ContextVar[FeatureUse | None] = ContextVar("ts_autotrack_use", default=None)
 
 

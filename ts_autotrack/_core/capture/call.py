@@ -5,11 +5,12 @@ from __future__ import annotations
 from time import time_ns
 
 from ts_autotrack._core.capture.buffer import CLOSED, buffer
-from ts_autotrack._core.capture.stack import additions, current_frame
-from ts_autotrack._core.counters import MeteredDict
+from ts_autotrack._core.capture.stack import additions, current_frame, take_additions
+from ts_autotrack._core.counters import Charge, MeteredDict
 from ts_autotrack._core.diagnostics import fault, warn_once
+from ts_autotrack._core.forms import class_name
 from ts_autotrack._core.identity.scope import current
-from ts_autotrack._core.snapshot import plain_values, snapshot
+from ts_autotrack._core.snapshot import UNCOUNTED_BYTES, has_items, plain_values, size_of, snapshot
 
 TYPE_CHECKING = False  # typing costs as much to import as this whole library
 if TYPE_CHECKING:
@@ -116,7 +117,7 @@ def finish_call(
         elif counts:
             if not rule.plain:
                 extras = _complete(rule, extras, call, result, error)
-            if additions and (added := additions.pop(current_frame(1), None)):
+            if additions and (added := take_additions(current_frame(1))):
                 extras = merge_extras(rule.template.by_name(extras), added)
             record_event(rule.template, extras, scope if scope is not None and scope.user_id else None)
     except RecursionError:
@@ -127,7 +128,16 @@ def finish_call(
         fault(f"recording a call of {rule.template.where}", ours)
     finally:
         if additions:  # the call made no event
-            additions.pop(current_frame(1), None)
+            additions.pop(id(current_frame(1)), None)
+
+
+def with_additions(rule: CaptureRule, extras: Extras) -> Extras:
+    """Return the captured arguments with the properties attached so far to the call of the wrapper. Never raises."""
+    try:
+        added = take_additions(current_frame(1))
+        return merge_extras(rule.template.by_name(extras), added) if added else extras
+    except RecursionError:
+        return extras
 
 
 def _complete(
@@ -151,23 +161,32 @@ def _describe(
 ) -> dict[str, object]:
     from ts_autotrack.typing import FinishedCall
 
+    properties: Any = None
     try:
-        return snapshot(describe(FinishedCall(*call, result, error)))
+        properties = describe(FinishedCall(*call, result, error))
+        problem = "" if has_items(properties) else f"returned no dict but a {class_name(properties)}"
     except Exception as raised:  # noqa: BLE001 - the user's callable
-        warn_once(
-            ("describe", rule.template.where),
-            f"the properties= callable of {rule.template.where} raised {type(raised).__name__}; its events are "
-            "sent without the callable's properties",
-        )
-        return {}
+        problem = f"raised {type(raised).__name__}"
+    if not problem:
+        return snapshot(properties)
+    warn_once(
+        ("describe", rule.template.where),
+        f"the properties= callable of {rule.template.where} {problem}; its events are sent without the callable's "
+        "properties",
+    )
+    return {}
 
 
 def merge_extras(first: dict[str, Any] | None, second: dict[str, Any]) -> dict[str, Any]:
-    """Return the properties of both; `second` wins. Long properties stay counted against the memory budget."""
+    """Return the properties of both; `second` wins. Long properties stay counted, and replaced properties do not."""
     if not first:
         return second
-    size = sum(part.size for part in (first, second) if isinstance(part, MeteredDict))
-    return MeteredDict({**first, **second}, size) if size else {**first, **second}
+    merged = {**first, **second}
+    if isinstance(first, MeteredDict) and len(merged) == len(first) + len(second):
+        size = first.size + (second.size if isinstance(second, MeteredDict) else size_of(second))
+    else:
+        size = size_of(merged)
+    return MeteredDict(merged, size) if size > UNCOUNTED_BYTES else merged
 
 
 def record_event(
@@ -188,11 +207,24 @@ def record_event(
         if scope.suppressed:
             next(buffer.drops["suppressed"])
             return
+    if scope.long or template.size:
+        extras = _charged(template, scope, extras)
     record = (template, scope, time_ns() if moment is None else moment, extras)
     if len(buffer.records) < buffer.append_limit:
         buffer.records.append(record)
     else:
         buffer.on_slow_path(record)
+
+
+def _charged(template: EventTemplate, scope: Scope, extras: Extras) -> MeteredDict:
+    """Return the extras as a dict that keeps everything counted that waits because of this event."""
+    values = template.by_name(extras)
+    charges = [value.charge() for value in scope.long.values()]
+    if template.size:
+        charges.append(Charge(template.size))
+    if isinstance(values, MeteredDict):
+        charges += values.charges
+    return MeteredDict(values, 0, tuple(charges))
 
 
 def count_invalid(why: str) -> None:

@@ -10,8 +10,9 @@ from ts_autotrack._core.capture.stack import current_frame, innermost_call, plac
 from ts_autotrack._core.capture.wrappers import wrap_function
 from ts_autotrack._core.contract import FEATURE_TYPES, FEATURE_USED, INTERFACES, TRACK
 from ts_autotrack._core.decorate import decorate
+from ts_autotrack._core.forms import class_name
 from ts_autotrack._core.identity.scope import as_id
-from ts_autotrack._core.snapshot import snapshot
+from ts_autotrack._core.snapshot import UNCOUNTED_BYTES, has_items, snapshot
 
 TYPE_CHECKING = False  # typing costs as much to import as this whole library
 if TYPE_CHECKING:
@@ -96,7 +97,9 @@ class Feature:
         if self._options["name"] is None:
             message = "a `with track_feature(...)` block needs the feature's name: track_feature('export')"
             raise TypeError(message)
-        use = FeatureUse(self._rule(None, place(caller), ()), self, innermost_call(caller))
+        given = self._options["properties"]
+        properties: dict[str, Any] = {} if given is None or callable(given) else snapshot(given)
+        use = FeatureUse(self._rule(None, place(caller), ()), self, innermost_call(caller), properties)
         self._entered.append(use)
         use.enter()
         return use
@@ -114,11 +117,15 @@ class Feature:
         describe: Any = None
         if callable(given):
             describe = given
-        elif given:
+        elif given is not None and function_name is not None:  # a block counts its properties with its event
             properties |= snapshot(given)
         names = tuple(name for name, _, _ in arguments)
+        event_name, user_id, group_id = options["event_name"], options["user_id"], options["group_id"]
+        size = 0
+        if function_name is None:  # a block, which has a template of its own
+            size = sum(len(text) for text in (event_name, user_id, group_id, *properties.values()) if text)
         template = EventTemplate(
-            TRACK, options["event_name"], properties, where, options["user_id"], options["group_id"], names
+            TRACK, event_name, properties, where, user_id, group_id, names, size if size > UNCOUNTED_BYTES else 0
         )
         return CaptureRule(template, arguments, options["on"], describe)
 
@@ -198,7 +205,7 @@ def track_feature(  # noqa: F811, PLR0913 - the contract's known properties
         >>> export_report("csv")
         'csv'
     """
-    bare = not (name is None or isinstance(name, str))
+    bare = not (name is None or issubclass(type(name), str))
     options = {
         "name": _text("name", None if bare else name),
         "event_name": _text("event_name", event_name),
@@ -218,34 +225,42 @@ def track_feature(  # noqa: F811, PLR0913 - the contract's known properties
 def _text(parameter: str, value: object) -> str | None:
     if value is None and parameter != "event_name":
         return None
-    if isinstance(value, str) and value.strip():
-        return value.strip()
-    message = f"track_feature({parameter}={value!r}): expected a text that is not empty"
+    if issubclass(type(value), str) and (text := str.strip(value)):  # type: ignore[arg-type]
+        return text
+    message = f"track_feature({parameter}={_shown(value)}): expected a text that is not empty"
     raise TypeError(message)
 
 
 def _one_of(parameter: str, value: object, allowed: tuple[str, ...]) -> object:
     if value is None and parameter != "on":
         return None
-    if value in allowed:
+    if issubclass(type(value), str) and value in allowed:
         return value
-    message = f"track_feature({parameter}={value!r}): expected one of {', '.join(allowed)}"
+    message = f"track_feature({parameter}={_shown(value)}): expected one of {', '.join(allowed)}"
     raise ValueError(message)
 
 
 def _properties(value: object) -> object:
-    if value is None or callable(value) or hasattr(value, "items"):
+    if value is None or callable(value) or has_items(value):
         return value
-    message = f"track_feature(properties=...): expected a dict or a callable, not {type(value).__name__}"
+    message = f"track_feature(properties=...): expected a dict or a callable, not {class_name(value)}"
     raise TypeError(message)
 
 
-def _names(value: Iterable[str]) -> tuple[str, ...]:
-    names = (value,) if isinstance(value, str) else tuple(value)
-    if all(isinstance(name, str) for name in names):
-        return names
-    message = "track_feature(capture=...): expected names of arguments"
+def _names(value: Any) -> tuple[str, ...]:
+    try:
+        names = (value,) if issubclass(type(value), str) else tuple(value)
+        if all(issubclass(type(name), str) for name in names):
+            return names
+    except Exception:  # noqa: BLE001, S110 - no iterable; the message follows
+        pass
+    message = f"track_feature(capture=...): expected names of arguments, not {class_name(value)}"
     raise TypeError(message)
+
+
+def _shown(value: object) -> str:
+    """Return a text, or the class of another value: its `repr` may raise."""
+    return repr(str(value)[:100]) if type(value) is str else class_name(value)
 
 
 def _arguments(target: Any, names: tuple[str, ...]) -> tuple[Argument, ...]:

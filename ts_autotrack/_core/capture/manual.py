@@ -8,8 +8,9 @@ from ts_autotrack._core.capture.record import EventTemplate
 from ts_autotrack._core.capture.stack import current_frame, place
 from ts_autotrack._core.contract import GROUP, IDENTIFY, TRACK
 from ts_autotrack._core.diagnostics import fault
-from ts_autotrack._core.identity.scope import as_id, current, nearest_open
-from ts_autotrack._core.snapshot import plain_values, snapshot
+from ts_autotrack._core.forms import class_name
+from ts_autotrack._core.identity.scope import as_id, current, nearest_open, take_group_id
+from ts_autotrack._core.snapshot import UNCOUNTED_BYTES, has_items, plain_values, size_of, snapshot
 
 TYPE_CHECKING = False  # typing costs as much to import as this whole library
 if TYPE_CHECKING:
@@ -48,16 +49,17 @@ def track(
         >>> track("invite_sent", {"role": "admin"}, user_id="user_123", group_id="account_456")
     """
     try:
-        if not isinstance(event_name, str) or not event_name.strip():
-            return _invalid(f"track({type(event_name).__name__}): the event's name must be a non-empty text")
+        name = str.strip(event_name) if issubclass(type(event_name), str) else ""
+        if not name:
+            return _invalid(f"track({class_name(event_name)}): the event's name must be a non-empty text")
         scope = _scope(user_id, group_id, context)
         moment = None if timestamp is None else _timestamp(timestamp)
         if timestamp is not None and moment is None:
-            return _invalid(f"track({event_name!r}, timestamp=...): not a readable point in time")
-        if properties is not None and not hasattr(properties, "items"):
-            return _invalid(f"track({event_name!r}): properties must be a dict, not {type(properties).__name__}")
-        names, extras = _split(properties) if properties else ((), None)
-        record_event(_template(event_name.strip(), names, _where(scope)), extras, scope, moment)
+            return _invalid(f"track({_shown(name)}, timestamp=...): not a readable point in time")
+        if properties is not None and not has_items(properties):
+            return _invalid(f"track({_shown(name)}): properties must be a dict, not {class_name(properties)}")
+        names, extras = ((), None) if properties is None else _split(properties)
+        record_event(_template(name, names, _where(scope)), extras, scope, moment)
     except RecursionError:
         for _ in buffer.drops["fault"]:  # advances the counter without a call: the stack may have no space for a call
             break
@@ -78,8 +80,8 @@ def identify(traits: Mapping[str, object], *, user_id: object = None) -> None:
         >>> identify({"user_email": "JaneDoe@example.com"}, user_id="user_123")
     """
     try:
-        if not hasattr(traits, "items"):
-            return _invalid(f"identify({type(traits).__name__}): traits must be a dict")
+        if not has_items(traits):
+            return _invalid(f"identify({class_name(traits)}): traits must be a dict")
         scope = _scope(user_id, None, None)
         record_event(EventTemplate(IDENTIFY, "", _NOTHING, _where(scope)), snapshot(traits), scope)
     except RecursionError:
@@ -105,11 +107,14 @@ def group(group_id: object, traits: Mapping[str, object] | None = None, *, group
     """
     try:
         account = as_id(group_id)
-        if account is None or (traits is not None and not hasattr(traits, "items")):
+        if account is None or (traits is not None and not has_items(traits)):
             return _invalid("group(): group_id must be the account's id, and traits must be a dict")
+        if not issubclass(type(group_type), str):
+            return _invalid(f"group(group_type=...): must be a text, not {class_name(group_type)}")
         scope = _scope(None, account, None)
         template = EventTemplate(GROUP, "", _NOTHING, _where(scope), group_id=account)
-        record_event(template, merge_extras(snapshot(traits or _NOTHING), {"group_type": group_type}), scope)
+        own = {} if traits is None else snapshot(traits)
+        record_event(template, merge_extras(own, snapshot({"group_type": group_type})), scope)
     except RecursionError:
         for _ in buffer.drops["fault"]:  # advances the counter without a call: the stack may have no space for a call
             break
@@ -121,7 +126,7 @@ def group(group_id: object, traits: Mapping[str, object] | None = None, *, group
 MAX_TEMPLATES = 1_000
 """Templates kept by `track`, for distinct event names and property names."""
 MAX_NAMES, MAX_NAME_LENGTH = 50, 100
-"""Bounds of the property names in a kept template."""
+"""Bounds of the property names in a kept template, and of the event's name."""
 
 _NOTHING: dict[str, object] = {}
 _templates: dict[tuple[str, tuple[str, ...]], EventTemplate] = {}
@@ -130,10 +135,13 @@ _templates: dict[tuple[str, tuple[str, ...]], EventTemplate] = {}
 def _split(properties: Mapping[str, object]) -> tuple[tuple[str, ...], Extras]:
     """Return names for the template and values for the event; no names and a snapshot for unusual properties."""
     if type(properties) is dict and len(properties) <= MAX_NAMES:
+        if not properties:
+            return (), None
+        properties = properties.copy()  # in one step: another thread may change the dict meanwhile
         names = tuple(properties)
         if all(type(name) is str and len(name) <= MAX_NAME_LENGTH for name in names):
             values = plain_values(properties.values())
-            if values is not None and len(values) == len(names):  # another thread may change the dict meanwhile
+            if values is not None:
                 return names, values
     return (), snapshot(properties)
 
@@ -142,20 +150,21 @@ def _template(event_name: str, names: tuple[str, ...], where: str) -> EventTempl
     """Return the kept template of an event name and property names, or a new template if `where` is given."""
     template = _templates.get((event_name, names))
     if template is None or where:
-        template = EventTemplate(TRACK, event_name, _NOTHING, where, captured=names)
-        if len(_templates) < MAX_TEMPLATES and not where:
+        length = len(event_name)
+        size = size_of(event_name) if length > UNCOUNTED_BYTES else 0
+        template = EventTemplate(TRACK, event_name, _NOTHING, where, captured=names, size=size)
+        if length <= MAX_NAME_LENGTH and len(_templates) < MAX_TEMPLATES and not where:
             _templates[event_name, names] = template
     return template
 
 
 def _scope(user_id: object, group_id: object, context: Mapping[str, object] | None) -> Scope:
     scope = current()
-    if user_id is not None or group_id is not None or context:
-        values = dict(context or _NOTHING)
-        if group_id is None:
-            group_id = values.pop("group_id", None)  # an id here counts as the argument
+    if user_id is not None or group_id is not None or context is not None:
+        values = _NOTHING
+        if context is not None:
+            values, group_id = take_group_id(context, group_id)
         scope = nearest_open(scope).derive(user_id, group_id, values)
-        scope.weigh()
     return scope if scope.ready else scope.resolve()
 
 
@@ -168,16 +177,26 @@ def _invalid(why: str) -> None:
     count_invalid(f"{place(current_frame(2))}: {why}")
 
 
+def _shown(text: str) -> str:
+    return repr(text[:MAX_NAME_LENGTH])
+
+
 def _timestamp(value: datetime | float | str) -> str | None:
-    from datetime import datetime, timezone
+    """Return a point in time in the contract's form; None for other values. Never raises."""
+    from datetime import datetime, timedelta, timezone
 
     try:
         if isinstance(value, str):
             value = datetime.fromisoformat(value[:-1] + "+00:00" if value.endswith(("Z", "z")) else value)
+        elif isinstance(value, bool):
+            return None
         elif not isinstance(value, datetime):
             value = datetime.fromtimestamp(float(value), timezone.utc)
-        if value.tzinfo is None:
-            value = value.replace(tzinfo=timezone.utc)
-        return f"{value.astimezone(timezone.utc):%Y-%m-%dT%H:%M:%S.%f}Z"
-    except (ValueError, TypeError, OverflowError, OSError):
+        # Field by field: a class of its own, such as pandas', may hold no time at all.
+        local = datetime(  # noqa: DTZ001 - the offset follows
+            value.year, value.month, value.day, value.hour, value.minute, value.second, value.microsecond
+        )
+        utc = local - (value.utcoffset() or timedelta())
+        return utc.isoformat(timespec="microseconds") + "Z"
+    except Exception:  # noqa: BLE001 - no point in time, or a time zone of the application that fails
         return None

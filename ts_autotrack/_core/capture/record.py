@@ -29,10 +29,11 @@ class EventTemplate:
         where: Place in the application, such as "module.function, line 5", for messages.
         user_id: Overrides the scope's user.
         group_id: Overrides the scope's group.
+        size: Bytes to count against the memory budget; 0 if many events share the template, or it is short.
         encoded: Encoder's cache: the fields before the properties or traits, and their JSON.
     """
 
-    __slots__ = ("captured", "encoded", "event_name", "group_id", "path", "properties", "user_id", "where")
+    __slots__ = ("captured", "encoded", "event_name", "group_id", "path", "properties", "size", "user_id", "where")
 
     def __init__(
         self,
@@ -43,6 +44,7 @@ class EventTemplate:
         user_id: str | None = None,
         group_id: str | None = None,
         captured: tuple[str, ...] = (),
+        size: int = 0,
     ) -> None:
         self.path = path
         self.event_name = event_name
@@ -51,6 +53,7 @@ class EventTemplate:
         self.user_id = user_id
         self.group_id = group_id
         self.captured = captured
+        self.size = size
         self.encoded: tuple[bytes, bytes] | None = None
 
     def by_name(self, extras: Extras) -> dict[str, Any]:

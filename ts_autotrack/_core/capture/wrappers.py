@@ -12,7 +12,7 @@ from types import CoroutineType
 
 from ts_autotrack._core.callables import drop_frame, first_step, kind_of
 from ts_autotrack._core.capture.buffer import buffer
-from ts_autotrack._core.capture.call import finish_call
+from ts_autotrack._core.capture.call import finish_call, with_additions
 from ts_autotrack._core.capture.stack import additions, call_codes
 from ts_autotrack._core.identity.scope import current
 
@@ -39,7 +39,7 @@ def wrap_function(rule: CaptureRule, function: Callable[..., Any], kind: Kind) -
         elif rule.plain and not rule.arguments:
             wrapper = _plain_function
     call = wrapper(rule, function)
-    call_codes.add(call.__code__)
+    call_codes.add(id(call.__code__))
     return call
 
 
@@ -124,11 +124,13 @@ def _function_returning_coroutine(rule: CaptureRule, function: Callable[..., Any
             finish_call(rule, extras, held, None, error)
             raise
         if type(result) is CoroutineType:
+            if additions:  # of the plain function around the coroutine function
+                extras = with_additions(rule, extras)
             return finished(result, extras, held)
         finish_call(rule, extras, held, result)
         return result
 
-    call_codes.add(finished.__code__)
+    call_codes.add(id(finished.__code__))
     return call
 
 

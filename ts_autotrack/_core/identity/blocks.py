@@ -48,9 +48,7 @@ class ScopeBlock:
         """End one entering of the block, in any context."""
         if entry in self._entered:  # absent after a leave in a copy of the context
             self._entered.remove(entry)
-        scope, outer = entry.scope, entry.outer
-        if scope is not None and scope.size:
-            scope.weigh()
+        outer = entry.outer
         if current().entry is not entry or outer is None:
             entry.close()  # left in another context, or before an inner block
             return

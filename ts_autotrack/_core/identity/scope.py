@@ -7,11 +7,14 @@ from __future__ import annotations
 
 from contextvars import ContextVar
 from os import getpid
+from weakref import ref
 
-from ts_autotrack._core.counters import MeteredDict
+from ts_autotrack._core.counters import SharedValue
+from ts_autotrack._core.diagnostics import warn_once
+from ts_autotrack._core.forms import class_name
 from ts_autotrack._core.identity import baggage
 from ts_autotrack._core.process_id import process_id
-from ts_autotrack._core.snapshot import snapshot
+from ts_autotrack._core.snapshot import UNCOUNTED_BYTES, copied, shallow, size_of
 
 TYPE_CHECKING = False  # typing costs as much to import as this whole library
 if TYPE_CHECKING:
@@ -22,7 +25,11 @@ if TYPE_CHECKING:
 MAX_BOUND = 64
 """Scopes of `bind_user` with the fast path of captures, inside one entered block."""
 
+LONG = 128
+"""Bytes from which the memory budget counts a value of a large scope by itself."""
+
 _NOTHING: dict[str, object] = {}
+_NONE_LONG: dict[int, SharedValue] = {}
 
 
 class Scope:
@@ -35,15 +42,15 @@ class Scope:
         properties: Values for the `properties` of every event.
         suppressed: True if events are dropped.
         ready: True if a capture may use this scope without `resolve()`: both ids known, not suppressed, block not
-            closed.
+            closed, nothing to count against the memory budget.
         drop_suppressed: True if suppressed and the block is not closed; lets wrappers drop the event without
             `resolve()`.
         entry: The entered block around this scope; None outside of every block.
         unbound: The scope before `bind_user`; None if `bind_user` did not make this scope.
-        with_baggage: The last OpenTelemetry context, and the scope made from its baggage; None in place of the scope
-            if the baggage has no id to add.
-        size: Bytes of the long values in context and properties; 0 if there are none.
-        weight: Holds `size` bytes of the memory budget, see `weigh`.
+        with_baggage: A reference to the last OpenTelemetry context, and the scope made from its baggage; None in place
+            of the scope if the baggage has no id to add.
+        size: Bytes of all values, at most; in a large scope, the bytes of the short values.
+        long: The long values of a large scope, by the id of the value; each waiting event counts them.
     """
 
     __slots__ = (
@@ -52,13 +59,13 @@ class Scope:
         "drop_suppressed",
         "entry",
         "group_id",
+        "long",
         "properties",
         "ready",
         "size",
         "suppressed",
         "unbound",
         "user_id",
-        "weight",
         "with_baggage",
     )
 
@@ -79,9 +86,9 @@ class Scope:
         self.ready = user_id is not None and group_id is not None and not suppressed
         self.entry: BlockEntry | None = None
         self.unbound: Scope | None = None
-        self.with_baggage: tuple[object, Scope | None] | None = None
+        self.with_baggage: tuple[ref[Any], Scope | None] | None = None
         self.size = 0
-        self.weight: MeteredDict | None = None
+        self.long = _NONE_LONG
         # The encoder's cache. It lives as long as the scope: a dict in the encoder either kept scopes of ended requests
         # alive, or encoded the scopes of 10,000 concurrent tasks once for each event, at 1.6 times the cost.
         self._encoded: Any = None
@@ -101,30 +108,43 @@ class Scope:
             process_id.on_change()
         size, context_of_all, properties_of_all = self.size, self.context, self.properties
         if context:
-            own = snapshot(context)
-            size += own.size if isinstance(own, MeteredDict) else 0
+            own, length = copied(context)
+            size += length
             context_of_all = {**context_of_all, **own}
         if properties:
-            own = snapshot(properties)
-            size += own.size if isinstance(own, MeteredDict) else 0
+            own, length = copied(properties)
+            size += length
             properties_of_all = {**properties_of_all, **own}
-        scope = Scope(
-            self.user_id if user_id is None else as_id(user_id),
-            self.group_id if group_id is None else as_id(group_id),
-            context_of_all,
-            properties_of_all,
-            suppressed=self.suppressed,
-        )
+        if user_id is None:
+            user = self.user_id
+        elif user := as_id(user_id):
+            size += len(user)
+        if group_id is None:
+            group = self.group_id
+        elif group := as_id(group_id):
+            size += len(group)
+        scope = Scope(user, group, context_of_all, properties_of_all, suppressed=self.suppressed)
         scope.size = size
+        if size > UNCOUNTED_BYTES or self.long:
+            scope.measure(self.long)
         return scope
 
-    def weigh(self) -> None:
-        """Count the long values against the memory budget, until no waiting event refers to this scope.
-
-        A block weighs its scope at its end: memory held by requests in progress is no reason to refuse events.
-        """
-        if self.size:
-            self.weight = MeteredDict({}, self.size)
+    def measure(self, known: dict[int, SharedValue]) -> None:
+        """Find the values that waiting events have to count; a value that the outer scope knows is shared with it."""
+        size = sum(map(len, self.context)) + sum(map(len, self.properties))
+        long: dict[int, SharedValue] = {}
+        for value in (self.user_id, self.group_id, *self.context.values(), *self.properties.values()):
+            length = size_of(value)
+            if length <= LONG:
+                size += length
+            else:
+                long[id(value)] = known.get(id(value)) or SharedValue(length)
+        self.size = size
+        if size > UNCOUNTED_BYTES:
+            long[_SHORT_VALUES] = SharedValue(size)
+        if long:
+            self.long = long
+            self.ready = False
 
     def require_resolve(self) -> None:
         """Make every capture call `resolve()`."""
@@ -139,8 +159,8 @@ class Scope:
         if context is None:
             return scope
         memo = scope.with_baggage
-        if memo is None or memo[0] is not context:
-            memo = scope.with_baggage = (context, scope.fill(*baggage.read_ids(context)))
+        if memo is None or memo[0]() is not context:
+            memo = scope.with_baggage = (ref(context), scope.fill(*baggage.read_ids(context)))
         return memo[1] or scope
 
     def fill(self, user_id: str | None, group_id: str | None) -> Scope | None:
@@ -149,9 +169,11 @@ class Scope:
         group_id = None if self.group_id else group_id
         if user_id is None and group_id is None:
             return None
-        scope = self.derive(user_id, group_id, {"identity_source": "baggage"})
-        scope.weigh()
-        return scope
+        return self.derive(user_id, group_id, {"identity_source": "baggage"})
+
+
+_SHORT_VALUES = 0
+"""Key of the sum of the short values in `Scope.long`; no id of an object."""
 
 
 class BlockEntry:
@@ -215,16 +237,31 @@ def as_id(value: object) -> str | None:
     Texts, numbers, UUIDs and all other objects with a text form of their own are ids. Bytes, booleans, and objects
     whose text form is a memory address are none.
     """
+    if type(value) is str:
+        return value.strip() or None
     try:
         if isinstance(value, str):
             text = str.__str__(value)
         elif isinstance(value, (bool, bytes, bytearray, type(None))) or _has_default_text(type(value)):
             return None
         else:
-            text = str(value)
+            text = str.__str__(str(value))  # a text may be of a class of its own
         return text.strip() or None
     except Exception:  # noqa: BLE001 - a user's __str__
         return None
+
+
+def take_group_id(context: object, group_id: object) -> tuple[dict[Any, Any], object]:
+    """Return the values of a `context=` argument, and the group id; an id inside counts as the argument."""
+    values = shallow(context)
+    try:
+        if values is not None:
+            inner = values.pop("group_id", None) if group_id is None else None
+            return values, inner if group_id is None else group_id
+    except Exception:  # noqa: BLE001 - a key of the application may fail to compare
+        values = None
+    warn_once("context", f"context=: a {class_name(context)} is no dict that can be read; it is ignored")
+    return {}, group_id
 
 
 def _has_default_text(kind: type) -> bool:
@@ -240,7 +277,6 @@ set_current = _current.set
 
 def replace(scope: Scope, bound: Scope) -> None:
     """Make `bound` current in place of `scope`, until the end of the block around `scope`."""
-    bound.weigh()  # no later moment is known at which its use ends
     if scope.entry is not None:
         scope.entry.bind(bound)
     set_current(bound)

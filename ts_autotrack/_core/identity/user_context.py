@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from ts_autotrack._core.diagnostics import warn_once
 from ts_autotrack._core.identity.blocks import ScopeBlock
-from ts_autotrack._core.identity.scope import Scope, current, nearest_open, replace
+from ts_autotrack._core.identity.scope import Scope, current, nearest_open, replace, take_group_id
 
 TYPE_CHECKING = False  # typing costs as much to import as this whole library
 if TYPE_CHECKING:
@@ -58,14 +57,9 @@ class user_context(ScopeBlock):  # noqa: N801 - used like a function, as context
         self._user_id = user_id
         self._group_id = group_id
         self._properties = properties
-        self._context: dict[str, object] = {}
+        self._context: dict[Any, object] = {}
         if context is not None:
-            try:
-                self._context.update(context)
-            except Exception:  # noqa: BLE001 - not a dict, or an unreadable dict; the request goes on
-                warn_once("context", f"user_context(context=...): a {type(context).__name__} is no dict; it is ignored")
-        if group_id is None:
-            self._group_id = self._context.pop("group_id", None)  # an id here counts as the argument
+            self._context, self._group_id = take_group_id(context, group_id)
         for key, value in (
             ("device_type", device_type),
             ("location", location),

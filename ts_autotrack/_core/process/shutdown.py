@@ -54,6 +54,8 @@ COMMIT_TIMEOUT = 1.0
 """Seconds, whatever EXIT_TIMEOUT says, to have the last events in the outbox."""
 EXIT_GRACE = 5.0
 """Seconds after the exit deadline from which a further wait belongs to another end: the process went on."""
+MAX_TIMEOUT = 1_000_000.0
+"""Seconds that flush() and shutdown() wait at most; locks accept no endless number."""
 SLICE, MAX_SLICES = 0.1, 10
 """Seconds after which a signal handler checks whether delivery is stuck, and the number of slices after which it
 assumes so: delivery may be stuck inside a request, too."""
@@ -215,6 +217,13 @@ class Shutdown:
         return not left
 
 
-def _bounded(timeout: float) -> float:
-    """Return a timeout that the clock can wait for."""
-    return min(max(0.0, timeout), 1_000_000.0)
+def _bounded(timeout: object) -> float:
+    """Return a timeout that the clock can wait for, for any argument. Never raises."""
+    try:
+        seconds = float(timeout)  # type: ignore[arg-type]
+    except OverflowError:
+        seconds = MAX_TIMEOUT if timeout > 0 else 0.0  # type: ignore[operator]
+    except Exception:  # noqa: BLE001 - no number
+        diagnostics.warn_once("timeout", "flush() and shutdown(): the timeout must be a number of seconds; 5 are taken")
+        seconds = START_TIMEOUT
+    return min(seconds, MAX_TIMEOUT) if seconds > 0 else 0.0  # zero for NaN, too
