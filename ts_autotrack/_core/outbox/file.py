@@ -177,6 +177,28 @@ class OutboxFile:
         if rest:
             self._database.execute(schema.SHORTEN, (len(rest), len(rest), SEPARATOR.join(rest), through + 1))
 
+    def remove_some(self, events: int, size: int, changes: list[tuple[int, list[bytes]]]) -> None:
+        """Remove settled events behind unsettled ones.
+
+        Args:
+            events: Number of settled events.
+            size: Bytes of the settled events.
+            changes: Ids of the chunks with settled events, each with the chunk's unsettled events.
+        """
+        self.pending -= events
+        self.size -= size
+        self._database.execute("BEGIN IMMEDIATE")
+        try:
+            for number, rest in changes:
+                if rest:
+                    self._database.execute(schema.REPLACE, (len(rest), SEPARATOR.join(rest), number))
+                else:
+                    self._database.execute(schema.DELETE_ONE, (number,))
+        except BaseException:
+            self._database.execute("ROLLBACK")
+            raise
+        self._database.execute("COMMIT")
+
     def release_space(self) -> None:
         """Return free space to the disk."""
         if not self.pending and file_size(self.path) + file_size(self.path + "-wal") > SHRINK_BYTES:

@@ -81,6 +81,7 @@ class Shutdown:
         timeout = _bounded(timeout)
         worker = self._engine.worker_within(min(timeout, START_TIMEOUT))
         settled = not self._engine.pending if worker is None else worker.flush(timeout)
+        diagnostics.report()  # without valid events there is no worker
         return settled or self._report(f"flush({timeout:g})", QUEUED)
 
     def shutdown(self, timeout: float | None = None) -> bool:
@@ -92,6 +93,7 @@ class Shutdown:
         if worker is not None:
             worker.commit(max(seconds, COMMIT_TIMEOUT))
         settled = not self._engine.pending if worker is None else worker.stop(seconds)
+        diagnostics.report()
         return self._conclude("shutdown", LOST, settled=settled)
 
     def drain(self, *, final: bool = False, interrupting: bool = False) -> bool | None:

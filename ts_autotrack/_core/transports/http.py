@@ -15,6 +15,7 @@ import certifi
 import httpcore
 import httpx
 
+from ts_autotrack._core.transports.network import Backend
 from ts_autotrack._version import __version__
 from ts_autotrack.typing import Response
 
@@ -27,9 +28,6 @@ MAX_READ = 65_536
 """Bytes of an answer that are read; its warnings and reasons are shorter."""
 MIN_SECRET = 8
 """Characters from which a credential is masked in a server's text; a shorter one is no secret."""
-CONNECT_TIMEOUT = 5.0
-"""Seconds, within the request's own timeout."""
-
 LAZY_IMPORTS = (certifi, encodings.idna, httpcore)
 """Modules that httpx and the first look-up of a host would otherwise import on the sender's thread."""
 
@@ -37,7 +35,11 @@ _LOGGERS = ("httpx", "httpcore.connection", "httpcore.http11", "httpcore.proxy")
 
 
 class HttpTransport:
-    """Sends batches to ThriveStack. Redirects are not followed: they would carry the key elsewhere."""
+    """Sends batches to ThriveStack. Redirects are not followed: they would carry the key elsewhere.
+
+    Attributes:
+        address: Host of the endpoint, and of the proxy if requests go through a proxy, for messages.
+    """
 
     def __init__(self, settings: ServerSettings) -> None:
         # No compressed answers: a few compressed bytes can fill the memory.
@@ -61,19 +63,24 @@ class HttpTransport:
         self._client = httpx.Client(
             headers=headers, follow_redirects=False, verify=settings.endpoint.startswith("https")
         )
+        self._backend = Backend()
+        self.address = _address(self._client, settings.endpoint)
+        for transport in (self._client._transport, *self._client._mounts.values()):  # noqa: SLF001 - no public way
+            if isinstance(transport, httpx.HTTPTransport):
+                transport._pool._network_backend = self._backend  # noqa: SLF001 - httpx passes no backend on
 
     def send(self, path: str, bodies: Sequence[bytes], timeout: float) -> Response:
         """POST the items as one JSON array; a missing answer is a Response with status 0."""
         self._uninstrument()
-        deadline = time.monotonic() + timeout
+        self._backend.begin(timeout)
         try:
             with self._client.stream(
                 "POST",
                 self._endpoint + path,
                 content=_array(bodies),
-                timeout=httpx.Timeout(timeout, connect=min(timeout, CONNECT_TIMEOUT)),
+                timeout=timeout,
             ) as answer:
-                body = self._body(answer, deadline)
+                body = self._body(answer)
             # Otherwise the answer and its stream keep each other and the request's body until a garbage collection:
             # 100,000 events sent after an outage left 24 MB.
             answer.stream = httpx.ByteStream(b"")
@@ -83,13 +90,17 @@ class HttpTransport:
         except (httpx.HTTPError, OSError) as error:
             return Response(0, f"{type(error).__name__}: {error}".encode())
 
-    def _body(self, answer: httpx.Response, deadline: float) -> bytes:
+    def cancel(self) -> None:
+        """End the request in progress, from any thread."""
+        self._backend.cancel()
+
+    def _body(self, answer: httpx.Response) -> bytes:
         """Return the beginning of the body, with credentials masked. A truncated body does no harm."""
         body = b""
         try:
             for part in answer.iter_raw():
                 body += part
-                if len(body) >= MAX_READ or time.monotonic() > deadline:
+                if len(body) >= MAX_READ:
                     break
         except httpx.HTTPError:
             pass
@@ -114,6 +125,13 @@ class HttpTransport:
     def _is_not_ours(self, record: logging.LogRecord) -> bool:
         """Keep the HTTP client's lines about our own requests out of the application's log."""
         return record.thread != self._thread
+
+
+def _address(client: httpx.Client, endpoint: str) -> str:
+    url = httpx.URL(endpoint)
+    pool = getattr(client._transport_for_url(url), "_pool", None)  # noqa: SLF001 - no public way
+    proxy = getattr(pool, "_proxy_url", None)
+    return url.host if proxy is None else f"{url.host} by the proxy {proxy.host.decode()}:{proxy.port}"
 
 
 def _array(bodies: Sequence[bytes]) -> bytes:
