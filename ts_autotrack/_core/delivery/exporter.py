@@ -134,8 +134,10 @@ class Exporter:
         batch = self._scan(self._queue.peek(MAX_ITEMS + self.passed), now)
         if batch is None and not self.blocked:
             self._write_refused()  # their positions are those of the present file
-        if batch is None and not self.blocked and self._queue.rotate():
-            batch = self._scan(self._queue.peek(MAX_ITEMS), now)
+            # In an outage an earlier worker's items stay ahead of this worker's.
+            in_order = self._outage.active and any(lane.away for lane in self._lanes.values())
+            if self._queue.rotate(in_order=in_order):
+                batch = self._scan(self._queue.peek(MAX_ITEMS), now)
         if batch is not None or self.next_attempt_at == NEVER:
             self.next_attempt_at = 0.0
         return batch

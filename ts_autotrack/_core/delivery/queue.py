@@ -82,8 +82,12 @@ class EventQueue(Protocol):
         """Remove items like `acknowledge`, and keep `items` in the quarantine, if the queue has one."""
         ...
 
-    def rotate(self) -> bool:
-        """Let the next `peek` begin with the items of another file; return False if there are none."""
+    def rotate(self, *, in_order: bool) -> bool:
+        """Let the next `peek` begin with the items of another file; return False if there are none.
+
+        Args:
+            in_order: True if the items of this process have to keep their order.
+        """
         ...
 
     def oldest_sequence(self) -> int | None:
@@ -148,8 +152,9 @@ class MemoryQueue:
         del items
         self.acknowledge(count, passed)
 
-    def rotate(self) -> bool:
+    def rotate(self, *, in_order: bool) -> bool:
         """There are no files."""
+        del in_order
         return False
 
     def oldest_sequence(self) -> int | None:

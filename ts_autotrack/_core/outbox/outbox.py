@@ -118,10 +118,12 @@ class Outbox:
                 self._load(source)
             return self._cursor.peek(most)
 
-    def rotate(self) -> bool:
+    def rotate(self, *, in_order: bool) -> bool:
         """See `EventQueue`. The items that were to be sent next stay in their file."""
         with self._lock:
-            source = self._cursor.source
+            source, adopted = self._cursor.source, self._adoption.file
+            if self._outage.active or (in_order and adopted is not None and adopted.created_here):
+                return False
             others = [file for file in self.files if file is not source and file.pending]
             if source is None or not others:
                 return False

@@ -15,7 +15,7 @@ import certifi
 import httpcore
 import httpx
 
-from ts_autotrack._core.transports.network import Backend
+from ts_autotrack._core.transports.network import CANCELLED, Backend
 from ts_autotrack._version import __version__
 from ts_autotrack.typing import Response
 
@@ -88,7 +88,7 @@ class HttpTransport:
             retry_after, content_type = answer.headers.get("retry-after"), answer.headers.get("content-type", "")
             return Response(answer.status_code, body, _seconds(retry_after), content_type)
         except (httpx.HTTPError, OSError) as error:
-            return Response(0, f"{type(error).__name__}: {error}".encode())
+            return Response(0, (CANCELLED if self._backend.cancelled else f"{type(error).__name__}: {error}").encode())
 
     def cancel(self) -> None:
         """End the request in progress, from any thread."""

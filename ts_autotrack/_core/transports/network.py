@@ -22,11 +22,15 @@ CONNECT_TIMEOUT = 5.0
 """Seconds for a connection to one address, within the request's deadline."""
 
 
+CANCELLED = "the request was ended by shutdown() or configure()"
+
+
 class Backend(httpcore.NetworkBackend):
     """Opens connections for one request at a time.
 
     Attributes:
         deadline: Monotonic time at which the request in progress ends.
+        cancelled: True if the request in progress was ended from another thread.
         lock: Lock on closing a connection: another thread must not shut down a file descriptor that was used again.
     """
 
@@ -35,16 +39,16 @@ class Backend(httpcore.NetworkBackend):
         self.lock = threading.Lock()
         self._inner = httpcore.SyncBackend()
         self._stream: Stream | None = None
-        self._cancelled = False
+        self.cancelled = False
 
     def begin(self, timeout: float) -> None:
         """Begin a request of `timeout` seconds."""
-        self.deadline, self._cancelled = time.monotonic() + timeout, False
+        self.deadline, self.cancelled = time.monotonic() + timeout, False
 
     def cancel(self) -> None:
         """End the request in progress, from any thread."""
         with self.lock:
-            self._cancelled = True
+            self.cancelled = True
             if self._stream is not None:
                 self._stream.shut_down()
 
@@ -67,9 +71,8 @@ class Backend(httpcore.NetworkBackend):
         if left <= 0:
             message = "the request took too long"
             raise error(message)
-        if self._cancelled:
-            message = "the request was ended by shutdown() or configure()"
-            raise httpcore.NetworkError(message)
+        if self.cancelled:
+            raise httpcore.NetworkError(CANCELLED)
         return left if timeout is None else min(left, timeout)
 
     def connect_tcp(
