@@ -145,7 +145,5 @@ def test_server_that_fails_at_one_item(
         httpx.put(f"{inspector.url}/faults")
     settled, rejected, number = done.stdout.split()
     assert (settled, rejected) == ("True", "1"), done.stderr
-    name = (
-        f"one item at which the server {'answers ' if fault.isdigit() else ''}{fault}{'' if fault.isdigit() else 's'}"
-    )
-    guarantee(f"{name}, the rest", kept, range(int(number)), numbers(inspector), counted=False)
+    name = f"one item that makes its requests fail ({fault}), the rest"
+    guarantee(name, kept, range(int(number)), numbers(inspector), counted=False)
