@@ -83,7 +83,7 @@ class EventQueue(Protocol):
         ...
 
     def rotate(self, *, in_order: bool) -> bool:
-        """Let the next `peek` begin with the items of another file; return False if there are none.
+        """Let the next `peek` return further items, perhaps those of another file; return False if there are none.
 
         Args:
             in_order: True if the items of this process have to keep their order.

@@ -119,9 +119,11 @@ class Outbox:
             return self._cursor.peek(most)
 
     def rotate(self, *, in_order: bool) -> bool:
-        """See `EventQueue`. The items that were to be sent next stay in their file."""
+        """See `EventQueue`. Further items of the same file come first, then the items of another file."""
         with self._lock:
             source, adopted = self._cursor.source, self._adoption.file
+            if source is not None and len(self._cursor.items) < MAX_ITEMS and self._load(source):
+                return True
             if self._outage.active or (in_order and adopted is not None and adopted.created_here):
                 return False
             others = [file for file in self.files if file is not source and file.pending]
