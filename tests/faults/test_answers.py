@@ -102,3 +102,48 @@ def test_server_that_refuses_one_item(
     assert done.stdout.splitlines()[-1] == "True 1", done.stderr
     assert f"{status}: " in done.stderr
     guarantee(f"one item that is answered with {status}, the rest", kept, {*range(30)} - {17}, numbers(inspector))
+
+
+SEARCHED = (
+    REPORT
+    + """
+import time
+from ts_autotrack import flush, stats, track, user_context
+number = 0
+def good():
+    global number
+    track("e", {"n": number})
+    number += 1
+with user_context("u", group_id="g"):
+    for _ in range(30): good()
+    track("e", {"text": "poison"})
+    deadline = time.monotonic() + 60
+    while not stats().rejected and time.monotonic() < deadline:
+        for _ in range(10): good()
+        flush(1)
+print(flush(20), stats().rejected, number)
+"""
+)
+
+
+@pytest.mark.parametrize("fault", ["403", "404", "500", "reset"])
+def test_server_that_fails_at_one_item(
+    inspector: Inspector, environment: dict[str, str], guarantee: Any, kept: str, fault: str
+) -> None:
+    """An item that makes its request fail is found by requests without the item; all other items are delivered."""
+    httpx.put(f"{inspector.url}/faults", params={"fault": f"{fault}=poison"})
+    try:
+        done = subprocess.run(
+            [sys.executable, "-c", SEARCHED],
+            env={**os.environ, **environment, "THRIVESTACK_ENDPOINT": inspector.endpoint},
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+    finally:
+        httpx.put(f"{inspector.url}/faults")
+    settled, rejected, number = done.stdout.split()
+    assert (settled, rejected) == ("True", "1"), done.stderr
+    name = f"one item that makes its requests fail ({fault}), the rest"
+    guarantee(name, kept, range(int(number)), numbers(inspector), counted=False)

@@ -18,14 +18,16 @@ from ts_autotrack._core.redaction import mask, printable
 
 TYPE_CHECKING = False  # typing costs as much to import as this whole library
 if TYPE_CHECKING:
-    from collections.abc import Hashable
+    from collections.abc import Hashable, Iterator
 
 logger = logging.getLogger("ts_autotrack")
 
 FAULT_INTERVAL = 60.0
 """Seconds between two reports of the same kind of fault."""
-MAX_KEYS = 2_000
-"""Distinct keys of `warn_once` in the life of a process."""
+MAX_KEYS = 200
+"""Distinct keys of a kind of `warn_once` in the life of a process."""
+MAX_NOTICES = 100
+"""Notices of a kind between two reports."""
 MAX_SERVER_TEXTS = 50
 """Distinct server texts that are logged."""
 
@@ -34,8 +36,9 @@ faults = AtomicCounter()
 reraise = False
 """True in this project's own tests: the barrier raises the faults that it otherwise holds back."""
 
-_notices: deque[str] = deque(maxlen=256)
-_warned: set[Hashable] = set()
+_notices: deque[tuple[str, str]] = deque()  # kind and text
+_waiting: dict[str, int] = {}  # notices by kind since the last report
+_warned: dict[str, set[Hashable]] = {}  # keys by kind
 _server_texts: set[str] = set()
 _last_fault: dict[str, float] = {}
 _debug_handler: logging.Handler | None = None
@@ -49,21 +52,50 @@ def fault(activity: str, error: BaseException) -> None:
     now = time.monotonic()
     if now - _last_fault.get(activity, -FAULT_INTERVAL) >= FAULT_INTERVAL:
         _last_fault[activity] = now
-        _notices.append(f"{activity} failed ({_describe(error)}); the application was not affected")
+        notice("fault", f"{activity} failed ({_describe(error)}); the application was not affected")
+
+
+def notice(kind: str, message: str) -> None:
+    """Leave a notice. Each kind has its own bound, so no kind keeps another from the log."""
+    count = _waiting.get(kind, 0)
+    if count < MAX_NOTICES:
+        _waiting[kind] = count + 1
+        _notices.append((kind, message))
 
 
 def warn_once(key: Hashable, message: str) -> None:
-    """Leave a notice, once for each key in the life of the process."""
-    if key not in _warned and len(_warned) < MAX_KEYS:
-        _warned.add(key)
-        _notices.append(message)
+    """Leave a notice, once for each key in the life of the process, up to a bound for each kind.
+
+    Args:
+        key: The kind of the notice, or a tuple that begins with the kind.
+        message: The text.
+    """
+    if _is_new(key):
+        notice(_kind(key), message + _last(key))
 
 
 def warn_now(key: Hashable, message: str, level: str = "warning") -> None:
     """Log a message at once, once for each key: for settings, which are read before any worker exists."""
-    if key not in _warned and len(_warned) < MAX_KEYS:
-        _warned.add(key)
-        log(level, "%s", message)
+    if _is_new(key):
+        log(level, "%s", message + _last(key))
+
+
+def _kind(key: Hashable) -> str:
+    return str(key[0] if isinstance(key, tuple) else key)
+
+
+def _is_new(key: Hashable) -> bool:
+    """Return True for a key seen for the first time, up to a bound for each kind."""
+    keys = _warned.setdefault(_kind(key), set())
+    if key in keys or len(keys) >= MAX_KEYS:
+        return False
+    keys.add(key)
+    return True
+
+
+def _last(key: Hashable) -> str:
+    """Return the end of the last message of a kind."""
+    return "; further warnings of this kind are not logged" if len(_warned[_kind(key)]) == MAX_KEYS else ""
 
 
 def warn_of_server(text: str, message: str) -> None:
@@ -71,13 +103,18 @@ def warn_of_server(text: str, message: str) -> None:
     if text not in _server_texts and len(_server_texts) <= MAX_SERVER_TEXTS:
         _server_texts.add(text)
         shown = len(_server_texts) <= MAX_SERVER_TEXTS
-        _notices.append(message if shown else "further messages of the server are not logged")
+        notice("server", message if shown else "further messages of the server are not logged")
 
 
 def report() -> None:
     """Log the notices left since the last report. Never raises."""
     while _notices:
-        log("warning", "%s", _notices.popleft())
+        try:
+            kind, message = _notices.popleft()
+        except IndexError:  # another thread reports, too
+            return
+        _waiting.pop(kind, None)
+        log("warning", "%s", message)
 
 
 def log(level: str, message: str, *values: object) -> None:
@@ -86,9 +123,20 @@ def log(level: str, message: str, *values: object) -> None:
     A message is left out if standard error is a pipe that nobody reads: its handler would hold this thread for good.
     """
     try:
-        if not standard_error_stalls():
-            safe = (value if isinstance(value, int | float) else printable(mask(str(value))) for value in values)
+        if standard_error_stalls():
+            return
+        safe = tuple(value if isinstance(value, int | float) else printable(mask(str(value))) for value in values)
+        handlers = list(_handlers())
+        if not any(map(_is_closed, handlers)):
             getattr(logger, level)("ts_autotrack: " + message, *safe)
+            return
+        # A handler that writes to a closed stream prints a traceback: at the exit after pytest, for example.
+        number = getattr(logging, level.upper())
+        if logger.isEnabledFor(number):
+            record = logger.makeRecord(logger.name, number, __file__, 0, "ts_autotrack: " + message, safe, None)
+            for handler in handlers:
+                if number >= handler.level and not _is_closed(handler):
+                    handler.handle(record)
     except Exception:  # noqa: BLE001 - the application's handler
         next(faults)
 
@@ -110,9 +158,27 @@ def set_debug(*, on: bool) -> None:
 def reset() -> None:
     """Forget all notices and keys, as a forked child or a test needs."""
     _notices.clear()
+    _waiting.clear()
     _warned.clear()
     _server_texts.clear()
     _last_fault.clear()
+
+
+def _handlers() -> Iterator[logging.Handler]:
+    """Yield the handlers that a line of ours reaches."""
+    source: logging.Logger | None = logger
+    found = False
+    while source is not None:
+        for handler in source.handlers:
+            found = True
+            yield handler
+        source = source.parent if source.propagate else None
+    if not found and logging.lastResort is not None:
+        yield logging.lastResort
+
+
+def _is_closed(handler: logging.Handler) -> bool:
+    return bool(getattr(getattr(handler, "stream", None), "closed", False))
 
 
 def _describe(error: BaseException) -> str:

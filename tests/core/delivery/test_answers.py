@@ -12,7 +12,7 @@ import pytest
 
 from tests.conftest import Answer, ScriptedServer, wait_until
 from tests.core.conftest import account_closes, names
-from ts_autotrack import clear_user, configure, flush, track
+from ts_autotrack import clear_user, configure, flush, rejected, track
 from ts_autotrack._core.client import client
 from ts_autotrack._core.delivery.backoff import Pacing
 from ts_autotrack.typing import Stats
@@ -100,15 +100,20 @@ def test_refused_item_is_isolated_and_the_rest_delivered(
     wait_until(lambda: "item: field user_id" in caplog.text, "the report")
 
 
-def test_refusal_of_everything_costs_two_requests_an_item(server: ScriptedServer) -> None:
-    """A server which refuses each item gets about two requests an item, not more."""
+def test_refusal_of_everything_is_an_outage(server: ScriptedServer, caplog: pytest.LogCaptureFixture) -> None:
+    """A server that refuses every item gets few requests: after twenty refused items the rest waits for an operator."""
     server.always = lambda _: Answer(400, b"archived")
-    configure(flush_interval=60)
-    for _ in range(300):
+    for _ in range(3_000):
         track("e")
+    wait_until(lambda: "the server refuses all events" in caplog.text, "the report")
+    assert not flush(2)
+    account = account_closes()
+    assert account.rejected == 20
+    assert len(rejected()) == 20
+    assert len(server.requests) < 70
+    server.always = None
     assert flush(20)
-    assert account_closes().rejected == 300
-    assert len(server.requests) < 700
+    assert account_closes() == Stats(3_000, 2_980, 0, 20, {})
 
 
 def test_too_large_for_the_server_is_split_until_it_fits(server: ScriptedServer) -> None:

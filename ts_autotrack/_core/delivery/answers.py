@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from ts_autotrack._core.diagnostics import warn_of_server
+from ts_autotrack._core.redaction import printable
 
 if TYPE_CHECKING:
     from ts_autotrack.typing import Response
@@ -13,44 +15,72 @@ if TYPE_CHECKING:
 MAX_WORDS = 500
 """Bytes of a server's text that a message shows."""
 
-_OK, _MULTIPLE_CHOICES = 200, 300
+_ACCEPTED = (200, 201, 202, 204)
 _BAD_REQUEST, _UNAUTHORIZED, _FORBIDDEN, _REQUEST_TIMEOUT = 400, 401, 403, 408
-_TOO_LARGE, _UNPROCESSABLE, _TOO_MANY, _SERVER_ERROR = 413, 422, 429, 500
+_TOO_LARGE, _UNPROCESSABLE, _TOO_MANY, _SERVER_ERROR, _GATEWAY_TIMEOUT = 413, 422, 429, 500, 504
+_MULTIPLE_CHOICES = 300
+_NOT_ACCEPTED = re.compile(rb'^\s*\{.*?"success"\s*:\s*false', re.DOTALL)
 
-Action: TypeAlias = Literal["acknowledge", "retry", "unauthorized", "split", "misconfigured"]
+Action: TypeAlias = Literal["acknowledge", "retry", "wait", "unauthorized", "forbidden", "split", "misconfigured"]
 """Actions of the exporter.
 
 - "acknowledge": the batch has arrived.
-- "retry": try the same batch again, with backoff.
+- "retry": try again, with backoff; look for an item at fault if only this batch fails.
+- "wait": try the same batch again, with backoff.
 - "split": try the halves; quarantine an item that is refused alone.
-- "unauthorized", "misconfigured": keep everything, tell the operator, try again slowly.
+- "unauthorized": keep everything, tell the operator, try again slowly.
+- "forbidden", "misconfigured": the same, unless only this batch fails.
 """
 
 ADVICE: dict[Action, str] = {
     "retry": "events cannot be delivered at the moment; they are kept and tried again.",
+    "wait": "events cannot be delivered at the moment; they are kept and tried again.",
     "unauthorized": "the server does not accept the credentials; events are kept. Check THRIVESTACK_API_KEY or "
     "THRIVESTACK_AUTH_TOKEN.",
+    "forbidden": "the server or a firewall does not accept any events; they are kept. Check THRIVESTACK_API_KEY or "
+    "THRIVESTACK_AUTH_TOKEN, and any firewall on the way.",
     "misconfigured": "the answer is not ThriveStack's; events are kept. Check THRIVESTACK_ENDPOINT and any proxy on "
     "the way.",
+    "split": "the server refuses all events; further ones are kept and tried again every minute.",
 }
 """Advice to the operator for each action that keeps the events."""
+
+OPERATOR_ACTIONS = ("unauthorized", "forbidden", "misconfigured", "split")
+"""Actions whose cause only an operator can mend, if all batches get the same answer."""
+SEARCHABLE = ("retry", "forbidden", "misconfigured")
+"""Actions whose cause may be an item."""
 
 
 def action_for(response: Response) -> Action:
     """Return the action that a response asks for."""
     status = response.status
-    accepted = _OK <= status < _MULTIPLE_CHOICES
-    if (accepted or status in (_BAD_REQUEST, _UNPROCESSABLE)) and _is_page(response):
-        return "misconfigured"  # a proxy sends its login page with 200, its complaint about http for https with 400
-    if accepted:
-        return "acknowledge"
-    if status in (0, _REQUEST_TIMEOUT, _TOO_MANY) or status >= _SERVER_ERROR:
+    if status in _ACCEPTED and b'"success"' in response.body and _NOT_ACCEPTED.match(response.body):
         return "retry"
-    if status in (_UNAUTHORIZED, _FORBIDDEN):
-        return "unauthorized"
-    if status in (_BAD_REQUEST, _TOO_LARGE, _UNPROCESSABLE):
-        return "split"
-    return "misconfigured"
+    if (status in _ACCEPTED or status in (_BAD_REQUEST, _UNPROCESSABLE)) and _is_page(response):
+        return "misconfigured"  # a proxy sends its login page with 200, its complaint about http for https with 400
+    if status in _ACCEPTED:
+        return "acknowledge"
+    if status in _ACTIONS:
+        return _ACTIONS[status]
+    # Other answers below 300, such as 207 for a part of the items, do not say that all items have arrived.
+    return "retry" if status < _MULTIPLE_CHOICES or status >= _SERVER_ERROR else "misconfigured"
+
+
+_ACTIONS: dict[int, Action] = {
+    _UNAUTHORIZED: "unauthorized",
+    _FORBIDDEN: "forbidden",
+    _REQUEST_TIMEOUT: "retry",
+    _TOO_MANY: "wait",
+    _BAD_REQUEST: "split",
+    _TOO_LARGE: "split",
+    _UNPROCESSABLE: "split",
+}
+
+
+def timed_out(response: Response) -> bool:
+    """Return True if the server, or a proxy on the way, needed too long for the batch."""
+    status = response.status
+    return status in (_REQUEST_TIMEOUT, _GATEWAY_TIMEOUT) or (status == 0 and b"Timeout" in response.body[:40])
 
 
 def words(response: Response) -> str:
@@ -60,8 +90,8 @@ def words(response: Response) -> str:
 
 
 def shorten(text: bytes) -> str:
-    """Return the beginning of a text."""
-    return text[:MAX_WORDS].decode(errors="replace") + ("..." if len(text) > MAX_WORDS else "")
+    """Return the beginning of a text, without control characters."""
+    return printable(text[:MAX_WORDS].decode(errors="replace")) + ("..." if len(text) > MAX_WORDS else "")
 
 
 def surface_warnings(body: bytes) -> None:
@@ -73,7 +103,7 @@ def surface_warnings(body: bytes) -> None:
     except (ValueError, AttributeError, RecursionError):
         return
     for warning in warnings if isinstance(warnings, list) else [warnings]:
-        warn_of_server(text := str(warning)[:MAX_WORDS], f"the server warns: {text}")
+        warn_of_server(text := printable(str(warning)[:MAX_WORDS]), f"the server warns: {text}")
 
 
 def _is_page(response: Response) -> bool:

@@ -38,6 +38,7 @@ class Backoff:
 
     Attributes:
         next_attempt_at: Monotonic time of the next attempt; 0 if nothing has to be waited for.
+        forbidden_until: Monotonic time of the server's `Retry-After`.
     """
 
     def __init__(
@@ -52,7 +53,7 @@ class Backoff:
         self._jitter = jitter
         self._failures = 0
         self._attempted_at = 0.0
-        self._forbidden_until = 0.0  # by the server's Retry-After
+        self.forbidden_until = 0.0
 
     @property
     def waiting(self) -> bool:
@@ -71,7 +72,7 @@ class Backoff:
         requested = min(retry_after or 0.0, MAX_RETRY_AFTER)
         delay = max(requested, pacing.operator_interval if needs_operator else ceiling * self._jitter())
         now = self._clock()
-        self.next_attempt_at, self._forbidden_until = now + delay, now + requested
+        self.next_attempt_at, self.forbidden_until = now + delay, now + requested
         return delay
 
     def postpone(self, seconds: float) -> None:
@@ -80,8 +81,8 @@ class Backoff:
 
     def skip_backoff(self) -> None:
         """Make the next attempt as soon as the server's `Retry-After` allows, at most one a second."""
-        self.next_attempt_at = min(self.next_attempt_at, max(self._attempted_at + 1.0, self._forbidden_until))
+        self.next_attempt_at = min(self.next_attempt_at, max(self._attempted_at + 1.0, self.forbidden_until))
 
     def reset_backoff(self) -> None:
         """Forget past failures: a request got through, or the settings changed."""
-        self._failures, self.next_attempt_at, self._forbidden_until = 0, 0.0, 0.0
+        self._failures, self.next_attempt_at, self.forbidden_until = 0, 0.0, 0.0

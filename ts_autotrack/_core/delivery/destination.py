@@ -26,9 +26,17 @@ class Destination:
         self._opened: tuple[Config, Transport] | None = None
 
     def change(self, config: Config, open_transport: Callable[[], Transport]) -> None:
-        """Use other settings from the next request on."""
-        self._open = open_transport
-        self.config = config
+        """Use other settings from the next request on. A request to another server ends now: it may hang."""
+        previous, self._open, self.config = self.config, open_transport, config
+        if config.server != previous.server or config.exporter != previous.exporter:
+            self.cancel()
+
+    def cancel(self) -> None:
+        """End the request in progress. Any thread may call this method."""
+        opened = self._opened
+        cancel = getattr(opened[1], "cancel", None) if opened is not None else None
+        if cancel is not None:
+            cancel()
 
     def transport(self) -> tuple[Transport, bool]:
         """Return the transport, and True if it is new.

@@ -4,11 +4,24 @@ from __future__ import annotations
 
 import time
 from datetime import datetime, timezone
+from functools import partial
 from typing import TYPE_CHECKING
 
 from ts_autotrack._core.contract import MAX_BODY, MAX_ITEMS
-from ts_autotrack._core.delivery.answers import ADVICE, action_for, shorten, surface_warnings, words
-from ts_autotrack._core.diagnostics import log, warn_of_server, warn_once
+from ts_autotrack._core.delivery.answers import (
+    ADVICE,
+    OPERATOR_ACTIONS,
+    SEARCHABLE,
+    action_for,
+    surface_warnings,
+    timed_out,
+    words,
+)
+from ts_autotrack._core.delivery.backoff import Backoff
+from ts_autotrack._core.delivery.batch import Batch, describe
+from ts_autotrack._core.delivery.lane import MIN_TIMED_OUT, Lane
+from ts_autotrack._core.delivery.outage import Outage
+from ts_autotrack._core.diagnostics import log, notice, warn_of_server
 from ts_autotrack.typing import RejectedItem, Response
 
 if TYPE_CHECKING:
@@ -16,9 +29,15 @@ if TYPE_CHECKING:
 
     from ts_autotrack._core.counters import Counters
     from ts_autotrack._core.delivery.answers import Action
-    from ts_autotrack._core.delivery.backoff import Backoff
-    from ts_autotrack._core.delivery.queue import EventQueue
+    from ts_autotrack._core.delivery.backoff import Pacing
+    from ts_autotrack._core.delivery.queue import EventQueue, Item
     from ts_autotrack.typing import Transport
+
+MAX_PASSED = 5_000
+"""Items that newer ones may pass: suspects, and items of endpoints that are away."""
+MAX_UNWRITTEN = 100
+"""Refused items that go to the quarantine together."""
+NEVER = float("inf")
 
 
 def _nothing() -> None:
@@ -26,25 +45,60 @@ def _nothing() -> None:
 
 
 class Exporter:
-    """Delivers the items of a queue in order, retries, isolates refused items, and keeps the account.
+    """Delivers the items of a queue in order, retries, goes around faults, and keeps the account.
 
     Attributes:
-        backoff: Time of the next attempt.
         deadline: Monotonic time after which nothing is sent; None without one.
         sending: True while a request is in progress.
+        next_attempt_at: Monotonic time of the next attempt at the items present; 0 if nothing has to be waited for.
+        blocked: True if newer items have to wait until then, too.
+        passed: Items that newer ones have passed.
+        count_waiting: Returns the number of unsettled events, for messages.
     """
 
-    def __init__(self, queue: EventQueue, counters: Counters, backoff: Backoff) -> None:
-        self.backoff = backoff
+    def __init__(
+        self, queue: EventQueue, counters: Counters, pacing: Pacing, backoff: Callable[[Pacing], Backoff] = Backoff
+    ) -> None:
         self.deadline: float | None = None
         self.sending = False
+        self.next_attempt_at = 0.0
+        self.blocked = False
+        self.passed = 0
+        self.count_waiting: Callable[[], int] = lambda: queue.pending
         self._queue = queue
         self._counters = counters
-        # Sizes of the next batches, the last one first, after the server refused their items together.
-        self._split_sizes: list[int] = []
+        self._new_backoff = partial(backoff, pacing)
+        self._lanes: dict[str, Lane] = {}
+        self._refused: dict[bytes, RejectedItem] = {}  # items that are not yet in the quarantine
+        self._outage = Outage()
+        self._forbidden_until = 0.0  # by the server's Retry-After
+
+    @property
+    def waiting(self) -> bool:
+        """True if no item of the queue may be sent yet."""
+        return self.next_attempt_at > time.monotonic()
+
+    def skip_backoff(self) -> None:
+        """Make the next attempts as soon as the server's `Retry-After` allows, at most one a second."""
+        for lane in self._lanes.values():
+            if lane.backoff.waiting:
+                lane.backoff.skip_backoff()
+                self.next_attempt_at = min(
+                    self.next_attempt_at, max(lane.backoff.next_attempt_at, self._forbidden_until)
+                )
+
+    def reset_backoff(self) -> None:
+        """Forget past failures: the settings changed."""
+        self.next_attempt_at = self._forbidden_until = 0.0
+        for lane in self._lanes.values():
+            lane.reset()
+
+    def postpone(self, seconds: float) -> None:
+        """Wait after a fault of this library."""
+        self.next_attempt_at, self.blocked = time.monotonic() + seconds, True
 
     def export(self, transport: Transport, request_timeout: float, after_each: Callable[[], None] = _nothing) -> None:
-        """Send the items present at the start, until all are settled, a backoff begins or the deadline passes.
+        """Send the items present at the start, until all are settled or not due, or the deadline passes.
 
         Later items wait for the next call: with an outbox they arrive at any time and would go out in tiny requests.
 
@@ -54,65 +108,183 @@ class Exporter:
             after_each: Called after each request.
         """
         left = self._queue.pending
-        while left > 0 and not self.backoff.waiting and (timeout := self._timeout(request_timeout)) > 0:
-            path, bodies = self._next_batch()
-            if not bodies:
-                return
-            self.backoff.attempt()
-            self.sending = True
-            try:
-                response = transport.send(path, bodies, timeout)
-            except Exception as error:  # noqa: BLE001 - an answer is missing, whatever the reason
-                response = Response(0, f"{type(error).__name__}: {error}".encode())
-            self.sending = False
-            left -= self._settle(path, bodies, response)
-            after_each()
+        try:
+            while left > 0 and (timeout := self._timeout(request_timeout)) > 0:
+                batch = self._next_batch()
+                if batch is None:
+                    break
+                left -= self._send(transport, batch, timeout)
+                after_each()
+        finally:
+            self._write_refused()
+        after_each()
 
     def _timeout(self, request_timeout: float) -> float:
         return request_timeout if self.deadline is None else min(request_timeout, self.deadline - time.monotonic())
 
-    def _next_batch(self) -> tuple[str, list[bytes]]:
-        """Return an endpoint and the longest run of the oldest items that one request to it may hold."""
-        most = self._split_sizes[-1] if self._split_sizes else MAX_ITEMS
-        first, size = "", 1
+    def _next_batch(self) -> Batch | None:
+        """Return the oldest items that one request may hold; None if no item is due.
+
+        Items pass older ones only if these are suspects, or their endpoint is away.
+        """
+        now, self.next_attempt_at, self.blocked = time.monotonic(), NEVER, False
+        if self._forbidden_until > now:
+            self.next_attempt_at, self.blocked = self._forbidden_until, True
+            return None
+        batch = self._scan(self._queue.peek(MAX_ITEMS + self.passed), now)
+        if batch is None and not self.blocked:
+            self._write_refused()  # their positions are those of the present file
+            # In an outage an earlier worker's items stay ahead of this worker's.
+            in_order = self._outage.active and any(lane.away for lane in self._lanes.values())
+            if self._queue.rotate(in_order=in_order):
+                batch = self._scan(self._queue.peek(MAX_ITEMS), now)
+        if batch is not None or self.next_attempt_at == NEVER:
+            self.next_attempt_at = 0.0
+        return batch
+
+    def _scan(self, items: list[Item], now: float) -> Batch | None:
+        """Find the next batch among the oldest items; without one, note the time of the next attempt."""
+        for position, (path, body, _) in enumerate(items):
+            lane = self._lanes.get(path) or self._add_lane(path)
+            if body in self._refused:
+                continue
+            suspect = lane.suspects.get(body)
+            due_at = lane.backoff.next_attempt_at
+            if suspect is not None and not lane.away:
+                due_at = max(due_at, suspect.retry_at)
+            if due_at <= now:
+                if lane.away:
+                    return self._probe(lane, items)
+                return self._run(lane, items, position, alone=suspect is not None)
+            self.next_attempt_at = min(self.next_attempt_at, due_at)
+            if not lane.away and suspect is None:
+                self.blocked = True  # nothing passes the items of an endpoint that may be well again soon
+                return None
+        return None
+
+    def _run(self, lane: Lane, items: list[Item], first: int, *, alone: bool) -> Batch:
+        """Return the longest run of items for one endpoint, from a position on, that one request may hold."""
+        most, size = 1 if alone else lane.most, 1
         bodies: list[bytes] = []
-        for path, body, _ in self._queue.peek(most):
-            first = first or path
-            size += len(body) + 1  # with the comma before the item, or the closing bracket
-            if path != first or (bodies and size > MAX_BODY):
-                break
-            bodies.append(body)
-        return first, bodies
+        passed = list(range(first))
+        count = first
+        troubled = bool(self._refused) or any(other.away or other.suspects for other in self._lanes.values())
+        for path, body, _ in items[first:] if first else items:
+            if troubled and bodies and self._passable(path, body):
+                passed.append(count)
+            else:
+                size += len(body) + 1  # with the comma before the item, or the closing bracket
+                if path != lane.path or (bodies and size > MAX_BODY) or len(bodies) == most:
+                    break
+                bodies.append(body)
+            count += 1
+        while passed and passed[-1] == count - 1:
+            count -= 1
+            passed.pop()
+        return Batch(lane, bodies, count, passed)
 
-    def _settle(self, path: str, bodies: list[bytes], response: Response) -> int:
-        """Act on the answer to a batch; return the number of items settled."""
-        action, count = action_for(response), len(bodies)
-        if action not in ("acknowledge", "split"):
-            self._postpone(action, path, response)
-            return 0
-        del self._split_sizes[-1:]  # if there are any, the batch was the last one
-        if action == "split" and count > 1:
-            self._split_sizes += [count - count // 2, count // 2]
-            return 0
-        self.backoff.reset_backoff()
-        if action == "split":
-            self._reject(path, bodies[0], words(response))
+    def _passable(self, path: str, body: bytes) -> bool:
+        lane = self._lanes.get(path) or self._add_lane(path)
+        return lane.away or body in lane.suspects or body in self._refused
+
+    def _probe(self, lane: Lane, items: list[Item]) -> Batch:
+        """Return a single item of an endpoint that is away."""
+        positions = [position for position, item in enumerate(items) if item[0] == lane.path]
+        position = positions[lane.probe % len(positions)]
+        return Batch(lane, [items[position][1]], position + 1, range(position))
+
+    def _add_lane(self, path: str) -> Lane:
+        lane = self._lanes[path] = Lane(path, self._new_backoff())
+        return lane
+
+    def _send(self, transport: Transport, batch: Batch, timeout: float) -> int:
+        """Send a batch and act on the answer; return the number of items settled."""
+        batch.lane.backoff.attempt()
+        self.sending = True
+        try:
+            response = transport.send(batch.lane.path, batch.bodies, timeout)
+        except Exception as error:  # noqa: BLE001 - an answer is missing, whatever the reason
+            response = Response(0, f"{type(error).__name__}: {error}".encode())
+        self.sending = False
+        action = action_for(response)
+        if action == "acknowledge":
+            self._acknowledge(batch, response)
+            return len(batch.bodies)
+        if action == "split" and len(batch.bodies) > 1:
+            batch.lane.split(len(batch.bodies))
+        elif action == "split" and batch.lane.refuse(batch.bodies[0]):
+            self._refuse(batch, response)
+            return 1
         else:
-            self._queue.acknowledge(count)
-            self._counters.delivered += count
-            log("debug", "%s: delivered %d", path, count)
-            surface_warnings(response.body)
-        return count
+            self._fail(action, batch, response, getattr(transport, "address", ""))
+        return 0
 
-    def _reject(self, path: str, body: bytes, reason: str) -> None:
-        rejected_at = f"{datetime.now(timezone.utc):%Y-%m-%dT%H:%M:%S.%f}Z"
-        item = RejectedItem(path, body.decode(errors="replace"), reason, rejected_at)
-        self._queue.reject(item)
-        self._counters.reject(item)
-        warn_of_server(reason, f"the server refuses an item for {path} for good ({reason}): {shorten(body)}")
+    def _acknowledge(self, batch: Batch, response: Response) -> None:
+        lane, count = batch.lane, len(batch.bodies)
+        if self._outage.active:
+            self._outage.end(self.count_waiting())
+        self._queue.acknowledge(batch.through, batch.passed)
+        self._counters.delivered += count
+        self.passed = min(len(batch.passed), MAX_PASSED)
+        lane.succeed(batch.bodies)
+        if batch.passed:
+            self._tell_of_others(lane)
+        log("debug", "%s: delivered %d", lane.path, count)
+        surface_warnings(response.body)
 
-    def _postpone(self, action: Action, path: str, response: Response) -> None:
-        needs_operator = action in ("unauthorized", "misconfigured")
-        delay = self.backoff.fail(needs_operator=needs_operator, retry_after=response.retry_after)
-        log("debug", "%s: %s; next attempt in %.1f s", path, words(response), delay)
-        warn_once((action, response.status), f"{ADVICE[action]} Answer to {path}: {words(response)}")
+    def _tell_of_others(self, lane: Lane) -> None:
+        """Mention each endpoint that is away while others accept items."""
+        for other in self._lanes.values():
+            if other.away and not other.told:
+                other.told = True
+                message = (
+                    f"{other.path} accepts no events; they wait until it does, and events for {lane.path} go first"
+                )
+                notice("endpoint", message)
+
+    def _fail(self, action: Action, batch: Batch, response: Response, address: str) -> None:
+        """Keep the items, choose the next batch, and schedule it."""
+        now, lane, bodies = time.monotonic(), batch.lane, batch.bodies
+        searched = lane.searching  # other parts of the batch may have been accepted
+        lane.failures += 1
+        if bodies[0] in lane.suspects and not lane.away and action in SEARCHABLE:
+            if lane.strike(bodies[0], now):
+                self._refuse(batch, response)
+            return
+        if timed_out(response) and len(bodies) > MIN_TIMED_OUT:
+            lane.time_out(len(bodies))
+        elif action in SEARCHABLE and self._queue.pending > 1:
+            lane.search(bodies, now)
+        concluded = lane.away or self._queue.pending == 1 or action not in SEARCHABLE
+        delay = lane.backoff.fail(
+            needs_operator=action in OPERATOR_ACTIONS and concluded, retry_after=response.retry_after
+        )
+        self._forbidden_until = max(self._forbidden_until, lane.backoff.forbidden_until)
+        log("debug", "%s: %s; next attempt in %.1f s", lane.path, words(response), delay)
+        if self._outage.active or not searched:
+            told = action if concluded else "retry"  # neither the credentials nor the endpoint are to blame yet
+            server = f" from {address}" if address else ""
+            self._outage.fail(told, f"{ADVICE[told]} Answer to {lane.path}{server}: {words(response)}")
+
+    def _refuse(self, batch: Batch, response: Response) -> None:
+        """Set an item aside that is refused for good, or fails alone again and again."""
+        path, (body,) = batch.lane.path, batch.bodies
+        reason, at = words(response), f"{datetime.now(timezone.utc):%Y-%m-%dT%H:%M:%S.%f}Z"
+        batch.lane.suspects.pop(body, None)
+        self._refused[body] = RejectedItem(path, body.decode(errors="replace"), reason, at)
+        warn_of_server(reason, f"the server refuses {describe(path, body)} for good: {reason}")
+        if len(self._refused) >= MAX_UNWRITTEN:
+            self._write_refused()
+
+    def _write_refused(self) -> None:
+        """Move the refused items from the queue to the quarantine, in one transaction."""
+        if not self._refused:
+            return
+        bodies = [body for _, body, _ in self._queue.peek(MAX_ITEMS + self.passed)]
+        found = [position for position, body in enumerate(bodies) if body in self._refused]
+        if found:
+            count, refused = found[-1] + 1, set(found)
+            items = [self._refused.pop(bodies[position]) for position in found]
+            self._queue.reject(items, count, [position for position in range(count) if position not in refused])
+            for item in items:
+                self._counters.reject(item)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Protocol, TypeAlias
 from ts_autotrack._core.contract import MAX_BODY, MAX_ITEMS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from ts_autotrack.typing import RejectedItem
 
@@ -25,6 +25,15 @@ MAX_QUEUED_BYTES = 2 * MAX_BODY
 def total_size(items: Iterable[Item]) -> int:
     """Return the bytes of the items."""
     return sum([len(body) for _, body, _ in items])
+
+
+def remove_first(items: deque[Item], count: int, passed: Sequence[int]) -> int:
+    """Remove the first `count` items, except those at the positions `passed`; return the bytes removed."""
+    size, kept = 0, [items[position] for position in passed]
+    for _ in range(count):
+        size += len(items.popleft()[1])
+    items.extendleft(reversed(kept))
+    return size - total_size(kept)
 
 
 class EventQueue(Protocol):
@@ -65,12 +74,20 @@ class EventQueue(Protocol):
         """Return up to `most` of the oldest items; they stay until `acknowledge` or `reject`."""
         ...
 
-    def acknowledge(self, count: int) -> None:
-        """Remove the first `count` items: they have arrived."""
+    def acknowledge(self, count: int, passed: Sequence[int] = ()) -> None:
+        """Remove the first `count` items, except those at the positions `passed`: they have arrived."""
         ...
 
-    def reject(self, item: RejectedItem) -> None:
-        """Remove the first item and keep `item` in the quarantine, if the queue has one."""
+    def reject(self, items: list[RejectedItem], count: int, passed: Sequence[int] = ()) -> None:
+        """Remove items like `acknowledge`, and keep `items` in the quarantine, if the queue has one."""
+        ...
+
+    def rotate(self, *, in_order: bool) -> bool:
+        """Let the next `peek` return further items, perhaps those of another file; return False if there are none.
+
+        Args:
+            in_order: True if the items of this process have to keep their order.
+        """
         ...
 
     def oldest_sequence(self) -> int | None:
@@ -92,6 +109,7 @@ class MemoryQueue:
     def __init__(self) -> None:
         self._items: deque[Item] = deque()
         self._bytes = 0
+        self._batches = 1  # requests' worth of items that the last `peek` asked for
 
     @property
     def pending(self) -> int:
@@ -106,7 +124,9 @@ class MemoryQueue:
     @property
     def capacity(self) -> int:
         """See `EventQueue`."""
-        return MAX_QUEUED - len(self._items) if self._bytes < MAX_QUEUED_BYTES else 0
+        if self._bytes >= MAX_QUEUED_BYTES + (self._batches - 1) * MAX_BODY:
+            return 0
+        return max(0, MAX_QUEUED + (self._batches - 1) * MAX_ITEMS - len(self._items))
 
     def put(self, items: list[Item]) -> None:
         """See `EventQueue`."""
@@ -119,18 +139,23 @@ class MemoryQueue:
         return bool(self._items) and after < self._items[-1][2] <= through
 
     def peek(self, most: int) -> list[Item]:
-        """See `EventQueue`."""
+        """See `EventQueue`. Beyond a request's worth, `put` takes as many items more."""
+        self._batches = -(-most // MAX_ITEMS)
         return list(islice(self._items, most))
 
-    def acknowledge(self, count: int) -> None:
+    def acknowledge(self, count: int, passed: Sequence[int] = ()) -> None:
         """See `EventQueue`."""
-        for _ in range(count):
-            self._bytes -= len(self._items.popleft()[1])
+        self._bytes -= remove_first(self._items, count, passed)
 
-    def reject(self, item: RejectedItem) -> None:
+    def reject(self, items: list[RejectedItem], count: int, passed: Sequence[int] = ()) -> None:
         """See `EventQueue`. The account keeps the last rejected items."""
-        del item
-        self.acknowledge(1)
+        del items
+        self.acknowledge(count, passed)
+
+    def rotate(self, *, in_order: bool) -> bool:
+        """There are no files."""
+        del in_order
+        return False
 
     def oldest_sequence(self) -> int | None:
         """See `EventQueue`."""

@@ -61,7 +61,6 @@ class Sender:
         thread: The thread, for sleeping and waking.
         requests: Callers blocked in flush().
         wake_at_sequence: Sequence number of the record that wakes the sender early.
-        stop_at: Monotonic time at which delivery ends; None while it goes on.
     """
 
     def __init__(
@@ -77,15 +76,24 @@ class Sender:
         self.thread = thread
         self.requests = FlushRequests()
         self.wake_at_sequence = 1
-        self.stop_at: float | None = None
         self._drainer = drainer
         self._counters = counters
         self._exporter = exporter
+        exporter.count_waiting = lambda: drainer.pending
         self._destination = destination
         self._pacing = pacing
         self._eager_until = time.monotonic() + pacing.eager_period
         self._main_thread_ended = main_thread_ended
         self._resting = False
+
+    @property
+    def stop_at(self) -> float | None:
+        """Monotonic time at which delivery ends; None while it goes on."""
+        return self._exporter.deadline
+
+    @stop_at.setter
+    def stop_at(self, deadline: float) -> None:
+        self._exporter.deadline = deadline  # also ends the export in progress
 
     @property
     def busy(self) -> bool:
@@ -104,7 +112,7 @@ class Sender:
             try:
                 self._deliver(mode)
             except Exception as error:  # noqa: BLE001 - the thread survives a fault
-                self._exporter.backoff.postpone(IDLE_INTERVAL)
+                self._exporter.postpone(IDLE_INTERVAL)
                 diagnostics.fault("delivering events", error)
             diagnostics.report()
             if not self._finished():
@@ -113,9 +121,9 @@ class Sender:
     def _finished(self) -> bool:
         if self.stop_at is None:
             return False
-        backoff = self._exporter.backoff
-        backoff.skip_backoff()
-        return not self._drainer.pending or max(time.monotonic(), backoff.next_attempt_at) >= self.stop_at
+        exporter = self._exporter
+        exporter.skip_backoff()
+        return not self._drainer.pending or max(time.monotonic(), exporter.next_attempt_at) >= self.stop_at
 
     def _deliver(self, mode: DrainMode) -> None:
         """Drain and export until nothing is left, or the rest is neither due nor a full batch."""
@@ -125,7 +133,6 @@ class Sender:
         while True:
             adopted = self._counters.adopted
             transport = self._current_transport()
-            exporter.deadline = self.stop_at
             with drainer.lock:
                 self.requests.assign(self._counters.taken + len(drainer.buffer.records))
             with drainer.lock:
@@ -135,26 +142,26 @@ class Sender:
             exporter.export(transport, self._destination.config.server.request_timeout, self._settle_requests)
             self._settle_requests()
             left = drainer.pending
-            if not left or exporter.backoff.waiting or self._finished():
+            if not left or exporter.waiting or self._finished():
                 return
             if self._counters.adopted > adopted:
                 continue  # adopted events have waited long enough
-            if left < MAX_ITEMS and not self.requests and self.stop_at is None:
+            if left - exporter.passed < MAX_ITEMS and not self.requests and self.stop_at is None:
                 return
 
     def _current_transport(self) -> Transport:
         transport, new = self._destination.transport()
         if new:
-            self._exporter.backoff.reset_backoff()
+            self._exporter.reset_backoff()
         return transport
 
     def _rest(self, mode: DrainMode) -> None:
         """Sleep until the flush interval is over or the next attempt is due; without events, until the next one."""
         until = time.monotonic() + self._interval()
-        drainer, counters = self._drainer, self._counters
+        drainer, counters, exporter = self._drainer, self._counters, self._exporter
         mode.allow_appends()
-        full_batch = counters.taken + max(1, MAX_ITEMS - drainer.queue.pending)
-        self.wake_at_sequence = NEVER if self._exporter.backoff.waiting else full_batch
+        full_batch = counters.taken + max(1, MAX_ITEMS - drainer.queue.pending + exporter.passed)
+        self.wake_at_sequence = NEVER if exporter.waiting and exporter.blocked else full_batch
         adopted = counters.adopted
         while not self._sleep(until) and time.monotonic() < until and counters.adopted == adopted:
             drainer.queue.maintain()
@@ -177,15 +184,16 @@ class Sender:
         return woken
 
     def _interval(self) -> float:
-        now, backoff = time.monotonic(), self._exporter.backoff
+        now, exporter = time.monotonic(), self._exporter
         interval = self._destination.config.flush_interval
         if now < self._eager_until:
             interval = min(interval, self._pacing.eager_interval)
         if self.requests or self.stop_at is not None:
-            backoff.skip_backoff()
-            interval = 0.0
-        if backoff.waiting:
-            interval = backoff.next_attempt_at - now
+            exporter.skip_backoff()
+            interval = interval if exporter.waiting else 0.0
+        if exporter.waiting:  # newer events may be sent before that, unless the exporter is blocked
+            remaining = exporter.next_attempt_at - now
+            interval = remaining if exporter.blocked else min(interval, remaining)
         if self.stop_at is not None:
             interval = min(interval, self.stop_at - now)
         return interval

@@ -7,7 +7,6 @@ import time
 from typing import TYPE_CHECKING
 
 from ts_autotrack._core import diagnostics
-from ts_autotrack._core.delivery.backoff import Backoff
 from ts_autotrack._core.delivery.exporter import Exporter
 from ts_autotrack._core.delivery.modes import CallerDrains, OutboxThreadDrains, SenderDrains
 from ts_autotrack._core.delivery.sender import DrainMode, Sender
@@ -51,7 +50,7 @@ class Worker:
         self._predecessor = predecessor
         self._claim = _thread.allocate_lock()
         self._ended = OneShotEvent()
-        self._exporter = Exporter(drainer.queue, counters, Backoff(pacing))
+        self._exporter = Exporter(drainer.queue, counters, pacing)
         self._thread = BackgroundThread(self._run, "ts_autotrack")
         self._sender = Sender(self._thread, drainer, counters, self._exporter, destination, pacing, main_thread_ended)
         self._mode = _mode_for(destination.config, drainer, self._sender)
@@ -108,8 +107,8 @@ class Worker:
             self._run()  # no thread could be started: the caller does the work
         else:
             self.wake()
-        if not self._thread.current:
-            self._ended.wait(timeout)
+        if not self._thread.current and not self._ended.wait(timeout):
+            self.destination.cancel()
         return not self.pending
 
     @property
@@ -135,7 +134,7 @@ class Worker:
     @property
     def in_backoff(self) -> bool:
         """True after a failed attempt, until the next one is due."""
-        return self._exporter.backoff.waiting
+        return self._exporter.waiting and self._exporter.blocked
 
     @property
     def pending(self) -> int:

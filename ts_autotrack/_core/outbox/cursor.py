@@ -6,9 +6,11 @@ from collections import deque
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from ts_autotrack._core.delivery.queue import MAX_QUEUED, MAX_QUEUED_BYTES, total_size
+from ts_autotrack._core.delivery.queue import MAX_QUEUED, MAX_QUEUED_BYTES, remove_first, total_size
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from ts_autotrack._core.delivery.queue import Item
     from ts_autotrack._core.outbox.file import OutboxFile
 
@@ -85,19 +87,28 @@ class Cursor:
         self.source = file
         self._last_read[file] = self._chunks[-1][0]
 
-    def acknowledge(self, count: int) -> None:
-        """Remove the first `count` items, also from their file.
+    def acknowledge(self, count: int, passed: Sequence[int] = ()) -> None:
+        """Remove the first `count` items, except those at the positions `passed`, also from their file.
 
         Raises:
             sqlite3.Error: The file cannot be written; the cursor has removed the items.
         """
-        size = 0
-        for _ in range(count):
-            size += len(self.items.popleft()[1])
+        size = remove_first(self.items, count, passed)
         self._bytes -= size
-        if self.source is not None:
+        if self.source is None:
+            return
+        if passed:
+            changes = self._remove_among_chunks(count, passed)
+            self.source.remove_some(count - len(passed), size, changes)
+        else:
             through, rest = self._remove_from_chunks(count)
             self.source.remove(count, size, through, [self.items[index][1] for index in range(rest)])
+
+    def rewind(self) -> None:
+        """Remove all items, but not from their file; the next `load` begins with the oldest one of the file."""
+        if self.source is not None:
+            self._last_read.pop(self.source, None)
+        self.clear()
 
     def reload(self, file: OutboxFile) -> None:
         """Read a file again after a change; the items at the front stay the same.
@@ -147,4 +158,28 @@ class Cursor:
                 break
             count -= items
             through = number
-        return through or self._chunks[0][0] - 1, rest
+        if rest:
+            through = self._chunks[0][0] - 1
+        return through, rest
+
+    def _remove_among_chunks(self, count: int, passed: Sequence[int]) -> list[tuple[int, list[bytes]]]:
+        """Remove the first `count` items, except those at the positions `passed`, from the list of chunks.
+
+        Returns:
+            Ids of the changed chunks, each with the items left in the chunk.
+        """
+        changes: list[tuple[int, list[bytes]]] = []
+        chunks: list[tuple[int, int]] = []
+        kept, first, index = set(passed), 0, 0  # `first` and `index`: positions before and after the removal
+        while first < count:
+            number, items = self._chunks.popleft()
+            removed = sum([position not in kept for position in range(first, min(first + items, count))])
+            left = items - removed
+            if removed:
+                changes.append((number, [item[1] for item in islice(self.items, index, index + left)]))
+            if left:
+                chunks.append((number, left))
+            first += items
+            index += left
+        self._chunks.extendleft(reversed(chunks))
+        return changes

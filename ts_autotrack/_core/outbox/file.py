@@ -209,6 +209,28 @@ class OutboxFile:
         if rest:
             self._database.execute(schema.SHORTEN, (len(rest), len(rest), SEPARATOR.join(rest), through + 1))
 
+    def remove_some(self, events: int, size: int, changes: list[tuple[int, list[bytes]]]) -> None:
+        """Remove settled events behind unsettled ones.
+
+        Args:
+            events: Number of settled events.
+            size: Bytes of the settled events.
+            changes: Ids of the chunks with settled events, each with the chunk's unsettled events.
+        """
+        self.pending -= events
+        self.size -= size
+        self._database.execute("BEGIN IMMEDIATE")
+        try:
+            for number, rest in changes:
+                if rest:
+                    self._database.execute(schema.REPLACE, (len(rest), SEPARATOR.join(rest), number))
+                else:
+                    self._database.execute(schema.DELETE_ONE, (number,))
+        except BaseException:
+            self._database.execute("ROLLBACK")
+            raise
+        self._database.execute("COMMIT")
+
     def release_space(self, spare: int = SHRINK_BYTES) -> None:
         """Return free pages and the log to the disk if they exceed `spare` bytes."""
         (free,) = self._database.execute("PRAGMA freelist_count").fetchone()

@@ -24,6 +24,7 @@ from ts_autotrack._core.outbox.writer import Writer
 
 if TYPE_CHECKING:
     from _thread import RLock
+    from collections.abc import Sequence
 
     from ts_autotrack._core.counters import Counters
     from ts_autotrack._core.delivery.queue import Item
@@ -111,24 +112,41 @@ class Outbox:
     def peek(self, most: int) -> list[Item]:
         """See `EventQueue`. The items of a call come from one file; the own and the adopted file alternate."""
         with self._lock:
+            source = self._cursor.source
             if not self._cursor.items:
                 self._fill_cursor()
+            elif len(self._cursor.items) < most - MAX_ITEMS // 2 and most > MAX_ITEMS and source is not None:
+                self._load(source)
             return self._cursor.peek(most)
 
-    def acknowledge(self, count: int) -> None:
+    def rotate(self, *, in_order: bool) -> bool:
+        """See `EventQueue`. Further items of the same file come first, then the items of another file."""
+        with self._lock:
+            source, adopted = self._cursor.source, self._adoption.file
+            if source is not None and len(self._cursor.items) < MAX_ITEMS and self._load(source):
+                return True
+            if self._outage.active or (in_order and adopted is not None and adopted.created_here):
+                return False
+            others = [file for file in self.files if file is not source and file.pending]
+            if source is None or not others:
+                return False
+            self._cursor.rewind()
+            return self._load(others[0])
+
+    def acknowledge(self, count: int, passed: Sequence[int] = ()) -> None:
         """See `EventQueue`."""
         with self._lock:
             try:
-                self._cursor.acknowledge(count)
+                self._cursor.acknowledge(count, passed)
             except sqlite3.Error as error:  # the next removal includes these items; a crash until then resends them
                 self._handle_error(error, self._cursor.source)
             self._release_if_settled()
 
-    def reject(self, item: RejectedItem) -> None:
-        """See `EventQueue`. The quarantine takes the item first."""
+    def reject(self, items: list[RejectedItem], count: int, passed: Sequence[int] = ()) -> None:
+        """See `EventQueue`. The quarantine takes the items first."""
         with self._lock:  # the quarantine uses SQLite, too
-            self._quarantine.keep(item)
-            self.acknowledge(1)
+            self._quarantine.keep(items)
+            self.acknowledge(count, passed)
 
     def oldest_sequence(self) -> int | None:
         """See `EventQueue`."""

@@ -62,15 +62,15 @@ class Quarantine:
         self.path = os.path.join(directory, FILE)
         self._waiting: deque[RejectedItem] = deque(maxlen=MAX_WAITING)  # items not yet written
 
-    def keep(self, item: RejectedItem) -> None:
-        """Write an item, or hold the item in memory until the file can be written. Never raises."""
-        self._waiting.append(item)
+    def keep(self, items: list[RejectedItem]) -> None:
+        """Write items, or hold the items in memory until the file can be written. Never raises."""
+        self._waiting.extend(items)
         self.retry()
 
     def retry(self) -> None:
-        """Write the items in memory."""
-        while self._waiting and self._write(self._waiting[0]):
-            self._waiting.popleft()
+        """Write the items in memory, in one transaction."""
+        if self._waiting and self._write(list(self._waiting)):
+            self._waiting.clear()
 
     def items(self, ids: Sequence[int] = ()) -> Iterator[tuple[int, RejectedItem]]:
         """Yield the items with the given ids, or all items, oldest first."""
@@ -85,21 +85,21 @@ class Quarantine:
         with self._connect() as database:
             database.executemany(DELETE, [(number,) for number in ids])
 
-    def _write(self, item: RejectedItem) -> bool:
-        """Write an item, if necessary to a new file; return False if the disk does not work."""
+    def _write(self, items: list[RejectedItem]) -> bool:
+        """Write items, if necessary to a new file; return False if the disk does not work."""
         try:
-            self._insert(item)
+            self._insert(items)
         except (sqlite3.OperationalError, OSError) as error:
             warn_once(("quarantine", str(error)), BROKEN.format(self.path, error))
             return False
         except sqlite3.DatabaseError as error:
             aside = set_aside(self.path)
             warn_once(("corrupt", aside), f"{self.path} cannot be read ({error}); it was set aside as {aside}")
-            return not os.path.exists(self.path) and self._write(item)
+            return not os.path.exists(self.path) and self._write(items)
         return True
 
-    def _insert(self, item: RejectedItem) -> None:
-        """Insert an item, unless the file is full. After a crash the same item may come twice and replaces itself.
+    def _insert(self, items: list[RejectedItem]) -> None:
+        """Insert items, unless the file is full. After a crash the same item may come twice and replaces itself.
 
         Raises:
             OSError: The file cannot be created.
@@ -112,8 +112,8 @@ class Quarantine:
             warn_once("quarantine_full", FULL.format(self.path))
             return
         with self._connect() as database:
-            values = (item.path, _event_id(item.item), item.item, item.reason, item.rejected_at)
-            database.execute(INSERT, values)
+            values = [(item.path, _event_id(item.item), item.item, item.reason, item.rejected_at) for item in items]
+            database.executemany(INSERT, values)
 
     @contextmanager
     def _connect(self) -> Iterator[sqlite3.Connection]:

@@ -37,6 +37,8 @@ READ_BODIES = "SELECT path, body FROM chunks ORDER BY id"
 FIRST_SEQUENCE = "SELECT first FROM chunks WHERE id > ? ORDER BY id LIMIT 1"
 CONTAINS = "SELECT 1 FROM chunks WHERE id > ? AND first > ? AND first <= ?"
 DELETE = "DELETE FROM chunks WHERE id <= ?"
+DELETE_ONE = "DELETE FROM chunks WHERE id = ?"
+REPLACE = "UPDATE chunks SET items = ?, body = ? WHERE id = ?"
 SHORTEN = "UPDATE chunks SET first = first + items - ?, items = ?, body = ? WHERE id = ?"
 # The 2 is the length of SEPARATOR.
 COUNT = "SELECT total(items), total(length(body) - 2 * (items - 1)), coalesce(max(id), 0) FROM chunks WHERE id > ?"

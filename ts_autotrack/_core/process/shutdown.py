@@ -89,6 +89,7 @@ class Shutdown:
         timeout = _bounded(timeout)
         worker = self._engine.worker_within(min(timeout, START_TIMEOUT))
         settled = not self._engine.pending if worker is None else worker.flush(timeout)
+        diagnostics.report()  # without valid events there is no worker
         settled = settled or self._report(f"flush({timeout:g})", QUEUED)
         buffer = self._engine.buffer
         return settled and not (buffer.close_reason in MISTAKES and buffer.closed_drops.read())
@@ -102,6 +103,7 @@ class Shutdown:
         if worker is not None:
             worker.commit(max(seconds, COMMIT_TIMEOUT))
         settled = not self._engine.pending if worker is None else worker.stop(seconds)
+        diagnostics.report()
         return self._conclude("shutdown", LOST, settled=settled)
 
     def drain(self, *, final: bool = False, interrupting: bool = False) -> bool | None:

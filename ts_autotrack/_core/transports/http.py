@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import encodings.idna
+import encodings.punycode
 import logging
 import sys
 import threading
@@ -15,6 +16,7 @@ import httpcore
 import httpx
 
 from ts_autotrack._core.redaction import mask, mask_bytes
+from ts_autotrack._core.transports.network import CANCELLED, Backend
 from ts_autotrack._core.transports.proxies import NetworkSettingError, ProxySetting, proxy_for, tls_context
 from ts_autotrack._version import __version__
 from ts_autotrack.typing import Response
@@ -27,10 +29,7 @@ if TYPE_CHECKING:
 
 MAX_READ = 65_536
 """Bytes of an answer that are read; its warnings and reasons are shorter."""
-CONNECT_TIMEOUT = 5.0
-"""Seconds, within the request's own timeout."""
-
-LAZY_IMPORTS = (encodings.idna, httpcore)
+LAZY_IMPORTS = (encodings.idna, encodings.punycode, httpcore)
 """Modules that httpx and the first look-up of a host would otherwise import on the sender's thread."""
 
 _LOGGERS = ("httpx", "httpcore.connection", "httpcore.http11", "httpcore.proxy")
@@ -54,6 +53,7 @@ class HttpTransport:
         self._endpoint = settings.endpoint
         self._uninstrumented = False
         self._thread = threading.get_ident()
+        self._backend = Backend()
         self._problem = ""  # the setting that keeps the client from opening
         self._via = ""  # the proxy, for messages
         self._client = self._open()
@@ -71,10 +71,22 @@ class HttpTransport:
             context = tls_context() if self._endpoint.startswith("https") else None
             proxy = proxy_for(self._endpoint)
             self._via = f" (through {proxy.shown})" if proxy else ""
-            return _client(self._headers, context, proxy)
+            return self._with_deadlines(_client(self._headers, context, proxy))
         except NetworkSettingError as error:
             self._problem = str(error)
             return None
+
+    @property
+    def address(self) -> str:
+        """Host of the endpoint, and the proxy if requests go through one, for messages."""
+        return f"{httpx.URL(self._endpoint).host}{self._via}"
+
+    def _with_deadlines(self, client: httpx.Client) -> httpx.Client:
+        """Return the client with connections that end with the deadline of their request."""
+        for transport in (client._transport, *client._mounts.values()):  # noqa: SLF001 - no public way
+            if isinstance(transport, httpx.HTTPTransport):
+                transport._pool._network_backend = self._backend  # noqa: SLF001 - httpx passes no backend on
+        return client
 
     def send(self, path: str, bodies: Sequence[bytes], timeout: float) -> Response:
         """POST the items as one JSON array; a missing answer is a Response with status 0."""
@@ -82,15 +94,15 @@ class HttpTransport:
         if self._client is None:
             return Response(0, self._problem.encode())
         self._uninstrument()
-        deadline = time.monotonic() + timeout
+        self._backend.begin(timeout)
         try:
             with self._client.stream(
                 "POST",
                 self._endpoint + path,
                 content=_array(bodies),
-                timeout=httpx.Timeout(timeout, connect=min(timeout, CONNECT_TIMEOUT)),
+                timeout=timeout,
             ) as answer:
-                body = self._body(answer, deadline)
+                body = self._body(answer)
             # Otherwise the answer and its stream keep each other and the request's body until a garbage collection:
             # 100,000 events sent after an outage left 24 MB.
             answer.stream = httpx.ByteStream(b"")
@@ -98,15 +110,20 @@ class HttpTransport:
             retry_after, content_type = answer.headers.get("retry-after"), answer.headers.get("content-type", "")
             return Response(answer.status_code, body, _seconds(retry_after), content_type)
         except (httpx.HTTPError, OSError) as error:
-            return Response(0, mask(f"{type(error).__name__}: {error}{self._via}").encode())
+            words = CANCELLED if self._backend.cancelled else f"{type(error).__name__}: {error}{self._via}"
+            return Response(0, mask(words).encode())
 
-    def _body(self, answer: httpx.Response, deadline: float) -> bytes:
+    def cancel(self) -> None:
+        """End the request in progress, from any thread."""
+        self._backend.cancel()
+
+    def _body(self, answer: httpx.Response) -> bytes:
         """Return the beginning of the body, with credentials masked. A truncated body does no harm."""
         body = b""
         try:
             for part in answer.iter_raw():
                 body += part
-                if len(body) >= MAX_READ or time.monotonic() > deadline:
+                if len(body) >= MAX_READ:
                     break
         except httpx.HTTPError:
             pass
