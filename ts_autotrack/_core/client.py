@@ -205,9 +205,11 @@ class Client:
         self.forks.hold()
 
     def check_process(self) -> None:
-        """Start over if this process is a child of a fork that Python's hooks did not see."""
+        """Start over in a child of a fork that Python's hooks did not see; finish a fork whose last hook was lost."""
         if process_id.value != os.getpid():
             self.start_over()
+        elif self.forks.holding:
+            self.forks.release()  # a signal handler raised before the hook could do so
 
     def start_over(self) -> None:
         """Start over in a forked child that captured records already: its own records stay, its parent's go."""

@@ -40,6 +40,6 @@ class HeldWithin:
         return self.held
 
     def __exit__(self, *_: object) -> None:
-        if self.held:
+        if self.held and owns(self._lock):  # a call that a signal handler interrupted may have released the lock
             self._lock.release()
-            self.held = False
+        self.held = False

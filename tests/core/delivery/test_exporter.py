@@ -88,10 +88,10 @@ class FakeTransport:
 
 def skip_pauses(exporter: Exporter) -> None:
     """Make all attempts due now."""
-    for lane in exporter._lanes.values():
-        lane.backoff.next_attempt_at = 0.0
-        for suspect in lane.suspects.values():
-            suspect.retry_at = 0.0
+    for endpoint in exporter._endpoints.values():
+        endpoint.backoff.next_attempt_at = 0.0
+        for isolated in endpoint.isolated.values():
+            isolated.retry_at = 0.0
     exporter._forbidden_until = 0.0
 
 

@@ -13,8 +13,8 @@ from tests.core.delivery.test_exporter import skip_pauses
 from ts_autotrack._core.contract import MAX_ITEMS
 from ts_autotrack._core.counters import Counters
 from ts_autotrack._core.delivery.backoff import Backoff, Pacing
+from ts_autotrack._core.delivery.endpoint import MIN_TIMED_OUT
 from ts_autotrack._core.delivery.exporter import Exporter
-from ts_autotrack._core.delivery.lane import MIN_TIMED_OUT
 from ts_autotrack._core.delivery.queue import MAX_QUEUED, MemoryQueue
 from ts_autotrack.typing import Response
 

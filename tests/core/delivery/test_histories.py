@@ -21,8 +21,8 @@ from ts_autotrack._core.counters import Counters
 from ts_autotrack._core.delivery.backoff import Backoff, Pacing
 from ts_autotrack._core.delivery.drainer import Drainer
 from ts_autotrack._core.delivery.encoder import Encoder
+from ts_autotrack._core.delivery.endpoint import MAX_FAILURES_ALONE
 from ts_autotrack._core.delivery.exporter import Exporter
-from ts_autotrack._core.delivery.lane import STRIKES
 from ts_autotrack._core.delivery.queue import MemoryQueue
 from ts_autotrack._core.identity.scope import Scope
 from ts_autotrack._core.outbox.outbox import Outbox
@@ -196,7 +196,7 @@ class Histories(RuleBasedStateMachine):
         ends = counts.delivered + counts.rejected + sum(counts.dropped.values())
         assert self.accepted + counts.adopted == waiting + ends
         for item in counts.rejects:
-            assert "poison" in item.item or self.server.failed[item.item.encode()] >= STRIKES
+            assert "poison" in item.item or self.server.failed[item.item.encode()] >= MAX_FAILURES_ALONE
         for bodies in self.server.requests:
             assert len(bodies) <= MAX_ITEMS
             assert len(bodies) == 1 or sum(map(len, bodies)) + len(bodies) + 1 <= MAX_BODY

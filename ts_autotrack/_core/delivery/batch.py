@@ -11,20 +11,20 @@ from ts_autotrack._core.redaction import printable
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from ts_autotrack._core.delivery.lane import Lane
+    from ts_autotrack._core.delivery.endpoint import Endpoint
 
 
 class Batch(NamedTuple):
     """Items of one request.
 
     Attributes:
-        lane: State of the endpoint.
+        endpoint: State of the endpoint.
         bodies: The items.
         through: Number of items at the front of the queue, up to the last one of the batch.
         passed: Positions of the items among these that are not in the batch.
     """
 
-    lane: Lane
+    endpoint: Endpoint
     bodies: list[bytes]
     through: int
     passed: Sequence[int]

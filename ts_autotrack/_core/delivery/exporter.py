@@ -19,7 +19,7 @@ from ts_autotrack._core.delivery.answers import (
 )
 from ts_autotrack._core.delivery.backoff import Backoff
 from ts_autotrack._core.delivery.batch import Batch, describe
-from ts_autotrack._core.delivery.lane import MIN_TIMED_OUT, Lane
+from ts_autotrack._core.delivery.endpoint import MIN_TIMED_OUT, Endpoint
 from ts_autotrack._core.delivery.outage import Outage
 from ts_autotrack._core.diagnostics import log, notice, warn_of_server
 from ts_autotrack.typing import RejectedItem, Response
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from ts_autotrack.typing import Transport
 
 MAX_PASSED = 5_000
-"""Items that newer ones may pass: suspects, and items of endpoints that are away."""
+"""Items that newer ones may pass: isolated items, and items of endpoints that are away."""
 MAX_UNWRITTEN = 100
 """Refused items that go to the quarantine together."""
 NEVER = float("inf")
@@ -68,7 +68,7 @@ class Exporter:
         self._queue = queue
         self._counters = counters
         self._new_backoff = partial(backoff, pacing)
-        self._lanes: dict[str, Lane] = {}
+        self._endpoints: dict[str, Endpoint] = {}
         self._refused: dict[bytes, RejectedItem] = {}  # items that are not yet in the quarantine
         self._outage = Outage()
         self._forbidden_until = 0.0  # by the server's Retry-After
@@ -80,18 +80,18 @@ class Exporter:
 
     def skip_backoff(self) -> None:
         """Make the next attempts as soon as the server's `Retry-After` allows, at most one a second."""
-        for lane in self._lanes.values():
-            if lane.backoff.waiting:
-                lane.backoff.skip_backoff()
+        for endpoint in self._endpoints.values():
+            if endpoint.backoff.waiting:
+                endpoint.backoff.skip_backoff()
                 self.next_attempt_at = min(
-                    self.next_attempt_at, max(lane.backoff.next_attempt_at, self._forbidden_until)
+                    self.next_attempt_at, max(endpoint.backoff.next_attempt_at, self._forbidden_until)
                 )
 
     def reset_backoff(self) -> None:
         """Forget past failures: the settings changed."""
         self.next_attempt_at = self._forbidden_until = 0.0
-        for lane in self._lanes.values():
-            lane.reset()
+        for endpoint in self._endpoints.values():
+            endpoint.reset()
 
     def postpone(self, seconds: float) -> None:
         """Wait after a fault of this library."""
@@ -125,7 +125,7 @@ class Exporter:
     def _next_batch(self) -> Batch | None:
         """Return the oldest items that one request may hold; None if no item is due.
 
-        Items pass older ones only if these are suspects, or their endpoint is away.
+        Items pass older ones only if these are isolated items, or their endpoint is away.
         """
         now, self.next_attempt_at, self.blocked = time.monotonic(), NEVER, False
         if self._forbidden_until > now:
@@ -135,7 +135,7 @@ class Exporter:
         if batch is None and not self.blocked:
             self._write_refused()  # their positions are those of the present file
             # In an outage an earlier worker's items stay ahead of this worker's.
-            in_order = self._outage.active and any(lane.away for lane in self._lanes.values())
+            in_order = self._outage.active and any(endpoint.away for endpoint in self._endpoints.values())
             if self._queue.rotate(in_order=in_order):
                 batch = self._scan(self._queue.peek(MAX_ITEMS), now)
         if batch is not None or self.next_attempt_at == NEVER:
@@ -145,64 +145,64 @@ class Exporter:
     def _scan(self, items: list[Item], now: float) -> Batch | None:
         """Find the next batch among the oldest items; without one, note the time of the next attempt."""
         for position, (path, body, _) in enumerate(items):
-            lane = self._lanes.get(path) or self._add_lane(path)
+            endpoint = self._endpoints.get(path) or self._add_endpoint(path)
             if body in self._refused:
                 continue
-            suspect = lane.suspects.get(body)
-            due_at = lane.backoff.next_attempt_at
-            if suspect is not None and not lane.away:
-                due_at = max(due_at, suspect.retry_at)
+            isolated = endpoint.isolated.get(body)
+            due_at = endpoint.backoff.next_attempt_at
+            if isolated is not None and not endpoint.away:
+                due_at = max(due_at, isolated.retry_at)
             if due_at <= now:
-                if lane.away:
-                    return self._probe(lane, items)
-                return self._run(lane, items, position, alone=suspect is not None)
+                if endpoint.away:
+                    return self._probe(endpoint, items)
+                return self._run(endpoint, items, position, alone=isolated is not None)
             self.next_attempt_at = min(self.next_attempt_at, due_at)
-            if not lane.away and suspect is None:
+            if not endpoint.away and isolated is None:
                 self.blocked = True  # nothing passes the items of an endpoint that may be well again soon
                 return None
         return None
 
-    def _run(self, lane: Lane, items: list[Item], first: int, *, alone: bool) -> Batch:
+    def _run(self, endpoint: Endpoint, items: list[Item], first: int, *, alone: bool) -> Batch:
         """Return the longest run of items for one endpoint, from a position on, that one request may hold."""
-        most, size = 1 if alone else lane.most, 1
+        most, size = 1 if alone else endpoint.most, 1
         bodies: list[bytes] = []
         passed = list(range(first))
         count = first
-        troubled = bool(self._refused) or any(other.away or other.suspects for other in self._lanes.values())
+        troubled = bool(self._refused) or any(other.away or other.isolated for other in self._endpoints.values())
         for path, body, _ in items[first:] if first else items:
             if troubled and bodies and self._passable(path, body):
                 passed.append(count)
             else:
                 size += len(body) + 1  # with the comma before the item, or the closing bracket
-                if path != lane.path or (bodies and size > MAX_BODY) or len(bodies) == most:
+                if path != endpoint.path or (bodies and size > MAX_BODY) or len(bodies) == most:
                     break
                 bodies.append(body)
             count += 1
         while passed and passed[-1] == count - 1:
             count -= 1
             passed.pop()
-        return Batch(lane, bodies, count, passed)
+        return Batch(endpoint, bodies, count, passed)
 
     def _passable(self, path: str, body: bytes) -> bool:
-        lane = self._lanes.get(path) or self._add_lane(path)
-        return lane.away or body in lane.suspects or body in self._refused
+        endpoint = self._endpoints.get(path) or self._add_endpoint(path)
+        return endpoint.away or body in endpoint.isolated or body in self._refused
 
-    def _probe(self, lane: Lane, items: list[Item]) -> Batch:
+    def _probe(self, endpoint: Endpoint, items: list[Item]) -> Batch:
         """Return a single item of an endpoint that is away."""
-        positions = [position for position, item in enumerate(items) if item[0] == lane.path]
-        position = positions[lane.probe % len(positions)]
-        return Batch(lane, [items[position][1]], position + 1, range(position))
+        positions = [position for position, item in enumerate(items) if item[0] == endpoint.path]
+        position = positions[endpoint.probe % len(positions)]
+        return Batch(endpoint, [items[position][1]], position + 1, range(position))
 
-    def _add_lane(self, path: str) -> Lane:
-        lane = self._lanes[path] = Lane(path, self._new_backoff())
-        return lane
+    def _add_endpoint(self, path: str) -> Endpoint:
+        endpoint = self._endpoints[path] = Endpoint(path, self._new_backoff())
+        return endpoint
 
     def _send(self, transport: Transport, batch: Batch, timeout: float) -> int:
         """Send a batch and act on the answer; return the number of items settled."""
-        batch.lane.backoff.attempt()
+        batch.endpoint.backoff.attempt()
         self.sending = True
         try:
-            response = transport.send(batch.lane.path, batch.bodies, timeout)
+            response = transport.send(batch.endpoint.path, batch.bodies, timeout)
         except Exception as error:  # noqa: BLE001 - an answer is missing, whatever the reason
             response = Response(0, f"{type(error).__name__}: {error}".encode())
         self.sending = False
@@ -211,8 +211,8 @@ class Exporter:
             self._acknowledge(batch, response)
             return len(batch.bodies)
         if action == "split" and len(batch.bodies) > 1:
-            batch.lane.split(len(batch.bodies))
-        elif action == "split" and batch.lane.refuse(batch.bodies[0]):
+            batch.endpoint.split(len(batch.bodies))
+        elif action == "split" and batch.endpoint.refuse(batch.bodies[0]):
             self._refuse(batch, response)
             return 1
         else:
@@ -220,57 +220,57 @@ class Exporter:
         return 0
 
     def _acknowledge(self, batch: Batch, response: Response) -> None:
-        lane, count = batch.lane, len(batch.bodies)
+        endpoint, count = batch.endpoint, len(batch.bodies)
         if self._outage.active:
             self._outage.end(self.count_waiting())
         self._queue.acknowledge(batch.through, batch.passed)
         self._counters.delivered += count
         self.passed = min(len(batch.passed), MAX_PASSED)
-        lane.succeed(batch.bodies)
+        endpoint.succeed(batch.bodies)
         if batch.passed:
-            self._tell_of_others(lane)
-        log("debug", "%s: delivered %d", lane.path, count)
+            self._tell_of_others(endpoint)
+        log("debug", "%s: delivered %d", endpoint.path, count)
         surface_warnings(response.body)
 
-    def _tell_of_others(self, lane: Lane) -> None:
+    def _tell_of_others(self, endpoint: Endpoint) -> None:
         """Mention each endpoint that is away while others accept items."""
-        for other in self._lanes.values():
+        for other in self._endpoints.values():
             if other.away and not other.told:
                 other.told = True
                 message = (
-                    f"{other.path} accepts no events; they wait until it does, and events for {lane.path} go first"
+                    f"{other.path} accepts no events; they wait until it does, and events for {endpoint.path} go first"
                 )
                 notice("endpoint", message)
 
     def _fail(self, action: Action, batch: Batch, response: Response, address: str) -> None:
         """Keep the items, choose the next batch, and schedule it."""
-        now, lane, bodies = time.monotonic(), batch.lane, batch.bodies
-        searched = lane.searching  # other parts of the batch may have been accepted
-        lane.failures += 1
-        if bodies[0] in lane.suspects and not lane.away and action in SEARCHABLE:
-            if lane.strike(bodies[0], now):
+        now, endpoint, bodies = time.monotonic(), batch.endpoint, batch.bodies
+        searched = endpoint.searching  # other parts of the batch may have been accepted
+        endpoint.failures += 1
+        if bodies[0] in endpoint.isolated and not endpoint.away and action in SEARCHABLE:
+            if endpoint.fail_alone(bodies[0], now):
                 self._refuse(batch, response)
             return
         if timed_out(response) and len(bodies) > MIN_TIMED_OUT:
-            lane.time_out(len(bodies))
+            endpoint.time_out(len(bodies))
         elif action in SEARCHABLE and self._queue.pending > 1:
-            lane.search(bodies, now)
-        concluded = lane.away or self._queue.pending == 1 or action not in SEARCHABLE
-        delay = lane.backoff.fail(
+            endpoint.search(bodies, now)
+        concluded = endpoint.away or self._queue.pending == 1 or action not in SEARCHABLE
+        delay = endpoint.backoff.fail(
             needs_operator=action in OPERATOR_ACTIONS and concluded, retry_after=response.retry_after
         )
-        self._forbidden_until = max(self._forbidden_until, lane.backoff.forbidden_until)
-        log("debug", "%s: %s; next attempt in %.1f s", lane.path, words(response), delay)
+        self._forbidden_until = max(self._forbidden_until, endpoint.backoff.forbidden_until)
+        log("debug", "%s: %s; next attempt in %.1f s", endpoint.path, words(response), delay)
         if self._outage.active or not searched:
             told = action if concluded else "retry"  # neither the credentials nor the endpoint are to blame yet
             server = f" from {address}" if address else ""
-            self._outage.fail(told, f"{ADVICE[told]} Answer to {lane.path}{server}: {words(response)}")
+            self._outage.fail(told, f"{ADVICE[told]} Answer to {endpoint.path}{server}: {words(response)}")
 
     def _refuse(self, batch: Batch, response: Response) -> None:
         """Set an item aside that is refused for good, or fails alone again and again."""
-        path, (body,) = batch.lane.path, batch.bodies
+        path, (body,) = batch.endpoint.path, batch.bodies
         reason, at = words(response), f"{datetime.now(timezone.utc):%Y-%m-%dT%H:%M:%S.%f}Z"
-        batch.lane.suspects.pop(body, None)
+        batch.endpoint.isolated.pop(body, None)
         self._refused[body] = RejectedItem(path, body.decode(errors="replace"), reason, at)
         warn_of_server(reason, f"the server refuses {describe(path, body)} for good: {reason}")
         if len(self._refused) >= MAX_UNWRITTEN:

@@ -50,6 +50,11 @@ class ForkGuard:
         # A process forked by a thread that was not the main one ends with its last thread, and runs no exit hook.
         self._forked_by_thread, self._forking_from_thread = self._forking_from_thread, False
 
+    @property
+    def holding(self) -> bool:
+        """True while a thread holds the locks for a fork."""
+        return bool(self._held)
+
     def hold(self) -> None:
         """Wait for both locks and hold them during the fork. The drain lock comes first, everywhere."""
         threading = sys.modules.get("threading")
@@ -62,14 +67,10 @@ class ForkGuard:
 
     def release(self) -> None:
         """Release the locks after the fork, in the parent."""
-        holders = self._held.pop(get_ident(), ())
-        try:
-            for holder in holders:
-                holder.__exit__()
-        except BaseException:  # a signal handler of the application raised
-            for holder in holders:
-                holder.__exit__()
-            raise
+        # A signal handler may raise at any moment: the entry goes last, and another call finishes the work.
+        for holder in self._held.get(get_ident(), ()):
+            holder.__exit__()
+        self._held.pop(get_ident(), None)
 
     def main_thread_ended(self) -> bool:
         """Return True in a process forked by a thread, after that thread has ended: no exit hook will run."""

@@ -1,4 +1,4 @@
-"""Lane: the state of one endpoint's delivery, and the search for an item that makes its batch fail."""
+"""Endpoint: the state of one endpoint's delivery, and the search for an item that makes its batch fail."""
 
 from __future__ import annotations
 
@@ -19,51 +19,51 @@ MAX_ALONE = 3
 """Single items in a row without an answer that accepts one: from then on the endpoint counts as away."""
 MAX_REFUSED = 20
 """Refused items in a row without an accepted one: from then on the endpoint counts as away."""
-STRIKES = 3
+MAX_FAILURES_ALONE = 3
 """Failures of a single item, with other items accepted between them, after which the item is quarantined."""
-SUSPECT_PAUSE, MAX_SUSPECT_PAUSE = 2.0, 60.0
+ISOLATED_PAUSE, MAX_ISOLATED_PAUSE = 2.0, 60.0
 """Seconds from the first failure of a single item to the next attempt, which double, and their bound."""
 EXPLORE_EVERY, EXPLORED = 4, 20
 """Every fourth probe of an endpoint that is away tries another of its first 20 items: the first may be at fault."""
 
 
-class Suspect:
+class IsolatedItem:
     """An item that failed alone.
 
     Attributes:
-        strikes: Failures with accepted items between them.
-        accepted: Value of `Lane.accepted` at the last failure.
+        failures: Failures with accepted items between them.
+        accepted: Value of `Endpoint.accepted` at the last failure.
         retry_at: Monotonic time of the next attempt.
     """
 
-    __slots__ = ("_pause", "accepted", "retry_at", "strikes")
+    __slots__ = ("_pause", "accepted", "failures", "retry_at")
 
     def __init__(self) -> None:
-        self.strikes = 0
+        self.failures = 0
         self.accepted = -1
         self.retry_at = 0.0
-        self._pause = SUSPECT_PAUSE
+        self._pause = ISOLATED_PAUSE
 
     def fail(self, accepted: int, now: float) -> None:
         """Note a failure."""
         if accepted > self.accepted:
-            self.strikes += 1
+            self.failures += 1
             self.accepted = accepted
         self.retry_at = now + self._pause
-        self._pause = min(2 * self._pause, MAX_SUSPECT_PAUSE)
+        self._pause = min(2 * self._pause, MAX_ISOLATED_PAUSE)
 
 
-class Lane:
+class Endpoint:
     """State of one endpoint.
 
     Attributes:
-        path: Endpoint, such as "/track".
+        path: Path of the endpoint, such as "/track".
         backoff: Time of the next attempt.
         away: True if nothing is accepted: other endpoints go first, and single items probe this one.
         told: True after the log has mentioned that other endpoints go first.
         accepted: Requests accepted so far.
         failures: Failed requests since the last accepted one.
-        suspects: Items that failed alone.
+        isolated: Items that failed alone.
         refused: Refused items since the last accepted one.
     """
 
@@ -74,7 +74,7 @@ class Lane:
         self.told = False
         self.accepted = 0
         self.failures = 0
-        self.suspects: dict[bytes, Suspect] = {}
+        self.isolated: dict[bytes, IsolatedItem] = {}
         self.refused = 0
         self._sizes: list[int] = []  # parts of a failed batch that are still to be tried, the next one last
         self._limit = MAX_ITEMS  # halved by timeouts
@@ -103,9 +103,9 @@ class Lane:
     def succeed(self, bodies: list[bytes]) -> None:
         """Note that these items were accepted."""
         if self.away and not self.probe:
-            self.suspects.clear()  # nothing was accepted: the endpoint was at fault, not its items
-        if bodies[0] in self.suspects:
-            del self.suspects[bodies[0]]
+            self.isolated.clear()  # nothing was accepted: the endpoint was at fault, not its items
+        if bodies[0] in self.isolated:
+            del self.isolated[bodies[0]]
         else:
             self._consume(len(bodies))
         self.away = self.told = False
@@ -127,7 +127,7 @@ class Lane:
             self._give_up()
             return False
         self.refused += 1
-        if body not in self.suspects:
+        if body not in self.isolated:
             self._consume(1)
         return True
 
@@ -142,28 +142,28 @@ class Lane:
         if self.away:
             self._probes += 1
         elif count == 1 and (self._alone or self.failures >= SEARCH_AFTER):
-            self._suspect(bodies[0], now)
+            self._isolate(bodies[0], now)
         elif count > 1 and self.searching:
             self.split(count)
         elif count > 1 and self.failures >= SEARCH_AFTER:
             self._sizes = [count - 1, 1]
 
-    def strike(self, body: bytes, now: float) -> bool:
-        """Note that a suspect failed again; return True if the item is at fault."""
-        suspect = self.suspects[body]
-        suspect.fail(self.accepted, now)
-        return suspect.strikes >= STRIKES
+    def fail_alone(self, body: bytes, now: float) -> bool:
+        """Note that an isolated item failed again; return True if the item is at fault."""
+        isolated = self.isolated[body]
+        isolated.fail(self.accepted, now)
+        return isolated.failures >= MAX_FAILURES_ALONE
 
     def reset(self) -> None:
         """Forget past failures: the settings have changed."""
-        self.suspects.clear()
+        self.isolated.clear()
         self._sizes.clear()
         self.away = False
         self.failures = self.refused = self._alone = self._probes = 0
         self.backoff.reset_backoff()
 
-    def _suspect(self, body: bytes, now: float) -> None:
-        self.suspects.setdefault(body, Suspect()).fail(self.accepted, now)
+    def _isolate(self, body: bytes, now: float) -> None:
+        self.isolated.setdefault(body, IsolatedItem()).fail(self.accepted, now)
         self._consume(1)
         self._alone += 1
         if self._alone >= MAX_ALONE:
