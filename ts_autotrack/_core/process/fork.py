@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 FORK_TIMEOUT = 5.0
 """Seconds that a fork waits for each lock."""
+REPAIR_TIMEOUT = 0.5
+"""Seconds after which a lock that starting threads hold for microseconds counts as left behind."""
 
 
 class ForkGuard:
@@ -44,6 +46,8 @@ class ForkGuard:
             announced: False if no hook announced the fork: one of these threads may then have been using SQLite.
         """
         self.sqlite_usable = announced or self.drain_lock.acquire(blocking=False)
+        if not announced:
+            _repair_threading()
         self.setup_lock = RLock()
         self.drain_lock = RLock()
         self._held: dict[int, list[HeldWithin]] = {}  # by thread: two threads may fork at once
@@ -75,6 +79,20 @@ class ForkGuard:
     def main_thread_ended(self) -> bool:
         """Return True in a process forked by a thread, after that thread has ended: no exit hook will run."""
         return self._forked_by_thread and not sys.modules["threading"].main_thread().is_alive()
+
+
+def _repair_threading() -> None:
+    """Replace the lock on the start of threads if a thread of the parent held it: no thread could be started here.
+
+    Python's own fork hook does the same.
+    """
+    threading = sys.modules.get("threading")
+    lock = getattr(threading, "_active_limbo_lock", None)
+    if threading is not None and lock is not None:
+        if lock.acquire(timeout=REPAIR_TIMEOUT):
+            lock.release()
+        else:
+            threading._active_limbo_lock = threading.RLock()  # type: ignore[attr-defined]  # noqa: SLF001 - no public way
 
 
 def records_since_start(records: Iterable[Record]) -> list[Record]:
