@@ -11,9 +11,14 @@ if TYPE_CHECKING:
 REPORT = """
 import atexit, os, signal
 def report():
-    import json, ts_autotrack
+    import json, time, ts_autotrack
     new = f"{os.environ['ACCOUNTS']}.{os.getpid()}"
-    with open(new, "w") as file: json.dump(ts_autotrack.stats()._asdict(), file)
+    for _ in range(100):  # a request that hangs past the end of the process may be answered right now
+        account = ts_autotrack.stats()
+        ends = account.delivered + account.pending + account.rejected + account.handed_over
+        if account.accepted == ends + sum(account.dropped.values()): break
+        time.sleep(0.01)
+    with open(new, "w") as file: json.dump(account._asdict(), file)
     os.replace(new, f"{os.environ['ACCOUNTS']}/{os.getpid()}")  # the whole account, or none
 atexit.register(report)  # registered first, runs last
 def at(function, is_the_end):

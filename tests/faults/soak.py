@@ -79,10 +79,11 @@ many(name)
 """
 )
 LAST = """
-import json, time, ts_autotrack
+import glob, json, os, time, ts_autotrack
 ts_autotrack.track("last", user_id="u", group_id="g")
 deadline = time.monotonic() + 60
-while not ts_autotrack.flush(1) or ts_autotrack.stats().pending:
+def others(): return len(glob.glob(os.path.join(os.environ["TS_AUTOTRACK_OUTBOX"], "*.events"))) > 1
+while not ts_autotrack.flush(1) or ts_autotrack.stats().pending or others():
     if time.monotonic() > deadline: break
 print(json.dumps(ts_autotrack.stats()._asdict()))
 """
