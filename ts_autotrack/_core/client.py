@@ -205,11 +205,10 @@ class Client:
         self.forks.hold()
 
     def check_process(self) -> None:
-        """Start over in a child of a fork that Python's hooks did not see; finish a fork whose last hook was lost."""
+        """Start over in a child of a fork that Python's hooks did not see; release locks that an interruption left."""
         if process_id.value != os.getpid():
             self.start_over()
-        elif self.forks.holding:
-            self.forks.release()  # a signal handler raised before the hook could do so
+        self.forks.release_leaked()
 
     def start_over(self) -> None:
         """Start over in a forked child that captured records already: its own records stay, its parent's go."""

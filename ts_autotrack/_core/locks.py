@@ -5,6 +5,7 @@ from __future__ import annotations
 TYPE_CHECKING = False  # typing costs as much to import as this whole library
 if TYPE_CHECKING:
     from _thread import RLock
+    from types import FrameType
 
 
 def owns(lock: RLock) -> bool:
@@ -12,10 +13,34 @@ def owns(lock: RLock) -> bool:
     return lock._is_owned()  # type: ignore[attr-defined, no-any-return]  # noqa: SLF001 - there is no public test
 
 
+def release_leaked(lock: RLock, frame: FrameType | None) -> None:
+    """Release a lock that the calling thread holds although none of its work is in progress.
+
+    A signal handler may raise in the instant between the acquisition of a lock and the protected block. No Python code
+    can exclude this, so each later call from the application looks for the remains.
+
+    Args:
+        lock: The lock.
+        frame: Frame of the innermost call of this library.
+    """
+    if not owns(lock):
+        return
+    while frame is not None and _is_ours(frame):
+        frame = frame.f_back  # the present call
+    while frame is not None and not _is_ours(frame):
+        frame = frame.f_back
+    while frame is None and owns(lock):  # otherwise the present call interrupts work of this library
+        lock.release()
+
+
+def _is_ours(frame: FrameType) -> bool:
+    return str(frame.f_globals.get("__name__", "")).startswith("ts_autotrack.")
+
+
 class HeldWithin:
     """Holds a lock inside a `with` block, if the lock is free in time.
 
-    A handler of a signal may raise at any moment, also during the wait: the lock is released all the same.
+    A handler of a signal may raise during the wait: the lock is released all the same.
 
     Attributes:
         held: True if the lock is held.

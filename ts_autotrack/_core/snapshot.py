@@ -11,7 +11,7 @@ from itertools import islice, takewhile
 
 from ts_autotrack._core.counters import MeteredDict
 from ts_autotrack._core.deep_copy import MAX_NODES, NATIVE, TOO_MANY, VALUE_BYTES, DeepCopy, placeholder, placeholders
-from ts_autotrack._core.forms import UnsendableError, class_name
+from ts_autotrack._core.forms import UnsendableError, class_name, is_request
 from ts_autotrack._core.scalars import INFINITY, INT_MAX, INT_MIN
 
 TYPE_CHECKING = False  # typing costs as much to import as this whole library
@@ -73,6 +73,8 @@ def copied(values: Mapping[Any, Any]) -> tuple[dict[str, object], int]:
             or (kind is float and -INFINITY < value < INFINITY)
         ):
             if deep is None:
+                if is_request(copy):  # carries credentials
+                    return {"...": placeholder("request")}, VALUE_BYTES
                 deep = DeepCopy()  # shared by all values: the bounds hold for the sum
             elif deep.left <= -RESERVE:
                 return _cut(copy, key), length + deep.length
@@ -92,6 +94,8 @@ def _copied_at_length(values: Any) -> tuple[dict[str, object], int]:
     try:
         if not issubclass(type(values), dict):
             values = dict(islice(values.items(), MAX_NODES + 1))
+        if is_request(values):
+            return {"...": placeholder("request")}, VALUE_BYTES
         return deep.mapping(values, dict, 0), deep.length
     except UnsendableError as error:
         kind = str(error)

@@ -19,8 +19,11 @@ MAX_ALONE = 3
 """Single items in a row without an answer that accepts one: from then on the endpoint counts as away."""
 MAX_REFUSED = 20
 """Refused items in a row without an accepted one: from then on the endpoint counts as away."""
-MAX_FAILURES_ALONE = 3
-"""Failures of a single item, with other items accepted between them, after which the item is quarantined."""
+MAX_FAILURES_ALONE = 4
+"""Failures of a single item after which the item is quarantined, if between them others were accepted and none failed.
+
+A server that fails one request in ten at random thus costs no item: it fails others, too.
+"""
 ISOLATED_PAUSE, MAX_ISOLATED_PAUSE = 2.0, 60.0
 """Seconds from the first failure of a single item to the next attempt, which double, and their bound."""
 EXPLORE_EVERY, EXPLORED = 4, 20
@@ -31,24 +34,28 @@ class IsolatedItem:
     """An item that failed alone.
 
     Attributes:
-        failures: Failures with accepted items between them.
+        failures: Failures in a row, with other items accepted between them and none failed.
         accepted: Value of `Endpoint.accepted` at the last failure.
+        others_failed: Value of `Endpoint.others_failed` at the last failure.
         retry_at: Monotonic time of the next attempt.
     """
 
-    __slots__ = ("_pause", "accepted", "failures", "retry_at")
+    __slots__ = ("_pause", "accepted", "failures", "others_failed", "retry_at")
 
     def __init__(self) -> None:
         self.failures = 0
         self.accepted = -1
+        self.others_failed = 0
         self.retry_at = 0.0
         self._pause = ISOLATED_PAUSE
 
-    def fail(self, accepted: int, now: float) -> None:
+    def fail(self, accepted: int, others_failed: int, now: float) -> None:
         """Note a failure."""
+        if others_failed != self.others_failed:
+            self.failures = 0
         if accepted > self.accepted:
             self.failures += 1
-            self.accepted = accepted
+        self.accepted, self.others_failed = accepted, others_failed
         self.retry_at = now + self._pause
         self._pause = min(2 * self._pause, MAX_ISOLATED_PAUSE)
 
@@ -63,6 +70,7 @@ class Endpoint:
         told: True after the log has mentioned that other endpoints go first.
         accepted: Requests accepted so far.
         failures: Failed requests since the last accepted one.
+        others_failed: Failed requests so far with items that are not isolated.
         isolated: Items that failed alone.
         refused: Refused items since the last accepted one.
     """
@@ -74,6 +82,7 @@ class Endpoint:
         self.told = False
         self.accepted = 0
         self.failures = 0
+        self.others_failed = 0
         self.isolated: dict[bytes, IsolatedItem] = {}
         self.refused = 0
         self._sizes: list[int] = []  # parts of a failed batch that are still to be tried, the next one last
@@ -151,7 +160,7 @@ class Endpoint:
     def fail_alone(self, body: bytes, now: float) -> bool:
         """Note that an isolated item failed again; return True if the item is at fault."""
         isolated = self.isolated[body]
-        isolated.fail(self.accepted, now)
+        isolated.fail(self.accepted, self.others_failed, now)
         return isolated.failures >= MAX_FAILURES_ALONE
 
     def reset(self) -> None:
@@ -163,7 +172,7 @@ class Endpoint:
         self.backoff.reset_backoff()
 
     def _isolate(self, body: bytes, now: float) -> None:
-        self.isolated.setdefault(body, IsolatedItem()).fail(self.accepted, now)
+        self.isolated.setdefault(body, IsolatedItem()).fail(self.accepted, self.others_failed, now)
         self._consume(1)
         self._alone += 1
         if self._alone >= MAX_ALONE:

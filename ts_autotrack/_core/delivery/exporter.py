@@ -37,6 +37,8 @@ MAX_PASSED = 5_000
 """Items that newer ones may pass: isolated items, and items of endpoints that are away."""
 MAX_UNWRITTEN = 100
 """Refused items that go to the quarantine together."""
+UNREADABLE_PAUSE = 1.0
+"""Seconds between two attempts to read a queue that has items but yields none."""
 NEVER = float("inf")
 
 
@@ -108,15 +110,19 @@ class Exporter:
             after_each: Called after each request.
         """
         left = self._queue.pending
+        idle = left > 0
         try:
             while left > 0 and (timeout := self._timeout(request_timeout)) > 0:
                 batch = self._next_batch()
                 if batch is None:
                     break
+                idle = False
                 left -= self._send(transport, batch, timeout)
                 after_each()
         finally:
             self._write_refused()
+        if idle and not self.waiting:  # the queue cannot be read at the moment
+            self.postpone(UNREADABLE_PAUSE)
         after_each()
 
     def _timeout(self, request_timeout: float) -> float:
@@ -251,6 +257,7 @@ class Exporter:
             if endpoint.fail_alone(bodies[0], now):
                 self._refuse(batch, response)
             return
+        endpoint.others_failed += 1
         if timed_out(response) and len(bodies) > MIN_TIMED_OUT:
             endpoint.time_out(len(bodies))
         elif action in SEARCHABLE and self._queue.pending > 1:
@@ -284,7 +291,8 @@ class Exporter:
         found = [position for position, body in enumerate(bodies) if body in self._refused]
         if found:
             count, refused = found[-1] + 1, set(found)
-            items = [self._refused.pop(bodies[position]) for position in found]
+            items = [self._refused[bodies[position]] for position in found]  # a body may be there twice, after a crash
             self._queue.reject(items, count, [position for position in range(count) if position not in refused])
-            for item in items:
+            for position, item in zip(found, items, strict=True):
+                self._refused.pop(bodies[position], None)
                 self._counters.reject(item)

@@ -7,7 +7,7 @@ import sys
 import time
 from _thread import RLock, get_ident
 
-from ts_autotrack._core.locks import HeldWithin
+from ts_autotrack._core.locks import HeldWithin, owns, release_leaked
 
 TYPE_CHECKING = False  # typing costs as much to import as this whole library
 if TYPE_CHECKING:
@@ -54,10 +54,11 @@ class ForkGuard:
         # A process forked by a thread that was not the main one ends with its last thread, and runs no exit hook.
         self._forked_by_thread, self._forking_from_thread = self._forking_from_thread, False
 
-    @property
-    def holding(self) -> bool:
-        """True while a thread holds the locks for a fork."""
-        return bool(self._held)
+    def release_leaked(self) -> None:
+        """Release the locks if this thread holds them although nothing is in progress: a signal handler raised."""
+        if owns(self.setup_lock) or owns(self.drain_lock):
+            for lock in (self.setup_lock, self.drain_lock):
+                release_leaked(lock, sys._getframe())  # noqa: SLF001 - inspect is heavy to import
 
     def hold(self) -> None:
         """Wait for both locks and hold them during the fork. The drain lock comes first, everywhere."""

@@ -32,7 +32,7 @@ MAX_READ = 65_536
 LAZY_IMPORTS = (encodings.idna, encodings.punycode, httpcore)
 """Modules that httpx and the first look-up of a host would otherwise import on the sender's thread."""
 
-_LOGGERS = ("httpx", "httpcore.connection", "httpcore.http11", "httpcore.proxy")
+_LOGGERS = [logging.getLogger(name) for name in ("httpx", "httpcore.connection", "httpcore.http11", "httpcore.proxy")]
 
 
 class HttpTransport:
@@ -57,8 +57,8 @@ class HttpTransport:
         self._problem = ""  # the setting that keeps the client from opening
         self._via = ""  # the proxy, for messages
         self._client = self._open()
-        for name in _LOGGERS:
-            logging.getLogger(name).addFilter(self._is_not_ours)
+        for logger in _LOGGERS:
+            logger.addFilter(self._is_not_ours)
 
     def _open(self) -> httpx.Client | None:
         """Return a client; None if a proxy or certificate setting is no good.
@@ -141,8 +141,8 @@ class HttpTransport:
         """Close the connections."""
         if self._client is not None:
             self._client.close()
-        for name in _LOGGERS:
-            logging.getLogger(name).removeFilter(self._is_not_ours)
+        for logger in _LOGGERS:
+            logger.removeFilter(self._is_not_ours)
 
     def _is_not_ours(self, record: logging.LogRecord) -> bool:
         """Keep the HTTP client's lines about our own requests out of the application's log."""
