@@ -279,3 +279,17 @@ def test_no_value_holds_up_the_caller(value: object) -> None:
         form(value)
         taken.append(time.thread_time() - began)
     assert min(taken) < 0.01
+
+
+@pytest.mark.parametrize(
+    "request_values",
+    [
+        {"wsgi.input": object(), "HTTP_AUTHORIZATION": "Bearer secret"},
+        {"type": "http", "asgi": {"version": "3.0"}, "headers": [(b"authorization", b"Bearer secret")]},
+        Request({"type": "http", "asgi": {"version": "3.0"}, "headers": [(b"authorization", b"Bearer secret")]}),
+    ],
+    ids=["WSGI", "ASGI", "Starlette"],
+)
+def test_request_in_place_of_properties_is_left_out(request_values: Any) -> None:
+    """A request given as the properties themselves sends no header."""
+    assert snapshot(request_values) == {"...": "<not JSON: request>"}

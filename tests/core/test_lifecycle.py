@@ -221,3 +221,14 @@ assert ts_autotrack.stats().delivered >= 5, ts_autotrack.stats()
     for step in range(20):
         done = run_python(code.format(delay=step * 0.001))
         assert done.returncode == 0, done.stderr
+
+
+def test_lock_left_by_a_signal_handler_is_released(server: ScriptedServer) -> None:
+    """Locks that the main thread holds by an interruption, and not by work in progress, do not stop delivery."""
+    track("before", user_id="u", group_id="g")
+    assert flush(10)
+    client.forks.setup_lock.acquire()
+    client.forks.drain_lock.acquire()
+    track("after", user_id="u", group_id="g")
+    assert flush(10)
+    assert [item["event_name"] for item in server.items] == ["before", "after"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import time
 from functools import partial
 from itertools import pairwise
@@ -116,7 +117,7 @@ def test_several_items_at_fault_in_a_row_do_not_pass_for_an_outage() -> None:
         rig.put(3)
         rig.rounds(3)
     assert (rig.counters.rejected, rig.queue.pending) == (10, 0)
-    assert len(rig.requests) < 900
+    assert len(rig.requests) < 1_100
 
 
 def test_rejections_of_all_items_end_after_twenty() -> None:
@@ -188,3 +189,42 @@ def test_retry_after_applies_to_all_endpoints() -> None:
     assert len(rig.requests) == 1
     assert rig.exporter.blocked
     assert rig.exporter.next_attempt_at > time.monotonic() + 25
+
+
+@pytest.mark.parametrize("share", [0.1, 0.3, 0.5])
+def test_server_that_fails_at_random_costs_no_item(share: float) -> None:
+    """An outage of a part of the requests, whichever, rejects nothing: other items fail, too."""
+    chance = random.Random(7)  # noqa: S311 - no secret
+    rig = Rig(lambda *_: Response(503) if chance.random() < share else OK)
+    clean: list[bytes] = []
+    for _ in range(400):
+        clean += rig.put(5)
+        rig.rounds(2)
+    rig.answer = lambda *_: OK
+    rig.rounds(20)
+    assert (rig.counters.rejected, rig.queue.pending) == (0, 0)
+    assert sorted(rig.accepted) == sorted(clean)
+
+
+def test_equal_items_are_rejected_together() -> None:
+    """Two equal items, as a crash in the middle of a merge leaves them, are both refused and both counted."""
+    rig = Rig(failing_at(Response(400)))
+    item = ("/track", b'{"n":1,"text":"bad"}', 1)
+    rig.queue.put([item, ("/track", b'{"n":2,"text":"fine"}', 2), item])
+    rig.rounds(5)
+    assert (rig.counters.delivered, rig.counters.rejected, rig.queue.pending) == (1, 2, 0)
+
+
+def test_queue_that_cannot_be_read_makes_the_exporter_wait() -> None:
+    """A queue with items that yields none, as an outbox on a failing disk, is read once a second."""
+
+    class Unreadable(MemoryQueue):
+        def peek(self, most: int) -> list[Item]:
+            del most
+            return []
+
+    queue = Unreadable()
+    queue.put([("/track", b"{}", 1)])
+    exporter = Exporter(queue, Counters(), Pacing())
+    exporter.export(Rig(lambda *_: OK), 1.0)
+    assert exporter.waiting
