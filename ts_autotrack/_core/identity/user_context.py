@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ts_autotrack._core.contract import CONTEXT_FIELDS
 from ts_autotrack._core.identity.blocks import ScopeBlock
 from ts_autotrack._core.identity.scope import Scope, current, nearest_open, replace, take_group_id
 
@@ -60,13 +61,7 @@ class user_context(ScopeBlock):  # noqa: N801 - used like a function, as context
         self._context: dict[Any, object] = {}
         if context is not None:
             self._context, self._group_id = take_group_id(context, group_id)
-        for key, value in (
-            ("device_type", device_type),
-            ("location", location),
-            ("referrer", referrer),
-            ("session_id", session_id),
-            ("device_id", device_id),
-        ):
+        for key, value in zip(CONTEXT_FIELDS, (device_type, location, referrer, session_id, device_id), strict=True):
             if value is not None:
                 self._context[key] = value
 
