@@ -109,6 +109,9 @@ SEARCHED = (
     + """
 import time
 from ts_autotrack import flush, stats, track, user_context
+from ts_autotrack._core.client import client
+from ts_autotrack._core.delivery.backoff import Pacing
+client.pacing = Pacing(first_backoff=0.1, isolation=0.2)
 number = 0
 def good():
     global number
@@ -120,7 +123,7 @@ with user_context("u", group_id="g"):
     deadline = time.monotonic() + 60
     while not stats().rejected and time.monotonic() < deadline:
         for _ in range(10): good()
-        flush(1)
+        flush(0.2)
 print(flush(20), stats().rejected, number)
 """
 )

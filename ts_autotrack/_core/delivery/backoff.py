@@ -24,6 +24,7 @@ class Pacing(NamedTuple):
         eager_period: First part of a process's life, with short flush intervals: a developer sees the first events at
             once.
         eager_interval: Flush interval during the eager period.
+        isolation: Pause from the first failure of a single item to its next attempt; each further pause is doubled.
     """
 
     first_backoff: float = 0.5
@@ -31,12 +32,14 @@ class Pacing(NamedTuple):
     operator_interval: float = 60.0
     eager_period: float = 2.0
     eager_interval: float = 0.05
+    isolation: float = 2.0
 
 
 class Backoff:
     """Exponential backoff with full jitter, bounded below by the server's `Retry-After`.
 
     Attributes:
+        pacing: Durations of the pauses.
         next_attempt_at: Monotonic time of the next attempt; 0 if nothing has to be waited for.
         forbidden_until: Monotonic time of the server's `Retry-After`.
     """
@@ -48,7 +51,7 @@ class Backoff:
         jitter: Callable[[], float] = random.random,
     ) -> None:
         self.next_attempt_at = 0.0
-        self._pacing = pacing
+        self.pacing = pacing
         self._clock = clock
         self._jitter = jitter
         self._failures = 0
@@ -67,7 +70,7 @@ class Backoff:
     def fail(self, *, needs_operator: bool, retry_after: float | None) -> float:
         """Schedule the next attempt after a failure; return the pause in seconds."""
         self._failures += 1
-        pacing = self._pacing
+        pacing = self.pacing
         ceiling = min(pacing.max_backoff, pacing.first_backoff * 2 ** min(self._failures - 1, MAX_DOUBLINGS))
         requested = min(retry_after or 0.0, MAX_RETRY_AFTER)
         delay = max(requested, pacing.operator_interval if needs_operator else ceiling * self._jitter())

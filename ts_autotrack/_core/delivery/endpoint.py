@@ -24,8 +24,8 @@ MAX_FAILURES_ALONE = 4
 
 A server that fails one request in ten at random thus costs no item: it fails others, too.
 """
-ISOLATED_PAUSE, MAX_ISOLATED_PAUSE = 2.0, 60.0
-"""Seconds from the first failure of a single item to the next attempt, which double, and their bound."""
+MAX_PAUSE = 60.0
+"""Seconds between two attempts at an item that failed alone."""
 EXPLORE_EVERY, EXPLORED = 4, 20
 """Every fourth probe of an endpoint that is away tries another of its first 20 items: the first may be at fault."""
 
@@ -42,12 +42,12 @@ class IsolatedItem:
 
     __slots__ = ("_pause", "accepted", "failures", "others_failed", "retry_at")
 
-    def __init__(self) -> None:
+    def __init__(self, pause: float) -> None:
         self.failures = 0
         self.accepted = -1
         self.others_failed = 0
         self.retry_at = 0.0
-        self._pause = ISOLATED_PAUSE
+        self._pause = pause
 
     def fail(self, accepted: int, others_failed: int, now: float) -> None:
         """Note a failure."""
@@ -57,7 +57,7 @@ class IsolatedItem:
             self.failures += 1
         self.accepted, self.others_failed = accepted, others_failed
         self.retry_at = now + self._pause
-        self._pause = min(2 * self._pause, MAX_ISOLATED_PAUSE)
+        self._pause = min(2 * self._pause, MAX_PAUSE)
 
 
 class Endpoint:
@@ -172,7 +172,8 @@ class Endpoint:
         self.backoff.reset_backoff()
 
     def _isolate(self, body: bytes, now: float) -> None:
-        self.isolated.setdefault(body, IsolatedItem()).fail(self.accepted, self.others_failed, now)
+        isolated = self.isolated.setdefault(body, IsolatedItem(self.backoff.pacing.isolation))
+        isolated.fail(self.accepted, self.others_failed, now)
         self._consume(1)
         self._alone += 1
         if self._alone >= MAX_ALONE:
