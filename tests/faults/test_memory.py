@@ -204,7 +204,7 @@ print(flush(60), stats().delivered)
     done = run_python(code, THRIVESTACK_ENDPOINT=dead_endpoint, TS_AUTOTRACK_DURABILITY=durability, **environment)
     assert done.returncode == 0, done.stderr
     added, pending, flushed, delivered = done.stdout.split()
-    assert float(added) < 35
+    assert float(added) < 40  # 25 in the median; 35 once beside other work
     assert (pending, flushed, delivered) == ("1999", "True", "1999")
 
 
