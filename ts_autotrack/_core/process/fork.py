@@ -82,7 +82,7 @@ class ForkGuard:
         return self._forked_by_thread and not sys.modules["threading"].main_thread().is_alive()
 
 
-def _repair_threading() -> None:
+def _repair_threading() -> None:  # pragma: no cover - no hook of the measuring tool sees such a child
     """Replace the lock on the start of threads if a thread of the parent held it: no thread could be started here.
 
     Python's own fork hook does the same.

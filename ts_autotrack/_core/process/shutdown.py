@@ -177,7 +177,7 @@ class Shutdown:
         """Forget the exit deadline: the process went on after `shutdown`."""
         self._exit_deadline = None
 
-    def _wait_in_slices(self, worker: Worker) -> bool | None:
+    def _wait_in_slices(self, worker: Worker) -> bool | None:  # pragma: no cover - it ends the process that measures
         """Wait in a signal handler; return None if the interrupted code has to go on for a moment.
 
         That code may hold a lock that delivery needs, or it is our own. Events that it tracks are waited for, too.
