@@ -50,7 +50,7 @@ class _Resend:
 
     finished = handled = sent = False
 
-    def run(self, thread: int, number: int, pause: float) -> None:
+    def run(self, thread: int, number: int, pause: float) -> None:  # pragma: no cover - in a process that then ends
         """Resend until the handler runs; Python defers a handler during a blocking C call."""
         time.sleep(pause)
         self.sent = True
