@@ -1,4 +1,4 @@
-"""No public call raises, whatever it is given; a bad argument at decoration raises a clear error."""
+"""No public call raises for any argument; a bad argument at decoration raises a clear error."""
 
 from __future__ import annotations
 

@@ -139,7 +139,7 @@ class Exporter:
             return None
         batch = self._scan(self._queue.peek(MAX_ITEMS + self.passed), now)
         if batch is None and not self.blocked:
-            self._write_refused()  # their positions are those of the present file
+            self._write_refused()  # before the rotation: the positions belong to the present file
             # In an outage an earlier worker's items stay ahead of this worker's.
             in_order = self._outage.active and any(endpoint.away for endpoint in self._endpoints.values())
             if self._queue.rotate(in_order=in_order):
@@ -209,7 +209,7 @@ class Exporter:
         self.sending = True
         try:
             response = transport.send(batch.endpoint.path, batch.bodies, timeout)
-        except Exception as error:  # noqa: BLE001 - an answer is missing, whatever the reason
+        except Exception as error:  # noqa: BLE001 - any error means that no answer came
             response = Response(0, f"{type(error).__name__}: {error}".encode())
         self.sending = False
         action = action_for(response)
