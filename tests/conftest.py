@@ -205,14 +205,14 @@ def clean_library(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.Temp
     client.reset()
 
 
-def run_python(code: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    """Run `code` in a fresh interpreter, with no variables of the library except `environment`."""
+def run_python(code: str, seconds: float = 30, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run `code` in a fresh interpreter, with `environment` and no other variables of the library."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("TS_AUTOTRACK", "THRIVESTACK"))}
     return subprocess.run(
         [sys.executable, "-c", code],
         env={**kept, **environment},
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=seconds,
         check=False,
     )
