@@ -205,7 +205,7 @@ def clean_library(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.Temp
     client.reset()
 
 
-def run_python(code: str, seconds: float = 30, **environment: str) -> subprocess.CompletedProcess[str]:
+def run_python(code: str, **environment: str) -> subprocess.CompletedProcess[str]:
     """Run `code` in a fresh interpreter, with `environment` and no other variables of the library."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("TS_AUTOTRACK", "THRIVESTACK"))}
     return subprocess.run(
@@ -213,6 +213,6 @@ def run_python(code: str, seconds: float = 30, **environment: str) -> subprocess
         env={**kept, **environment},
         capture_output=True,
         text=True,
-        timeout=seconds,
+        timeout=120,
         check=False,
     )

@@ -173,7 +173,7 @@ print(ts_autotrack.flush(100), ts_autotrack.stats().delivered)
 def test_sqlite_that_takes_few_variables(inspector: Inspector, dead: dict[str, str]) -> None:
     """A commit of 600 changes of the endpoint respects the limit of SQLite before 3.32."""
     code = f"import sys; sys.argv = ['', {inspector.endpoint!r}]\n{OLD}"
-    done = run_python(code, seconds=120, **dead)  # one request per item: 25 s were too few on a slow disk
+    done = run_python(code, **dead)  # one request per item: 25 s were too few on a slow disk
     assert done.stdout == "False\nTrue 600\n", done.stderr
     assert "does not work" not in done.stderr
     assert [item["properties"]["n"] for item in inspector.items(event_name="e")] == list(range(300))
