@@ -35,7 +35,7 @@ def frames_of_ours(error: BaseException) -> list[str]:
     decorator.
     """
     names = [frame.filename for frame in traceback.extract_tb(error.__traceback__)]
-    ours = [name for name in names if "ts_autotrack/_" in name]
+    ours = [name for name in names if "ts_autotrack/_" in name or "<ts_autotrack" in name]
     return ours if sys.version_info >= (3, 11) else ours[2:]
 
 

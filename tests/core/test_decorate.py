@@ -128,7 +128,7 @@ def test_coroutine_functions_that_others_made_plain(inspector: Inspector) -> Non
         with pytest.raises(LookupError) as caught:
             asyncio.run(work(moment))
         assert frames_of_ours(caught.value) == []
-    assert [(p.get("fail"), p.get("ran")) for p in arrived(inspector)] == [(None, True), ("no coroutine", None)]
+    assert [(p.get("fail"), p.get("ran")) for p in arrived(inspector)] == [("", True), ("no coroutine", None)]
 
 
 def test_generator_based_coroutines_are_awaited(inspector: Inspector) -> None:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import sys
-from types import FunctionType
+from types import AsyncGeneratorType, CoroutineType, FunctionType, GeneratorType
 
 TYPE_CHECKING = False  # typing costs as much to import as this whole library
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Awaitable, Callable
+    from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
+    from types import CodeType
     from typing import Any, Literal, Protocol, TypeAlias
 
-    Kind: TypeAlias = Literal["function", "coroutine", "generator", "async generator"]
-    """Result of a call: a value, or an object to await or iterate."""
+    Kind: TypeAlias = Literal["function", "coroutine", "generator", "generator coroutine", "async generator", "future"]
+    """Result of a call: a value, an object to await or iterate, or (of a plain function only) a future."""
 
     class Wrap(Protocol):
         """Factory of the closure around a function."""
@@ -32,38 +33,77 @@ if TYPE_CHECKING:
             """Return `target` decorated."""
             ...
 
-        def prepare(self, target: Any, kind: Kind) -> Wrap:
-            """Inspect `target` once, at decoration, and return the factory of its closures."""
+        def decorate_function(self, function: FunctionType, kind: Kind) -> Callable[..., Any]:
+            """Return a plain function decorated."""
+            ...
+
+        def prepare(self, target: Any) -> Wrap:
+            """Inspect another callable once, at decoration, and return the factory of its closures."""
             ...
 
 
 # inspect.CO_*, without the import of inspect
 CO_GENERATOR, CO_COROUTINE, CO_ITERABLE_COROUTINE, CO_ASYNC_GENERATOR = 0x20, 0x80, 0x100, 0x200
 
+MAX_WRAPPERS = 50
+"""Decorators around a function that are looked through: an object may invent a `__wrapped__` without end."""
+
+WORK: dict[type, Kind] = {
+    CoroutineType: "coroutine",
+    GeneratorType: "generator",
+    AsyncGeneratorType: "async generator",
+}
+"""Results of a plain function that are work still to be done, by type. `know_futures` adds the futures."""
+
 
 def kind_of(target: Any) -> Kind:
-    """Return the kind of a callable."""
-    if type(target) is FunctionType and "_is_coroutine_mark" not in target.__dict__:
-        flags = target.__code__.co_flags
-        if flags & (CO_COROUTINE | CO_ITERABLE_COROUTINE):
-            return "coroutine"
-        if flags & CO_GENERATOR:
-            return "generator"
-        return "async generator" if flags & CO_ASYNC_GENERATOR else "function"
-    return _inspected_kind(target)
+    """Return the kind of a callable.
+
+    All but a plain Python function is a "function": a partial, an object, a function that is only marked as a coroutine
+    function. Its wrapper looks at each result: a result of a type in `WORK` is followed to its end.
+    """
+    return kind_of_code(target.__code__) if type(target) is FunctionType else "function"
 
 
-def _inspected_kind(target: Any) -> Kind:
-    import inspect
+def kind_of_code(code: CodeType) -> Kind:
+    """Return the kind of a function by its code."""
+    flags = code.co_flags
+    if flags & CO_COROUTINE:
+        return "coroutine"
+    if flags & CO_GENERATOR:
+        return "generator coroutine" if flags & CO_ITERABLE_COROUTINE else "generator"
+    return "async generator" if flags & CO_ASYNC_GENERATOR else "function"
 
-    for candidate in (target, target.__call__ if callable(target) else None):  # an object's own async __call__
-        if inspect.iscoroutinefunction(candidate):
-            return "coroutine"
-        if inspect.isgeneratorfunction(candidate):
-            return "generator"
-        if inspect.isasyncgenfunction(candidate):
-            return "async generator"
-    return "function"
+
+def know_futures() -> None:
+    """Add the futures of loaded modules to `WORK`."""
+    for module, names in (("asyncio", ("Future", "Task")), ("concurrent.futures._base", ("Future",))):
+        for name in names:
+            found = getattr(sys.modules.get(module), name, None)
+            if isinstance(found, type):
+                WORK[found] = "future"
+
+
+def inner_functions(target: Any) -> Iterator[FunctionType]:
+    """Yield the functions that other decorators have wrapped, from the outside in."""
+    for _ in range(MAX_WRAPPERS):
+        try:
+            target = getattr(target, "__wrapped__", None)
+        except Exception:  # noqa: BLE001 - an object of the application
+            return
+        if target is None:
+            return
+        if type(target) is FunctionType:
+            yield target
+
+
+def managed_generator(target: Any) -> FunctionType | None:
+    """Return the generator function that `@contextmanager` or `@asynccontextmanager` made `target` from."""
+    contextlib = sys.modules.get("contextlib")
+    if type(target) is not FunctionType or contextlib is None or target.__globals__ is not vars(contextlib):
+        return None
+    inner = target.__dict__.get("__wrapped__")
+    return inner if kind_of(inner) in {"generator", "async generator"} else None
 
 
 def name_of(target: Any) -> str | None:

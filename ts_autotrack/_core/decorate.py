@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import update_wrapper
 from types import FunctionType
 
-from ts_autotrack._core.callables import kind_of
+from ts_autotrack._core.callables import kind_of, managed_generator
 
 TYPE_CHECKING = False  # typing costs as much to import as this whole library
 if TYPE_CHECKING:
@@ -28,7 +28,16 @@ def decorate(decorator: Decorator, target: Any) -> Any:
         TypeError: If `target` is a class or not callable. The message names the callable to decorate instead.
     """
     if type(target) is FunctionType:
-        return update_wrapper(decorator.prepare(target, kind_of(target))(target), target)
+        generator = managed_generator(target)
+        if generator is None:
+            return decorator.decorate_function(target, kind_of(target))
+        import contextlib
+
+        inner = decorate(decorator, generator)
+        is_async = kind_of(generator) == "async generator"
+        return update_wrapper(
+            (contextlib.asynccontextmanager if is_async else contextlib.contextmanager)(inner), target
+        )
     if issubclass(type(target), (classmethod, staticmethod)):  # proxies of a classmethod would pass isinstance
         return type(target)(decorate(decorator, target.__func__))
     _check(target)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import wrapt
 
-from ts_autotrack._core.callables import drop_frame, kind_of
+from ts_autotrack._core.callables import drop_frame
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -20,7 +20,7 @@ class Proxy(wrapt.FunctionWrapper):  # type: ignore[type-arg]
     """Transparent proxy: wrapt handles attributes, signature and binding; this class handles copy and pickle."""
 
     def __init__(self, decorator: Decorator, target: Any) -> None:
-        wrap = decorator.prepare(target, kind_of(target))
+        wrap = decorator.prepare(target)
         direct = wrap(target)
 
         def through(wrapped: Callable[..., Any], _: object, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:

@@ -30,7 +30,7 @@ pytestmark = pytest.mark.usefixtures("acting")
 
 
 def test_signature_and_metadata_survive() -> None:
-    """Name, docstring, signature, annotations, defaults and `__wrapped__` are the function's own."""
+    """Name, docstring, signature, annotations, defaults and argument list are the function's own."""
 
     def original(a: int, *, b: str = "x") -> list[str]:
         """Say something."""
@@ -39,7 +39,8 @@ def test_signature_and_metadata_survive() -> None:
     tracked = track_feature("f")(original)
     assert inspect.signature(tracked) == inspect.signature(original)
     assert (tracked.__name__, tracked.__doc__, tracked.__module__) == ("original", "Say something.", __name__)
-    assert tracked.__wrapped__ is original  # type: ignore[attr-defined]
+    assert inspect.unwrap(tracked) is original
+    assert inspect.getfullargspec(tracked) == inspect.getfullargspec(original)
     assert type(tracked) is type(original)
     partial = functools.partial(original, 1)
     assert inspect.signature(track_feature("p")(partial)) == inspect.signature(partial)

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from _thread import get_ident
-
 from ts_autotrack._core.capture.block import open_use
 from ts_autotrack._core.capture.call import merge_extras
-from ts_autotrack._core.capture.stack import MAX_FRAMES, additions, current_frame, innermost_call, place
+from ts_autotrack._core.capture.monitor import monitor
+from ts_autotrack._core.capture.stack import MAX_FRAMES, attach, current_frame, innermost_call, place, watched_codes
 from ts_autotrack._core.diagnostics import warn_once
 from ts_autotrack._core.snapshot import snapshot
 
@@ -34,8 +33,9 @@ def add_properties(**values: object) -> None:
     if use is not None and use.directly_contains(call):
         use.set(**values)
     elif call is not None:
-        _, earlier = additions.get(id(call), (0, None))
-        additions[id(call)] = get_ident(), merge_extras(earlier, snapshot(values))
+        attach(call, snapshot(values), merge_extras)
+        if id(call.f_code) in watched_codes:
+            monitor.watch_unwinding()  # else the properties of a call that fails would wait for another call
     else:
         where = place(caller)
         warn_once(

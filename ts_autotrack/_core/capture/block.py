@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from contextvars import ContextVar
 
-from ts_autotrack._core.capture.call import finish_call, merge_extras
+from ts_autotrack._core.capture.call import begin_scope, finish_call, merge_extras
 from ts_autotrack._core.capture.stack import current_frame, place
 from ts_autotrack._core.diagnostics import warn_once
-from ts_autotrack._core.identity.scope import Scope, current
+from ts_autotrack._core.identity.scope import Scope
 from ts_autotrack._core.snapshot import snapshot
 
 TYPE_CHECKING = False  # typing costs as much to import as this whole library
@@ -38,7 +38,7 @@ class FeatureUse:
         self._rule = rule
         self._properties = properties
         self._call = call
-        self._scope = current()
+        self._scope = begin_scope()
         self.outer = open_use()
         self.finished = False
         self.owner = owner

@@ -37,6 +37,10 @@ def _refuse(record: Record) -> None:
     """Stand in for the slow path until the client sets one."""
 
 
+def _do_nothing() -> None:
+    """Stand in for a hook that nobody has set."""
+
+
 class Buffer:
     """A deque of records and one number that tells a capture whether to append.
 
@@ -47,6 +51,7 @@ class Buffer:
         append_limit: CLOSED: count the event as dropped. SLOW_ONLY: every capture takes the slow path. Otherwise: the
             length from which captures take the slow path.
         on_slow_path: Called with each record that a capture may not append. The client sets this hook.
+        on_reopen: Called when captures may append again after `close`.
         limit: Maximum of waiting records and items.
         queued: Items waiting in memory beside the records; they count towards the limit.
         budget: Memory for long properties.
@@ -64,6 +69,7 @@ class Buffer:
         "drops",
         "exiting",
         "limit",
+        "on_reopen",
         "on_slow_path",
         "queued",
         "records",
@@ -75,6 +81,7 @@ class Buffer:
         self.budget = budget or MemoryBudget()
         self.budget.on_exceeded = self._stop_appends
         self.on_slow_path: Callable[[Record], None] = _refuse
+        self.on_reopen: Callable[[], None] = _do_nothing
         self.reset()
 
     def reset(self) -> None:
@@ -83,6 +90,7 @@ class Buffer:
         self.budget.reset()
         self.queued = 0
         self.append_limit = SLOW_ONLY
+        self.on_reopen()
         self.limit = DEFAULT_LIMIT
         self.close_reason: DropReason | None = None
         self.closed_drops = self.drops["shutdown"]
@@ -100,11 +108,13 @@ class Buffer:
         """Accept records again."""
         self.close_reason = None
         self.require_slow_path()
+        self.on_reopen()
 
     def begin_exit(self) -> None:
         """Send every further record through the slow path, also while the buffer is closed."""
         self.exiting = True
         self.append_limit = SLOW_ONLY
+        self.on_reopen()
 
     @property
     def full(self) -> bool:

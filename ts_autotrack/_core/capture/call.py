@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from time import time_ns
 
 from ts_autotrack._core.capture.buffer import CLOSED, buffer
@@ -10,11 +11,13 @@ from ts_autotrack._core.counters import Charge, MeteredDict
 from ts_autotrack._core.diagnostics import fault, warn_once
 from ts_autotrack._core.forms import class_name
 from ts_autotrack._core.identity.scope import current
+from ts_autotrack._core.outcomes import is_clean_exit
 from ts_autotrack._core.snapshot import UNCOUNTED_BYTES, has_items, plain_values, size_of, snapshot
 
 TYPE_CHECKING = False  # typing costs as much to import as this whole library
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+    from types import FrameType
     from typing import Any, TypeAlias
 
     from ts_autotrack._core.capture.record import EventTemplate, Extras
@@ -32,11 +35,11 @@ class CaptureRule:
 
     Attributes:
         template: Common part of all events.
-        arguments: Arguments to copy into the events.
+        arguments: Places of the arguments to copy into the events, for calls whose arguments come as given.
         on: Outcome that makes an event: "success", "error" or "always".
         describe: User's callable that makes properties of a finished call.
-        plain: True if a successful call needs nothing but the template and the arguments; the wrapper appends the
-            record directly.
+        plain: True if a successful call needs nothing but the template and the captured arguments; the wrapper appends
+            the record directly.
     """
 
     __slots__ = ("arguments", "describe", "on", "plain", "template")
@@ -59,36 +62,43 @@ class CaptureRule:
         shifted = tuple((name, position - 1, default) for name, position, default in self.arguments)
         return CaptureRule(self.template, shifted, self.on, self.describe)
 
-    def capture(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Extras:
-        """Return a snapshot of the arguments before the call. Never raises."""
+    def capture(self, values: tuple[Any, ...]) -> Extras:
+        """Return a snapshot of the captured arguments, before the call. Never raises."""
         try:
-            values: list[object] = []
-            for name, position, default in self.arguments:
-                if 0 <= position < len(args):
-                    values.append(args[position])
-                elif name in kwargs:
-                    values.append(kwargs[name])
-                elif default:
-                    values.append(default[0])
-                else:  # absent from a `**kwargs`, or the call is about to fail
-                    return self._capture_some(args, kwargs)
-            return plain_values(values) or self._capture_some(args, kwargs)
+            return plain_values(values) or snapshot(dict(zip(self.template.captured, values, strict=True)))
         except RecursionError:  # the stack has no space for a call of `fault`
             pass
         except Exception as error:  # noqa: BLE001 # pragma: no cover - the barrier: nothing known raises here
             fault(f"capturing arguments of {self.template.where}", error)
         return None
 
-    def _capture_some(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
-        values: dict[str, object] = {}
-        for name, position, default in self.arguments:
-            if 0 <= position < len(args):
-                values[name] = args[position]
-            elif name in kwargs:
-                values[name] = kwargs[name]
-            elif default:
-                values[name] = default[0]
-        return snapshot(values)
+    def capture_given(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Extras:
+        """Return a snapshot of the captured ones of the arguments of a call, as given. Never raises."""
+        try:
+            values: dict[str, object] = {}
+            for name, position, default in self.arguments:
+                if 0 <= position < len(args):
+                    values[name] = args[position]
+                elif name in kwargs:
+                    values[name] = kwargs[name]
+                elif default:
+                    values[name] = default[0]
+            return snapshot(values)
+        except RecursionError:
+            pass
+        except Exception as error:  # noqa: BLE001 # pragma: no cover - the barrier: nothing known raises here
+            fault(f"capturing arguments of {self.template.where}", error)
+        return None
+
+
+def begin_scope() -> Scope:
+    """Return the scope of a call that may end in another context, with ids from baggage. Never raises."""
+    scope = current()
+    try:
+        return scope if scope.ready else scope.resolve()
+    except Exception as error:  # noqa: BLE001 # pragma: no cover - the barrier: nothing known raises here
+        fault("reading the acting user", error)
+        return scope
 
 
 def finish_call(
@@ -98,6 +108,7 @@ def finish_call(
     result: object = None,
     error: BaseException | None = None,
     scope: Scope | None = None,
+    frame: FrameType | None = None,
 ) -> None:
     """Record a finished call that the wrapper does not append directly. Never raises.
 
@@ -107,34 +118,42 @@ def finish_call(
         call: Arguments of the call; None unless the rule describes finished calls.
         result: Return value.
         error: Raised exception.
-        scope: Scope at the beginning of the call, for kinds of calls that may end in another context.
+        scope: Result of `begin_scope` at the begin of a call that may end in another context.
+        frame: Frame of the call, for properties added by `add_properties`; default: the caller's.
     """
     try:
-        counts = rule.on == "always" or (rule.on == "success") is (error is None)
+        counts = rule.on == "always" or (rule.on == "success") is (error is None or is_clean_exit(error))
         if buffer.append_limit == CLOSED:
             if counts:
                 next(buffer.closed_drops)
         elif counts:
             if not rule.plain:
                 extras = _complete(rule, extras, call, result, error)
-            if additions and (added := take_additions(current_frame(1))):
+            if additions and (added := take_additions(frame or current_frame(1))):
                 extras = merge_extras(rule.template.by_name(extras), added)
-            record_event(rule.template, extras, scope if scope is not None and scope.user_id else None)
+            record_event(rule.template, extras, scope)
     except RecursionError:
         for _ in buffer.drops["fault"]:  # advances the counter without a call: the stack may have no space for a call
             break
-    except Exception as ours:  # noqa: BLE001 # pragma: no cover - the barrier: nothing known raises here
-        next(buffer.drops["fault"])
-        fault(f"recording a call of {rule.template.where}", ours)
+    except Exception as ours:  # noqa: BLE001 # pragma: no cover - the barrier: a sandbox may forbid clocks
+        count_fault(ours)
     finally:
         if additions:  # the call made no event
-            additions.pop(id(current_frame(1)), None)
+            additions.pop(id(frame or current_frame(1)), None)
 
 
-def with_additions(rule: CaptureRule, extras: Extras) -> Extras:
-    """Return the captured arguments with the properties attached so far to the call of the wrapper. Never raises."""
+def count_fault(error: Exception) -> None:
+    """Count an event lost by a fault of this library. Never raises."""
+    for _ in buffer.drops["fault"]:  # advances the counter without a call: the stack may have no space for a call
+        break
+    with contextlib.suppress(RecursionError):
+        fault("recording a call", error)
+
+
+def with_additions(rule: CaptureRule, extras: Extras, frame: FrameType) -> Extras:
+    """Return the captured arguments with the properties attached so far to the call of a frame. Never raises."""
     try:
-        added = take_additions(current_frame(1))
+        added = take_additions(frame)
         return merge_extras(rule.template.by_name(extras), added) if added else extras
     except RecursionError:
         return extras
@@ -146,7 +165,9 @@ def _complete(
     """Return the captured arguments by name, with the outcome and the user's properties if the rule asks for them."""
     properties = rule.template.by_name(extras)
     if rule.on == "always":
-        properties = merge_extras(properties, {"outcome": "success" if error is None else "error"})
+        properties = merge_extras(
+            properties, {"outcome": "success" if error is None or is_clean_exit(error) else "error"}
+        )
     if rule.describe is not None and call is not None:
         properties = merge_extras(properties, _describe(rule, rule.describe, call, result, error))
     return properties
@@ -197,16 +218,16 @@ def record_event(
     Args:
         template: Common part of the event.
         extras: Snapshot of the event's own properties or traits.
-        scope: Scope of the event; default: the current scope.
+        scope: Scope of the event, with ids from baggage; default: the current scope.
         moment: Nanoseconds since 1970, or a timestamp as text; default: now.
     """
     if scope is None:
         scope = current()
-    if not scope.ready:
-        scope = scope.resolve()
-        if scope.suppressed:
-            next(buffer.drops["suppressed"])
-            return
+        if not scope.ready:
+            scope = scope.resolve()
+    if scope.suppressed:
+        next(buffer.drops["suppressed"])
+        return
     if scope.long or template.size:
         extras = _charged(template, scope, extras)
     record = (template, scope, time_ns() if moment is None else moment, extras)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from ts_autotrack._core.callables import name_of
+from ts_autotrack._core.callables import know_futures, name_of
+from ts_autotrack._core.capture.arguments import split
 from ts_autotrack._core.capture.block import FeatureUse, open_use
 from ts_autotrack._core.capture.call import CaptureRule, count_invalid
 from ts_autotrack._core.capture.record import EventTemplate
 from ts_autotrack._core.capture.stack import current_frame, innermost_call, place
+from ts_autotrack._core.capture.watching import watch
 from ts_autotrack._core.capture.wrappers import wrap_function
 from ts_autotrack._core.contract import FEATURE_TYPES, FEATURE_USED, INTERFACES, TRACK
 from ts_autotrack._core.decorate import decorate
@@ -17,7 +19,7 @@ from ts_autotrack._core.snapshot import UNCOUNTED_BYTES, has_items, snapshot
 TYPE_CHECKING = False  # typing costs as much to import as this whole library
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
-    from types import FrameType, TracebackType
+    from types import FrameType, FunctionType, TracebackType
     from typing import Any, TypeVar, overload
 
     from ts_autotrack._core.callables import Kind, Wrap
@@ -54,12 +56,23 @@ class Feature:
         decorated: F = decorate(self, function)
         return decorated
 
-    def prepare(self, target: Any, kind: Kind) -> Wrap:
-        """Return the factory of the closures around `target`."""
-        rule = self._rule(name_of(target), _where(target), _arguments(target, self._options["capture"]))
+    def decorate_function(self, function: FunctionType, kind: Kind) -> Callable[..., Any]:
+        """Return a plain function tracked: watched where Python allows it, else wrapped."""
+        know_futures()
+        names, arguments = split(function, self._options["capture"])
+        rule = self._rule(name_of(function), _where(function), names, arguments)
+        if rule.plain and not self._options["capture"] and (watched := watch(function, kind, rule)) is not None:
+            return watched
+        return wrap_function(rule, function, kind)
+
+    def prepare(self, target: Any) -> Wrap:
+        """Return the factory of the closures around another callable than a function."""
+        know_futures()
+        names, arguments = split(target, self._options["capture"])
+        rule = self._rule(name_of(target), _where(target), names, arguments)
 
         def wrap(function: Callable[..., Any], *, bound: bool = False) -> Callable[..., Any]:
-            return wrap_function(rule.bound() if bound else rule, function, kind)
+            return wrap_function(rule.bound() if bound else rule, function, "function")
 
         return wrap
 
@@ -99,12 +112,18 @@ class Feature:
             raise TypeError(message)
         given = self._options["properties"]
         properties: dict[str, Any] = {} if given is None or callable(given) else snapshot(given)
-        use = FeatureUse(self._rule(None, place(caller), ()), self, innermost_call(caller), properties)
+        use = FeatureUse(self._rule(None, place(caller)), self, innermost_call(caller), properties)
         self._entered.append(use)
         use.enter()
         return use
 
-    def _rule(self, function_name: str | None, where: str, arguments: tuple[Argument, ...]) -> CaptureRule:
+    def _rule(
+        self,
+        function_name: str | None,
+        where: str,
+        names: tuple[str, ...] = (),
+        arguments: tuple[Argument, ...] = (),
+    ) -> CaptureRule:
         options = self._options
         known = {
             "feature_name": options["name"] or function_name,
@@ -119,7 +138,6 @@ class Feature:
             describe = given
         elif given is not None and function_name is not None:  # a block counts its properties with its event
             properties |= snapshot(given)
-        names = tuple(name for name, _, _ in arguments)
         event_name, user_id, group_id = options["event_name"], options["user_id"], options["group_id"]
         size = 0
         if function_name is None:  # a block, which has a template of its own
@@ -261,34 +279,6 @@ def _names(value: Any) -> tuple[str, ...]:
 def _shown(value: object) -> str:
     """Return a text, or the class of another value: its `repr` may raise."""
     return repr(str(value)[:100]) if type(value) is str else class_name(value)
-
-
-def _arguments(target: Any, names: tuple[str, ...]) -> tuple[Argument, ...]:
-    if not names:
-        return ()
-    import inspect
-
-    parameters = inspect.signature(target).parameters
-    takes_any = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
-    positions = {
-        parameter.name: index
-        for index, parameter in enumerate(parameters.values())
-        if parameter.kind in (parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD)
-    }
-    for name in names:
-        if name not in parameters and not takes_any:
-            message = f"track_feature(capture=...): {name_of(target)} has no argument {name!r}, only {list(parameters)}"
-            raise TypeError(message)
-    return tuple(
-        (
-            name,
-            positions.get(name, -1),
-            (parameters[name].default,)
-            if name in parameters and parameters[name].default is not inspect.Parameter.empty
-            else (),
-        )
-        for name in names
-    )
 
 
 def _where(target: Any) -> str:

@@ -1,4 +1,4 @@
-"""Tracked calls on the stack: the wrappers' frames, and the properties attached to calls in flight."""
+"""Tracked calls on the stack, and the properties attached to calls in flight."""
 
 from __future__ import annotations
 
@@ -8,35 +8,72 @@ from _thread import get_ident
 
 TYPE_CHECKING = False  # typing costs as much to import as this whole library
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from types import FrameType
     from typing import Any
 
 current_frame = sys._getframe  # noqa: SLF001 - inspect.currentframe takes no depth, and inspect is heavy to import
 
+FILENAME = "<ts_autotrack call>"
+"""File name of the wrappers' code."""
 MAX_FRAMES = 200
 """Frames that `add_properties` searches for its call: 25 us at most. A stack of 900 frames would take 110 us."""
 
 additions: dict[int, tuple[int, dict[str, Any]]] = {}
-"""Thread and properties from `add_properties`, by the id of the frame of the wrapper in flight.
+"""Thread and properties from `add_properties`, by the id of the frame of the tracked call in flight.
 
 A contextvar set and reset around each call would cost twice as much as the rest of the wrapper (200 ns against 140).
 Few calls attach properties, so `add_properties` searches the stack instead. By id, because a frame keeps its arguments
-alive, and an abandoned coroutine would never be collected. Every wrapper takes its properties out at its end.
+alive, and an abandoned coroutine would never be collected. Every tracked call takes its properties out at its end.
 """
-call_codes: set[int] = set()
-"""Ids of the wrappers' code objects, which live as long as this package. The hash of a code object covers all of it."""
+watched_codes: set[int] = set()
+"""Ids of the code of watched functions. The hash of a code object covers all of it."""
+followed: dict[int, list[Any]] = {}
+"""`Followed` work that watched functions have returned, by the id of its code."""
 
 
 def innermost_call(frame: FrameType | None) -> FrameType | None:
-    """Return the wrapper's frame of the innermost tracked call around `frame`, awaiting callers included.
+    """Return the frame of the innermost tracked call around `frame`, awaiting callers included.
 
-    None if there is no such call in the `MAX_FRAMES` innermost frames.
+    None if there is no such call in the `MAX_FRAMES` innermost frames, or in this task: a task that an event loop runs
+    inside a tracked call does not belong to the call.
     """
+    outermost = _task_frame()
     for _ in range(MAX_FRAMES):
-        if frame is None or id(frame.f_code) in call_codes:
+        if frame is None or frame.f_code.co_filename == FILENAME:
             return frame
+        number = id(frame.f_code)
+        if number in watched_codes or (number in followed and any(work.is_of(frame) for work in followed[number])):
+            return frame
+        if frame is outermost:
+            return None
         frame = frame.f_back
     return None
+
+
+def _task_frame() -> FrameType | None:
+    """Return the frame of the coroutine that the current task of asyncio or trio runs; None outside of tasks."""
+    for module, submodule in (("asyncio", "tasks"), ("trio", "lowlevel")):
+        current_task = getattr(getattr(sys.modules.get(module), submodule, None), "current_task", None)
+        if current_task is not None:
+            try:
+                task = current_task()
+                if task is not None:
+                    frame: FrameType | None = (task.get_coro() if module == "asyncio" else task.coro).cr_frame
+                    return frame
+            except Exception:  # noqa: BLE001, S112 - no event loop runs in this thread
+                continue
+    return None
+
+
+def attach(
+    call: FrameType,
+    properties: dict[str, Any],
+    merge: Callable[[dict[str, Any] | None, dict[str, Any]], dict[str, Any]],
+) -> None:
+    """Attach properties to the tracked call of a frame; the call takes them at its end."""
+    _, earlier = additions.get(id(call), (0, None))
+    additions[id(call)] = get_ident(), merge(earlier, properties)
 
 
 def take_additions(frame: FrameType) -> dict[str, Any] | None:

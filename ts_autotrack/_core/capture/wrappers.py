@@ -1,232 +1,218 @@
-"""The wrappers of track_feature. This code runs in every tracked call, so nothing is factored out.
+"""The wrappers of track_feature. Their code runs in every tracked call, so the direct path is written out.
 
-A successful plain call appends its record directly; `finish_call` handles all other cases. Each wrapper removes its own
-frame from tracebacks, and releases the arguments before a suspension, so that a program sees no difference.
-A call with keyword arguments only if there are any takes 10 ns less: a tenth of a call without an event.
+The templates become closures with the function's own argument list (see `closures`); in a template `ts` is this module,
+and `py` the module `builtins`. A successful plain call appends its record directly; `finish_call` handles all other
+cases. Each wrapper removes its own frame from tracebacks, and releases the arguments before a suspension, so that a
+program sees no difference.
 """
 
 from __future__ import annotations
 
-from time import time_ns
-from types import CoroutineType
+import builtins
+import sys
+from time import time_ns  # noqa: F401 - for the templates
+from types import FunctionType
 
-from ts_autotrack._core.callables import drop_frame, first_step, kind_of
+from ts_autotrack._core.callables import CO_ITERABLE_COROUTINE, WORK, drop_frame, first_step  # noqa: F401 - likewise
 from ts_autotrack._core.capture.buffer import buffer
-from ts_autotrack._core.capture.call import finish_call, with_additions
-from ts_autotrack._core.capture.stack import additions, call_codes
-from ts_autotrack._core.identity.scope import current
+from ts_autotrack._core.capture.call import begin_scope, count_fault, finish_call, with_additions  # noqa: F401
+from ts_autotrack._core.capture.following import follow_future
+from ts_autotrack._core.capture.stack import FILENAME, additions, current_frame
+from ts_autotrack._core.closures import closure, parameters_of
+from ts_autotrack._core.identity.scope import current  # noqa: F401 - for the templates
+from ts_autotrack._core.outcomes import is_early_end  # noqa: F401 - for the templates
 
 TYPE_CHECKING = False  # typing costs as much to import as this whole library
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable, Generator
+    from collections.abc import Callable
     from typing import Any
 
     from ts_autotrack._core.callables import Kind
-    from ts_autotrack._core.capture.call import CaptureRule
+    from ts_autotrack._core.capture.call import Arguments, CaptureRule
     from ts_autotrack._core.capture.record import Extras
 
-_records = buffer.records
-_append = buffer.records.append
-_suppressed = buffer.drops["suppressed"]
+records = buffer.records
+append = buffer.records.append
+suppressed = buffer.drops["suppressed"]
+
+_FUNCTION = """
+def call({parameters}):
+    BEGIN
+    try:
+        ts_result = ts_function({arguments})
+    except py.BaseException as ts_error:
+        ts.drop_frame(ts_error)
+        ts.finish_call(ts_rule, EXTRAS, HELD, None, ts_error)
+        raise
+    FINISH
+    return ts_result
+"""
+_COROUTINE = """
+async def call({parameters}):
+    BEGIN
+    try:
+        ts_coroutine = ts_function({arguments})
+        {forget}
+        ts_result = await ts_coroutine
+    except py.BaseException as ts_error:
+        ts.drop_frame(ts_error)
+        ts.finish_call(ts_rule, EXTRAS, HELD, None, ts_error, START)
+        raise
+    FINISH
+    return ts_result
+"""
+_GENERATOR = """
+def call({parameters}):
+    BEGIN
+    ts_start = ts.begin_scope()
+    try:
+        ts_generator = ts_function({arguments})
+        {forget}
+        ts_items = [py.next(ts_generator)]
+        while True:
+            try:
+                ts_items.append((yield ts_items.pop()))
+            except py.BaseException as ts_thrown:
+                ts.drop_frame(ts_thrown)
+                ts_items.append(ts_generator.throw(ts_thrown))
+            else:
+                ts_items.append(ts_generator.send(ts_items.pop()))
+    except py.StopIteration as ts_stop:
+        ts.finish_call(ts_rule, EXTRAS, HELD, ts_stop.value, None, ts_start)
+        return ts_stop.value
+    except py.BaseException as ts_error:
+        ts.drop_frame(ts_error)
+        ts_failure = None if py.isinstance(ts_error, py.GeneratorExit) else ts_error
+        ts.finish_call(ts_rule, EXTRAS, HELD, None, ts_failure, ts_start)
+        raise
+"""
+_ASYNC_GENERATOR = """
+async def call({parameters}):
+    BEGIN
+    ts_start, ts_used = ts.begin_scope(), False
+    try:
+        ts_generator = ts_function({arguments})
+        {forget}
+        ts_step, ts_items = ts.first_step(ts_generator), []
+        while True:
+            try:
+                ts_items.append(await ts_step)
+            except py.StopAsyncIteration:
+                break
+            ts_step, ts_used = None, True
+            try:
+                ts_step = ts_generator.asend((yield ts_items.pop()))
+            except py.BaseException as ts_thrown:
+                ts.drop_frame(ts_thrown)
+                ts_step = ts_generator.athrow(ts_thrown)
+    except py.BaseException as ts_error:
+        ts.drop_frame(ts_error)
+        ts_failure = None if ts_used and ts.is_early_end(ts_error) else ts_error
+        ts.finish_call(ts_rule, EXTRAS, HELD, None, ts_failure, ts_start)
+        raise
+    ts.finish_call(ts_rule, EXTRAS, HELD, None, None, ts_start)
+"""
+# What a generator yields or takes stays in no variable while it is suspended: the consumer may want the memory back.
+_TEMPLATES: dict[Kind, str] = {
+    "function": _FUNCTION,
+    "coroutine": _COROUTINE,
+    "generator": _GENERATOR,
+    "generator coroutine": _GENERATOR,
+    "async generator": _ASYNC_GENERATOR,
+}
+_DIRECT = """
+    try:
+        ts_scope, ts_limit = ts.current(), ts.buffer.append_limit
+        if ts.additions or py.type(ts_result) in ts.WORK:
+            ts_result = ts.finish_function(ts_rule, EXTRAS, HELD, ts_result)
+        elif ts_scope.ready and py.len(ts.records) < ts_limit:
+            ts.append((ts_template, ts_scope, ts.time_ns(), EXTRAS))
+        elif not ts_limit:
+            py.next(ts.buffer.closed_drops)
+        elif ts_scope.drop_suppressed:
+            py.next(ts.suppressed)
+        else:
+            ts.finish_call(ts_rule, EXTRAS, HELD, ts_result)
+    except py.Exception as ts_fault:
+        ts.count_fault(ts_fault)
+""".strip()
+_FINISH = "ts_result = ts.finish_function(ts_rule, EXTRAS, HELD, ts_result)"
 
 
 def wrap_function(rule: CaptureRule, function: Callable[..., Any], kind: Kind) -> Callable[..., Any]:
     """Return a closure of the given kind around `function` that records events by `rule`."""
-    wrapper = _WRAPPERS[kind]
-    if kind == "function":
-        if _wraps_coroutine(function):
-            wrapper = _function_returning_coroutine
-        elif rule.plain and not rule.arguments:
-            wrapper = _plain_function
-    call = wrapper(rule, function)
-    call_codes.add(id(call.__code__))
-    return call
+    begin, extras = [], "None"
+    captured = _own_arguments(rule, function)
+    if rule.arguments:
+        capture = "ts_rule.capture({captured})" if captured else "ts_rule.capture_given({names})"
+        begin.append(f"ts_extras = {capture} if ts.buffer.append_limit else None")
+        extras = "ts_extras"
+    if rule.describe is not None:
+        begin.append("ts_held = ({names})")
+    held = "None" if rule.describe is None else "ts_held"
+    return _made(rule, function, kind, begin, extras, held, captured)
 
 
-def _plain_function(rule: CaptureRule, function: Callable[..., Any]) -> Callable[..., Any]:
-    """Wrap a function of a plain rule without arguments: a fifth less than `_function` for a call without an event."""
-    template = rule.template
+def _own_arguments(rule: CaptureRule, function: Callable[..., Any]) -> tuple[str, ...]:
+    """Return the captured arguments if the closure can take each by its name; else it needs the arguments as given."""
+    names = tuple(name for name, _, _ in rule.arguments)
+    takes_all = type(function) is FunctionType and rule.describe is None and set(names) <= set(parameters_of(function))
+    return names if takes_all else ()
 
-    def call(*args: Any, **kwargs: Any) -> Any:
-        try:
-            result = function(*args, **kwargs) if kwargs else function(*args)
-        except BaseException as error:
-            drop_frame(error)
-            finish_call(rule, None, None, None, error)
-            raise
-        if additions:
-            finish_call(rule, None, None, result)
-        elif limit := buffer.append_limit:
-            scope = current()
-            if scope.drop_suppressed:
-                next(_suppressed)
-            elif scope.ready and len(_records) < limit:
-                _append((template, scope, time_ns(), None))
-            else:
-                finish_call(rule, None, None, result)
-        else:
-            next(buffer.closed_drops)
+
+def finish_function(rule: CaptureRule, extras: Extras, held: Arguments | None, result: Any) -> Any:
+    """Record a finished call of a plain function, and return its result. Never raises.
+
+    A result that is work still to be done is followed instead: the event belongs to its end.
+    """
+    frame = current_frame(1)
+    kind = WORK.get(type(result))
+    if kind is None or not buffer.append_limit:
+        finish_call(rule, extras, held, result, frame=frame)
         return result
-
-    return call
-
-
-def _function(rule: CaptureRule, function: Callable[..., Any]) -> Callable[..., Any]:
-    template, plain, captures, describes = rule.template, rule.plain, bool(rule.arguments), rule.describe is not None
-
-    def call(*args: Any, **kwargs: Any) -> Any:
-        extras = rule.capture(args, kwargs) if captures and buffer.append_limit else None
-        try:
-            result = function(*args, **kwargs) if kwargs else function(*args)
-        except BaseException as error:
-            drop_frame(error)
-            finish_call(rule, extras, (args, kwargs) if describes else None, None, error)
-            raise
-        scope = current()
-        if plain and scope.ready and len(_records) < buffer.append_limit and not additions:
-            _append((template, scope, time_ns(), extras))
-        else:
-            finish_call(rule, extras, (args, kwargs) if describes else None, result)
+    try:
+        if additions:  # of the plain function around the work
+            extras = with_additions(rule, extras, frame)
+        if kind == "future":
+            follow_future(rule, extras, held, result)
+            return result
+        followed = _made(rule, lambda: result, kind, [], "ts_extras", "ts_held", (), ts_extras=extras, ts_held=held)()
+        followed.__name__, followed.__qualname__ = result.__name__, result.__qualname__
+    except Exception as error:  # noqa: BLE001 # pragma: no cover - the barrier: nothing known raises here
+        count_fault(error)
         return result
-
-    return call
-
-
-def _wraps_coroutine(function: Any) -> bool:
-    """Return True if another decorator wrapped a coroutine function in a plain function: its call begins no work."""
-    seen: set[int] = set()
-    while id(function) not in seen and (inner := getattr(function, "__wrapped__", None)) is not None:
-        seen.add(id(function))
-        function = inner
-    return kind_of(function) == "coroutine"
+    return followed
 
 
-def _function_returning_coroutine(rule: CaptureRule, function: Callable[..., Any]) -> Callable[..., Any]:
-    captures, describes = bool(rule.arguments), rule.describe is not None
-
-    async def finished(coroutine: Any, extras: Extras, held: Any) -> Any:
-        try:
-            result = await coroutine
-        except BaseException as error:
-            drop_frame(error)
-            finish_call(rule, extras, held, None, error)
-            raise
-        finish_call(rule, extras, held, result)
-        return result
-
-    def call(*args: Any, **kwargs: Any) -> Any:
-        extras = rule.capture(args, kwargs) if captures and buffer.append_limit else None
-        held = (args, kwargs) if describes else None
-        try:
-            result = function(*args, **kwargs) if kwargs else function(*args)
-        except BaseException as error:
-            drop_frame(error)
-            finish_call(rule, extras, held, None, error)
-            raise
-        if type(result) is CoroutineType:
-            if additions:  # of the plain function around the coroutine function
-                extras = with_additions(rule, extras)
-            return finished(result, extras, held)
-        finish_call(rule, extras, held, result)
-        return result
-
-    call_codes.add(id(finished.__code__))
-    return call
+def _made(
+    rule: CaptureRule,
+    function: Callable[..., Any],
+    kind: Kind,
+    begin: list[str],
+    extras: str,
+    held: str,
+    captured: tuple[str, ...],
+    **cells: Any,
+) -> Callable[..., Any]:
+    start = "None"
+    if kind == "coroutine" and rule.on != "success":  # the collection of a task ends it in anybody's context
+        begin = [*begin, "ts_start = ts.begin_scope()"]
+        start = "ts_start if py.isinstance(ts_error, py.GeneratorExit) else None"
+    template = _TEMPLATES[kind].replace("BEGIN", "\n    ".join(begin) or "pass")
+    template = template.replace("FINISH", _DIRECT if rule.plain else _FINISH)
+    if kind == "coroutine":  # its result is a value
+        template = template.replace("ts_result = ts.finish_function", "ts.finish_call")
+        template = template.replace(" or py.type(ts_result) in ts.WORK", "")
+    template = template.replace("EXTRAS", extras).replace("HELD", held).replace("START", start)
+    return closure(
+        template,
+        function,
+        {"ts": _SELF, "py": builtins, "ts_rule": rule, "ts_template": rule.template, **cells},
+        filename=FILENAME,
+        captured=captured,
+        any_arguments=rule.describe is not None or (bool(rule.arguments) and not captured),
+        flags=CO_ITERABLE_COROUTINE if kind == "generator coroutine" else 0,
+    )
 
 
-def _coroutine(rule: CaptureRule, function: Callable[..., Any]) -> Callable[..., Any]:
-    template, plain, captures, describes = rule.template, rule.plain, bool(rule.arguments), rule.describe is not None
-
-    async def call(*args: Any, **kwargs: Any) -> Any:
-        extras = rule.capture(args, kwargs) if captures and buffer.append_limit else None
-        held = (args, kwargs) if describes else None
-        try:
-            coroutine = function(*args, **kwargs) if kwargs else function(*args)
-            del args, kwargs
-            result = await coroutine
-        except BaseException as error:
-            drop_frame(error)
-            finish_call(rule, extras, held, None, error)
-            raise
-        scope = current()
-        if plain and scope.ready and len(_records) < buffer.append_limit and not additions:
-            _append((template, scope, time_ns(), extras))
-        else:
-            finish_call(rule, extras, held, result)
-        return result
-
-    return call
-
-
-def _generator(rule: CaptureRule, function: Callable[..., Any]) -> Callable[..., Any]:
-    template, plain, captures, describes = rule.template, rule.plain, bool(rule.arguments), rule.describe is not None
-
-    def call(*args: Any, **kwargs: Any) -> Generator[Any, Any, Any]:
-        extras = rule.capture(args, kwargs) if captures and buffer.append_limit else None
-        held = (args, kwargs) if describes else None
-        scope = current()  # an abandoned generator may be collected in another user's context
-        try:
-            generator = function(*args, **kwargs)
-            del args, kwargs
-            result = yield from generator
-        except GeneratorExit as error:  # closed early by the consumer: counts as success
-            drop_frame(error)
-            finish_call(rule, extras, held, scope=scope)
-            raise
-        except BaseException as error:
-            drop_frame(error)
-            finish_call(rule, extras, held, None, error, scope)
-            raise
-        if plain and scope.ready and len(_records) < buffer.append_limit and not additions:
-            _append((template, scope, time_ns(), extras))
-        else:
-            finish_call(rule, extras, held, result, scope=scope)
-        return result
-
-    return call
-
-
-def _async_generator(rule: CaptureRule, function: Callable[..., Any]) -> Callable[..., Any]:
-    captures, describes = bool(rule.arguments), rule.describe is not None
-
-    async def call(*args: Any, **kwargs: Any) -> AsyncGenerator[Any, Any]:
-        extras = rule.capture(args, kwargs) if captures and buffer.append_limit else None
-        held = (args, kwargs) if describes else None
-        scope = current()
-        try:
-            generator = function(*args, **kwargs)
-            del args, kwargs
-            step: Any = first_step(generator)
-            while True:
-                try:
-                    item = await step
-                except StopAsyncIteration:
-                    break
-                step = None  # release the sent or thrown object
-                try:
-                    step = generator.asend((yield item))
-                except GeneratorExit:  # closed early by the consumer
-                    await generator.aclose()
-                    raise
-                except BaseException as thrown:  # noqa: BLE001 - passed on to the generator
-                    drop_frame(thrown)
-                    step = generator.athrow(thrown)
-        except GeneratorExit as error:
-            drop_frame(error)
-            finish_call(rule, extras, held, scope=scope)
-            raise
-        except BaseException as error:
-            drop_frame(error)
-            finish_call(rule, extras, held, None, error, scope)
-            raise
-        finish_call(rule, extras, held, scope=scope)
-
-    return call
-
-
-_WRAPPERS: dict[Kind, Callable[[CaptureRule, Callable[..., Any]], Callable[..., Any]]] = {
-    "function": _function,
-    "coroutine": _coroutine,
-    "generator": _generator,
-    "async generator": _async_generator,
-}
+_SELF = sys.modules[__name__]

@@ -6,15 +6,14 @@ in itself, and a block may be left in another context than the entering context.
 
 from __future__ import annotations
 
-from functools import partial
-
-from ts_autotrack._core.callables import drop_frame, first_step
 from ts_autotrack._core.decorate import decorate
+from ts_autotrack._core.identity.inside import wrap_inside
 from ts_autotrack._core.identity.scope import BlockEntry, current, nearest_open, restore, set_current
 
 TYPE_CHECKING = False  # typing costs as much to import as this whole library
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable, Generator
+    from collections.abc import Callable
+    from types import FunctionType
     from typing import Any, TypeVar
 
     from ts_autotrack._core.callables import Kind, Wrap
@@ -84,121 +83,16 @@ class ScopeBlock:
         decorated: F = decorate(self, function)
         return decorated
 
-    def prepare(self, target: object, kind: Kind) -> Wrap:
-        """Return the factory of the closures."""
+    def decorate_function(self, function: FunctionType, kind: Kind) -> Callable[..., Any]:
+        """Return a plain function that runs inside the block."""
+        return wrap_inside(self, function, kind)
+
+    def prepare(self, target: object) -> Wrap:
+        """Return the factory of the closures around another callable than a function."""
         del target
 
         def wrap(function: Callable[..., Any], *, bound: bool = False) -> Callable[..., Any]:
             del bound
-            return _WRAPPERS[kind](self, function)
+            return wrap_inside(self, function, "function")
 
         return wrap
-
-
-class _Inside:
-    """One entering of a block shared by many calls: each call ends its own entry only."""
-
-    __slots__ = ("_block", "_entry")
-
-    def __init__(self, block: ScopeBlock) -> None:
-        self._block = block
-
-    def __enter__(self) -> None:
-        self._entry = self._block.enter()
-
-    def __exit__(self, *_: object) -> None:
-        self._block.leave(self._entry)
-
-
-def _function(block: ScopeBlock, function: Callable[..., Any]) -> Callable[..., Any]:
-    def call(*args: Any, **kwargs: Any) -> Any:
-        with _Inside(block):
-            try:
-                return function(*args, **kwargs)
-            except BaseException as error:
-                drop_frame(error)
-                raise
-
-    return call
-
-
-def _coroutine(block: ScopeBlock, function: Callable[..., Any]) -> Callable[..., Any]:
-    async def call(*args: Any, **kwargs: Any) -> Any:
-        with _Inside(block):
-            try:
-                coroutine = function(*args, **kwargs)
-                del args, kwargs
-                return await coroutine
-            except BaseException as error:
-                drop_frame(error)
-                raise
-
-    return call
-
-
-def _generator(block: ScopeBlock, function: Callable[..., Any]) -> Callable[..., Any]:
-    """Enter the block for each step, so that the consumer's code between two steps runs outside."""
-
-    def call(*args: Any, **kwargs: Any) -> Generator[Any, Any, Any]:
-        try:
-            generator = function(*args, **kwargs)
-            del args, kwargs
-            step: Any = generator.__next__
-            while True:
-                try:
-                    with _Inside(block):
-                        item = step()
-                except StopIteration as stop:
-                    return stop.value
-                step = None  # release the sent or thrown object
-                try:
-                    step = partial(generator.send, (yield item))
-                except GeneratorExit:
-                    with _Inside(block):
-                        generator.close()
-                    raise
-                except BaseException as thrown:  # noqa: BLE001 - passed on to the generator
-                    drop_frame(thrown)
-                    step = partial(generator.throw, thrown)
-        except BaseException as error:
-            drop_frame(error)
-            raise
-
-    return call
-
-
-def _async_generator(block: ScopeBlock, function: Callable[..., Any]) -> Callable[..., Any]:
-    async def call(*args: Any, **kwargs: Any) -> AsyncGenerator[Any, Any]:
-        try:
-            generator = function(*args, **kwargs)
-            del args, kwargs
-            step: Any = first_step(generator)
-            while True:
-                try:
-                    with _Inside(block):
-                        item = await step
-                except StopAsyncIteration:
-                    return
-                step = None  # release the sent or thrown object
-                try:
-                    step = generator.asend((yield item))
-                except GeneratorExit:
-                    with _Inside(block):
-                        await generator.aclose()
-                    raise
-                except BaseException as thrown:  # noqa: BLE001 - passed on to the generator
-                    drop_frame(thrown)
-                    step = generator.athrow(thrown)
-        except BaseException as error:
-            drop_frame(error)
-            raise
-
-    return call
-
-
-_WRAPPERS: dict[Kind, Callable[[ScopeBlock, Callable[..., Any]], Callable[..., Any]]] = {
-    "function": _function,
-    "coroutine": _coroutine,
-    "generator": _generator,
-    "async generator": _async_generator,
-}

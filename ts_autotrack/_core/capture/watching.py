@@ -1,0 +1,163 @@
+"""Watched functions: tracked without a wrapper, on CPython 3.12 and newer.
+
+`sys.monitoring` reports the return of a code object. So a tracked function gets a code object of its own, equal to the
+original, and the callback appends the record. The function stays the application's own: its globals, defaults,
+signature, frames, tracebacks and pickles are those of the original, because nothing is around it.
+
+Not seen: calls that a finalizer or a signal handler makes while the callback runs (Python reports no events there), and
+calls of a copy that was pickled by value into another process. Not watched, but wrapped: generators (an early close is
+no return), functions that may end by `sys.exit(0)`, and everything but success without captured arguments.
+"""
+
+from __future__ import annotations
+
+import sys
+from functools import partial, update_wrapper
+from time import time_ns
+from types import FunctionType
+from weakref import ref
+
+from ts_autotrack._core.callables import WORK, inner_functions, kind_of, kind_of_code
+from ts_autotrack._core.capture.buffer import buffer
+from ts_autotrack._core.capture.call import count_fault, finish_call, with_additions
+from ts_autotrack._core.capture.following import Followed, follow_future, returned
+from ts_autotrack._core.capture.monitor import DISABLE, RETURN, monitor
+from ts_autotrack._core.capture.stack import additions, current_frame, followed, watched_codes
+from ts_autotrack._core.identity.scope import current
+
+TYPE_CHECKING = False  # typing costs as much to import as this whole library
+if TYPE_CHECKING:
+    from collections.abc import Container
+    from types import CodeType, FrameType
+    from typing import Any
+
+    from ts_autotrack._core.callables import Kind
+    from ts_autotrack._core.capture.call import CaptureRule
+    from ts_autotrack._core.capture.record import EventTemplate
+
+
+EXITS = {"exit", "Exit", "SystemExit"}
+"""Names in functions that may end with exit status 0, which is success: an exception is no return."""
+
+# By the id of the code: its hash would cover all of it.
+_watched: dict[int, tuple[EventTemplate, Container[type] | None]] = {}
+_rules: dict[int, tuple[tuple[CaptureRule, ...], ref[CodeType]]] = {}
+_records = buffer.records
+_append = buffer.records.append
+
+
+class _Everything:
+    """Makes every call of a function with several features leave the direct path."""
+
+    def __contains__(self, _: object) -> bool:
+        return True
+
+
+def watch(function: FunctionType, kind: Kind, rule: CaptureRule) -> FunctionType | None:
+    """Return `function` watched; None if the function needs a wrapper.
+
+    A function that is just being defined is watched in place. A function that already has its name is copied: other
+    callers of the original are not counted.
+    """
+    if not _may_be_watched(function, kind) or not monitor.ready():
+        return None
+    code = function.__code__.replace()  # the wrapper code of a decorator is shared by all that it decorates
+    number, reference = id(code), ref(code, partial(_forget, id(code)))
+    earlier, _ = _rules.get(id(function.__code__), ((), None))
+    work: Container[type] | None = WORK if kind == "function" else None
+    _rules[number] = (*earlier, rule), reference
+    _watched[number] = rule.template, _Everything() if earlier else work
+    watched_codes.add(number)
+    monitor.watch(code, RETURN, reference)
+    if _has_its_name(function):
+        return _copy(function, code)
+    function.__code__ = code
+    return function
+
+
+def _forget(number: int, _: object) -> None:
+    """Forget a code object that is gone."""
+    del _watched[number], _rules[number]
+    watched_codes.discard(number)
+    monitor.forget(number)
+
+
+def _may_be_watched(function: FunctionType, kind: Kind) -> bool:
+    """Return True unless only a wrapper sees how the calls of a function end."""
+    if kind not in {"function", "coroutine"} or not EXITS.isdisjoint(function.__code__.co_names):
+        return False
+    if not function.__dict__:
+        return True
+    is_marked = any(name.startswith("_is_coroutine") for name in function.__dict__)  # Django's views, for example
+    return not is_marked and (
+        kind == "coroutine" or all(kind_of(inner) == "function" for inner in inner_functions(function))
+    )
+
+
+def _has_its_name(function: FunctionType) -> bool:
+    """Return True if the name of a function leads to it already: it is not just being defined."""
+    found: Any = sys.modules.get(function.__module__)
+    for part in function.__qualname__.split("."):
+        found = getattr(found, "__dict__", {}).get(part)
+    if found is None:
+        return False
+    # A method may lie in its class as a classmethod, staticmethod or property.
+    return any(function is getattr(found, name, None) for name in ("__func__", "fget", "__wrapped__")) or (
+        function is found
+    )
+
+
+def _copy(function: FunctionType, code: CodeType) -> FunctionType:
+    copy = FunctionType(code, function.__globals__, function.__name__, function.__defaults__, function.__closure__)
+    update_wrapper(copy, function)
+    copy.__dict__.pop("__wrapped__")
+    copy.__dict__.update(function.__dict__)
+    copy.__kwdefaults__ = function.__kwdefaults__ and {**function.__kwdefaults__}
+    return copy
+
+
+def _returned(code: CodeType, _: int, result: object) -> object:
+    """Record a call of a watched function. Called by `sys.monitoring`; an exception would reach the application."""
+    try:
+        template, work = _watched[id(code)]
+        scope = current()
+        if (
+            scope.ready
+            and len(_records) < buffer.append_limit
+            and not additions
+            and not followed
+            and (work is None or type(result) not in work)
+        ):
+            _append((template, scope, time_ns(), None))
+            return None
+        return _returned_otherwise(code, result, current_frame(1))
+    except KeyError:  # only followed
+        returned(code, result, current_frame(1))
+    except Exception as error:  # noqa: BLE001 # pragma: no cover - the barrier: a sandbox may forbid clocks
+        count_fault(error)
+    return None
+
+
+def _returned_otherwise(code: CodeType, result: Any, frame: FrameType) -> object:
+    """Record a call that the callback does not append directly."""
+    if not buffer.append_limit:
+        return DISABLE
+    if followed:
+        returned(code, result, frame)
+    rules, _ = _rules[id(code)]
+    kind = WORK.get(type(result)) if kind_of_code(code) == "function" else None
+    if kind is None:
+        for rule in rules:  # properties from `add_properties` go to the innermost feature, as in nested wrappers
+            finish_call(rule, None, None, result, frame=frame)
+        return None
+    extras = with_additions(rules[0], None, frame) if additions else None
+    if kind == "future":
+        for rule in rules:
+            follow_future(rule, extras, None, result)
+    else:
+        Followed(rules, extras, result, kind)
+    return None
+
+
+monitor.call(RETURN, _returned)
+buffer.on_reopen = monitor.restart
