@@ -6,7 +6,7 @@ from ts_autotrack._core.capture.block import open_use
 from ts_autotrack._core.capture.call import merge_extras
 from ts_autotrack._core.capture.monitor import monitor
 from ts_autotrack._core.capture.stack import MAX_FRAMES, attach, current_frame, innermost_call, place, watched_codes
-from ts_autotrack._core.diagnostics import warn_once
+from ts_autotrack._core.diagnostics import fault, warn_once
 from ts_autotrack._core.snapshot import snapshot
 
 
@@ -29,18 +29,23 @@ def add_properties(**values: object) -> None:
         >>> export()
     """
     caller = current_frame(1)
-    call, use = innermost_call(caller), open_use()
-    if use is not None and use.directly_contains(call):
-        use.set(**values)
-    elif call is not None:
-        attach(call, snapshot(values), merge_extras)
-        if id(call.f_code) in watched_codes:
-            monitor.watch_unwinding()  # else the properties of a call that fails would wait for another call
-    else:
-        where = place(caller)
-        warn_once(
-            ("add_properties", where),
-            f"{where}: add_properties() outside of every tracked call has no effect, nor more than {MAX_FRAMES} frames "
-            "inside the call. Decorate the function that it belongs to, or open a `with track_feature(...)` block "
-            "around it.",
-        )
+    try:
+        call, use = innermost_call(caller), open_use()
+        if use is not None and use.directly_contains(call):
+            use.set(**values)
+        elif call is not None:
+            if id(call.f_code) in watched_codes:
+                monitor.watch_unwinding()  # else the properties of a call that fails would wait for another call
+            attach(call, snapshot(values), merge_extras)
+        else:
+            where = place(caller)
+            warn_once(
+                ("add_properties", where),
+                f"{where}: add_properties() outside of every tracked call has no effect, nor more than {MAX_FRAMES} "
+                "frames inside the call. Decorate the function that it belongs to, or open a `with track_feature(...)` "
+                "block around it.",
+            )
+    except RecursionError:
+        pass
+    except Exception as error:  # noqa: BLE001 - the barrier
+        fault("add_properties()", error)

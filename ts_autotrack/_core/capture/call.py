@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from time import time_ns
 
 from ts_autotrack._core.capture.buffer import CLOSED, buffer
@@ -135,19 +134,17 @@ def finish_call(
     except RecursionError:
         for _ in buffer.drops["fault"]:  # advances the counter without a call: the stack may have no space for a call
             break
-    except Exception as ours:  # noqa: BLE001 # pragma: no cover - the barrier: a sandbox may forbid clocks
-        count_fault(ours)
+    except Exception as ours:  # noqa: BLE001 - the barrier: a sandbox may forbid clocks
+        count_fault(f"recording a call of {rule.template.where}", ours)
     finally:
         if additions:  # the call made no event
             additions.pop(id(frame or current_frame(1)), None)
 
 
-def count_fault(error: Exception) -> None:
+def count_fault(activity: str, error: Exception) -> None:
     """Count an event lost by a fault of this library. Never raises."""
-    for _ in buffer.drops["fault"]:  # advances the counter without a call: the stack may have no space for a call
-        break
-    with contextlib.suppress(RecursionError):
-        fault("recording a call", error)
+    next(buffer.drops["fault"])
+    fault(activity, error)
 
 
 def with_additions(rule: CaptureRule, extras: Extras, frame: FrameType) -> Extras:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from ts_autotrack._core.capture.buffer import buffer
-from ts_autotrack._core.capture.call import count_invalid, merge_extras, record_event
+from ts_autotrack._core.capture.call import count_fault, count_invalid, merge_extras, record_event
 from ts_autotrack._core.capture.record import EventTemplate
 from ts_autotrack._core.capture.stack import current_frame, place
 from ts_autotrack._core.contract import GROUP, IDENTIFY, TRACK
-from ts_autotrack._core.diagnostics import fault
 from ts_autotrack._core.forms import class_name
 from ts_autotrack._core.identity.scope import as_id, current, nearest_open, take_group_id
 from ts_autotrack._core.snapshot import UNCOUNTED_BYTES, has_items, plain_values, size_of, snapshot
@@ -64,8 +63,7 @@ def track(
         for _ in buffer.drops["fault"]:  # advances the counter without a call: the stack may have no space for a call
             break
     except Exception as error:  # noqa: BLE001 - the barrier
-        next(buffer.drops["fault"])
-        fault("track()", error)
+        count_fault("track()", error)
 
 
 def identify(traits: Mapping[str, object], *, user_id: object = None) -> None:
@@ -88,8 +86,7 @@ def identify(traits: Mapping[str, object], *, user_id: object = None) -> None:
         for _ in buffer.drops["fault"]:  # advances the counter without a call: the stack may have no space for a call
             break
     except Exception as error:  # noqa: BLE001 - the barrier
-        next(buffer.drops["fault"])
-        fault("identify()", error)
+        count_fault("identify()", error)
 
 
 def group(group_id: object, traits: Mapping[str, object] | None = None, *, group_type: str = "Account") -> None:
@@ -119,8 +116,7 @@ def group(group_id: object, traits: Mapping[str, object] | None = None, *, group
         for _ in buffer.drops["fault"]:  # advances the counter without a call: the stack may have no space for a call
             break
     except Exception as error:  # noqa: BLE001 - the barrier
-        next(buffer.drops["fault"])
-        fault("group()", error)
+        count_fault("group()", error)
 
 
 MAX_TEMPLATES = 1_000

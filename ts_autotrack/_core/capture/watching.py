@@ -47,10 +47,14 @@ _append = buffer.records.append
 
 
 class _Everything:
-    """Makes every call of a function with several features leave the direct path."""
+    """Makes every call of a code object leave the direct path: of a function with several features, for example."""
 
     def __contains__(self, _: object) -> bool:
         return True
+
+
+_ONLY_FOLLOWED: Any = (None, _Everything())
+"""Stands for the code of work that a watched function returned, which is not watched itself."""
 
 
 def watch(function: FunctionType, kind: Kind, rule: CaptureRule) -> FunctionType | None:
@@ -119,7 +123,7 @@ def _copy(function: FunctionType, code: CodeType) -> FunctionType:
 def _returned(code: CodeType, _: int, result: object) -> object:
     """Record a call of a watched function. Called by `sys.monitoring`; an exception would reach the application."""
     try:
-        template, work = _watched[id(code)]
+        template, work = _watched.get(id(code), _ONLY_FOLLOWED)
         scope = current()
         if (
             scope.ready
@@ -131,10 +135,11 @@ def _returned(code: CodeType, _: int, result: object) -> object:
             _append((template, scope, time_ns(), None))
             return None
         return _returned_otherwise(code, result, current_frame(1))
-    except KeyError:  # only followed
-        returned(code, result, current_frame(1))
-    except Exception as error:  # noqa: BLE001 # pragma: no cover - the barrier: a sandbox may forbid clocks
-        count_fault(error)
+    except RecursionError:
+        for _ in buffer.drops["fault"]:  # advances the counter without a call: the stack may have no space for a call
+            break
+    except Exception as error:  # noqa: BLE001 - the barrier
+        count_fault("recording a call", error)
     return None
 
 
@@ -144,7 +149,9 @@ def _returned_otherwise(code: CodeType, result: Any, frame: FrameType) -> object
         return DISABLE
     if followed:
         returned(code, result, frame)
-    rules, _ = _rules[id(code)]
+    rules, _ = _rules.get(id(code), ((), None))
+    if not rules:
+        return None
     kind = WORK.get(type(result)) if kind_of_code(code) == "function" else None
     if kind is None:
         for rule in rules:  # properties from `add_properties` go to the innermost feature, as in nested wrappers

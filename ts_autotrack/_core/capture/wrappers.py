@@ -134,7 +134,7 @@ _DIRECT = """
         else:
             ts.finish_call(ts_rule, EXTRAS, HELD, ts_result)
     except py.Exception as ts_fault:
-        ts.count_fault(ts_fault)
+        ts.count_fault("recording a call", ts_fault)
 """.strip()
 _FINISH = "ts_result = ts.finish_function(ts_rule, EXTRAS, HELD, ts_result)"
 
@@ -179,7 +179,7 @@ def finish_function(rule: CaptureRule, extras: Extras, held: Arguments | None, r
         followed = _made(rule, lambda: result, kind, [], "ts_extras", "ts_held", (), ts_extras=extras, ts_held=held)()
         followed.__name__, followed.__qualname__ = result.__name__, result.__qualname__
     except Exception as error:  # noqa: BLE001 # pragma: no cover - the barrier: nothing known raises here
-        count_fault(error)
+        count_fault("following a call", error)
         return result
     return followed
 

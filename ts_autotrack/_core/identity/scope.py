@@ -104,7 +104,11 @@ class Scope:
 
         A given id without a text form, such as an empty text, means nobody: the id of this scope is not inherited.
         """
-        if getpid() != process_id.value:
+        try:
+            forked = getpid() != process_id.value
+        except Exception:  # noqa: BLE001 - a sandbox, such as Temporal's, may forbid the call
+            forked = False
+        if forked:
             process_id.on_change()
         size, context_of_all, properties_of_all = self.size, self.context, self.properties
         if context:
