@@ -41,17 +41,17 @@ class Followed:
     """Coroutine or generator that a watched function returned.
 
     Attributes:
-        rules: Instructions for the function, innermost first.
+        rule: Instructions for the function.
         extras: Properties attached to the call of the function.
         kind: Kind of the work.
         scope: Scope at the first step of a generator, which may end in another context.
         used: True once a generator has yielded an item.
     """
 
-    __slots__ = ("_code", "_work", "extras", "kind", "rules", "scope", "used")
+    __slots__ = ("_code", "_work", "extras", "kind", "rule", "scope", "used")
 
-    def __init__(self, rules: tuple[CaptureRule, ...], extras: Extras, work: Any, kind: Kind) -> None:
-        self.rules = rules
+    def __init__(self, rule: CaptureRule, extras: Extras, work: Any, kind: Kind) -> None:
+        self.rule = rule
         self.extras = extras
         self.kind = kind
         self.scope: Scope | None = None
@@ -70,8 +70,7 @@ class Followed:
     def finish(self, result: object = None, frame: FrameType | None = None) -> None:
         """Record the call of the function."""
         self.forget()
-        for rule in self.rules:
-            finish_call(rule, self.extras, None, result, None, self.scope, frame)
+        finish_call(self.rule, self.extras, None, result, None, self.scope, frame)
 
     def forget(self) -> None:
         """Follow no more."""

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 TYPE_CHECKING = False  # typing costs as much to import as this whole library
 if TYPE_CHECKING:
+    from types import CodeType
     from typing import Any, TypeAlias
 
     from ts_autotrack._core.identity.scope import Scope
 
     Extras: TypeAlias = dict[str, Any] | tuple[Any, ...] | None
     """Properties or traits of an event. A tuple holds the values of the template's `captured` names."""
-    Record: TypeAlias = tuple["EventTemplate", Scope, int | str, Extras]
+    Record: TypeAlias = tuple["EventTemplate | CodeType", Scope, int | str, Extras]
     """Template, scope, time, extras. The time is nanoseconds since 1970, or the application's timestamp as text.
 
+    A watched function leaves its code in place of the template: finding the template would take a fifth of the call.
     A tuple, because each call builds one: 30 ns against 415 ns for a frozen dataclass.
     """
 
@@ -61,3 +63,12 @@ class EventTemplate:
         if isinstance(extras, tuple):
             return dict(zip(self.captured, extras, strict=True))
         return extras or {}
+
+
+watched_templates: dict[int, EventTemplate] = {}
+"""Templates of watched functions, by the id of their code, as long as the code lives."""
+
+
+def template_of(subject: EventTemplate | CodeType) -> EventTemplate:
+    """Return the template of a record's first part."""
+    return subject if isinstance(subject, EventTemplate) else watched_templates[id(subject)]

@@ -22,55 +22,40 @@ from ts_autotrack._core.capture.buffer import buffer
 from ts_autotrack._core.capture.call import count_fault, finish_call, with_additions
 from ts_autotrack._core.capture.following import Followed, follow_future, returned
 from ts_autotrack._core.capture.monitor import DISABLE, RETURN, monitor
+from ts_autotrack._core.capture.record import watched_templates
 from ts_autotrack._core.capture.stack import additions, current_frame, followed, watched_codes
 from ts_autotrack._core.identity.scope import current
 
 TYPE_CHECKING = False  # typing costs as much to import as this whole library
 if TYPE_CHECKING:
-    from collections.abc import Container
     from types import CodeType, FrameType
     from typing import Any
 
     from ts_autotrack._core.callables import Kind
     from ts_autotrack._core.capture.call import CaptureRule
-    from ts_autotrack._core.capture.record import EventTemplate
 
 
 EXITS = {"exit", "Exit", "SystemExit"}
 """Names in functions that may end with exit status 0, which is success: an exception is no return."""
 
 # By the id of the code: its hash would cover all of it.
-_watched: dict[int, tuple[EventTemplate, Container[type] | None]] = {}
-_rules: dict[int, tuple[tuple[CaptureRule, ...], ref[CodeType]]] = {}
+_rules: dict[int, tuple[CaptureRule, ref[CodeType]]] = {}
 _records = buffer.records
 _append = buffer.records.append
 
 
-class _Everything:
-    """Makes every call of a code object leave the direct path: of a function with several features, for example."""
-
-    def __contains__(self, _: object) -> bool:
-        return True
-
-
-_ONLY_FOLLOWED: Any = (None, _Everything())
-"""Stands for the code of work that a watched function returned, which is not watched itself."""
-
-
 def watch(function: FunctionType, kind: Kind, rule: CaptureRule) -> FunctionType | None:
-    """Return `function` watched; None if the function needs a wrapper.
+    """Return `function` watched; None if the function needs a wrapper: for a second feature, for example.
 
     A function that is just being defined is watched in place. A function that already has its name is copied: other
     callers of the original are not counted.
     """
-    if not _may_be_watched(function, kind) or not monitor.ready():
+    if not _may_be_watched(function, kind) or id(function.__code__) in _rules or not monitor.ready():
         return None
     code = function.__code__.replace()  # the wrapper code of a decorator is shared by all that it decorates
     number, reference = id(code), ref(code, partial(_forget, id(code)))
-    earlier, _ = _rules.get(id(function.__code__), ((), None))
-    work: Container[type] | None = WORK if kind == "function" else None
-    _rules[number] = (*earlier, rule), reference
-    _watched[number] = rule.template, _Everything() if earlier else work
+    _rules[number] = rule, reference
+    watched_templates[number] = rule.template
     watched_codes.add(number)
     monitor.watch(code, RETURN, reference)
     if _has_its_name(function):
@@ -81,7 +66,7 @@ def watch(function: FunctionType, kind: Kind, rule: CaptureRule) -> FunctionType
 
 def _forget(number: int, _: object) -> None:
     """Forget a code object that is gone."""
-    del _watched[number], _rules[number]
+    del _rules[number], watched_templates[number]
     watched_codes.discard(number)
     monitor.forget(number)
 
@@ -123,16 +108,15 @@ def _copy(function: FunctionType, code: CodeType) -> FunctionType:
 def _returned(code: CodeType, _: int, result: object) -> object:
     """Record a call of a watched function. Called by `sys.monitoring`; an exception would reach the application."""
     try:
-        template, work = _watched.get(id(code), _ONLY_FOLLOWED)
         scope = current()
         if (
             scope.ready
             and len(_records) < buffer.append_limit
+            and type(result) not in WORK
             and not additions
             and not followed
-            and (work is None or type(result) not in work)
         ):
-            _append((template, scope, time_ns(), None))
+            _append((code, scope, time_ns(), None))
             return None
         return _returned_otherwise(code, result, current_frame(1))
     except RecursionError:
@@ -149,20 +133,18 @@ def _returned_otherwise(code: CodeType, result: Any, frame: FrameType) -> object
         return DISABLE
     if followed:
         returned(code, result, frame)
-    rules, _ = _rules.get(id(code), ((), None))
-    if not rules:
+    rule, _ = _rules.get(id(code), (None, None))
+    if rule is None:  # the code of work that a watched function returned
         return None
     kind = WORK.get(type(result)) if kind_of_code(code) == "function" else None
     if kind is None:
-        for rule in rules:  # properties from `add_properties` go to the innermost feature, as in nested wrappers
-            finish_call(rule, None, None, result, frame=frame)
+        finish_call(rule, None, None, result, frame=frame)
         return None
-    extras = with_additions(rules[0], None, frame) if additions else None
+    extras = with_additions(rule, None, frame) if additions else None
     if kind == "future":
-        for rule in rules:
-            follow_future(rule, extras, None, result)
+        follow_future(rule, extras, None, result)
     else:
-        Followed(rules, extras, result, kind)
+        Followed(rule, extras, result, kind)
     return None
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
+from ts_autotrack._core.capture.record import template_of
 from ts_autotrack._core.contract import GROUP, MAX_BODY, SOURCE, TRACK
 from ts_autotrack._core.delivery.clock import Clock
 from ts_autotrack._core.delivery.queue import MAX_QUEUED_BYTES
@@ -89,7 +90,8 @@ class Encoder:
     def _encode(self, records: list[Record], sequence: int, items: list[Item], bytes_left: int) -> tuple[int, int]:
         """Add the items of `records` until `bytes_left` is used; return the number of records and the bytes left."""
         clock, ids, before = self._clock, self.ids, sequence
-        for template, scope, moment, extras in records:
+        for subject, scope, moment, extras in records:
+            template = template_of(subject)
             sequence += 1
             try:
                 encoded: EncodedScope | None = scope._encoded  # noqa: SLF001 - the slot is the encoder's
