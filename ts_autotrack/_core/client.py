@@ -9,6 +9,7 @@ import time
 
 from ts_autotrack._core import diagnostics, snapshot
 from ts_autotrack._core.capture.buffer import buffer as process_buffer
+from ts_autotrack._core.capture.monitor import monitor
 from ts_autotrack._core.config import load
 from ts_autotrack._core.counters import Counters
 from ts_autotrack._core.identity import baggage
@@ -268,6 +269,7 @@ class Client:
         buffer.budget.limit = config.max_queue_bytes
         baggage.enabled = config.baggage
         diagnostics.set_debug(on=config.debug)
+        diagnostics.log("debug", "%s", monitor)
         if config.off_reason is None:
             buffer.reopen()
             return

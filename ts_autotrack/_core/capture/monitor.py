@@ -40,6 +40,8 @@ class Monitor:
             return False
         if self._tool is not None and _monitoring.get_tool(self._tool) == NAME:
             return True
+        if self._tool is not None:
+            self._withdraw(self._tool)
         self._tool = next((tool for tool in TOOL_IDS if _monitoring.get_tool(tool) is None), None)
         if self._tool is None:
             return False
@@ -51,6 +53,18 @@ class Monitor:
             if (code := reference()) is not None:
                 _monitoring.set_local_events(self._tool, code, events)
         return True
+
+    def _withdraw(self, tool: int) -> None:
+        """Take the callbacks back from a freed id: Python keeps them, and the next holder's events would reach them."""
+        for event, callback in self._callbacks.items():
+            current = _monitoring.register_callback(tool, event, None)
+            if current is not callback:  # the next holder's
+                _monitoring.register_callback(tool, event, current)
+
+    def keep(self) -> None:
+        """Take an id again if another tool has freed this library's."""
+        if self._tool is not None and _monitoring.get_tool(self._tool) != NAME:
+            self.ready()
 
     def call(self, event: int, callback: Callable[..., object]) -> None:
         """Set the callback of an event."""
@@ -90,9 +104,9 @@ class Monitor:
     def __str__(self) -> str:
         if _monitoring is None:
             return "functions are wrapped: this Python has no sys.monitoring"
-        if self._tool is None and not self.ready():
+        if self._tool is None and all(_monitoring.get_tool(tool) is not None for tool in TOOL_IDS):
             return f"functions are wrapped: other tools hold the ids {TOOL_IDS} of sys.monitoring"
-        return f"functions are watched by sys.monitoring, tool id {self._tool}"
+        return "functions are watched by sys.monitoring"
 
 
 monitor = Monitor()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ts_autotrack._core import diagnostics
+from ts_autotrack._core.capture.monitor import monitor
 from ts_autotrack._core.locks import HeldWithin, owns
 
 if TYPE_CHECKING:
@@ -78,6 +79,7 @@ class Drainer:
         """
         if self._batch is not None:
             self._recover(*self._batch)
+        monitor.keep()
         left = len(self.buffer.records)
         while left > 0 and (capacity := self.queue.capacity) > 0:
             left -= self._drain_batch(min(capacity, left))
