@@ -108,7 +108,8 @@ def test_methods_are_copied_once_they_have_their_name(inspector: Inspector) -> N
 
     Shop.__qualname__ = "Shop"
     globals()["Shop"] = Shop
-    for method in (Shop.of_class.__func__, Shop.static):
+    methods: list[Any] = [vars(Shop)["of_class"].__func__, Shop.static]
+    for method in methods:
         method.__qualname__ = f"Shop.{method.__name__}"
         assert track_feature("later")(method) is not method
     del globals()["Shop"]
@@ -364,7 +365,7 @@ def test_work_of_other_callers_with_the_same_code_is_not_counted(inspector: Insp
     def one() -> Any:
         return work(1)
 
-    async def main() -> list[int]:
+    async def main() -> Any:
         return await asyncio.gather(work(2), one(), work(3))
 
     assert asyncio.run(main()) == [2, 1, 3]
@@ -493,7 +494,7 @@ def test_without_a_free_id_functions_are_wrapped() -> None:
     """If other tools hold the ids 3, 4 and 5, tracked functions are wrapped; the debug log says so."""
     code = """
 import sys
-for tool in (3, 4, 5): monitoring.use_tool_id(tool, "other")
+for tool in (3, 4, 5): sys.monitoring.use_tool_id(tool, "other")
 import ts_autotrack
 @ts_autotrack.track_feature("f")
 def function(): pass
