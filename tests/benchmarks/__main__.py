@@ -18,6 +18,7 @@ import json
 import os
 import platform
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -99,11 +100,27 @@ def measure_ours(runner: PartRunner, *, turns: int, rounds: int) -> dict[str, di
         parts |= {f"probe {mode}": probe(runner, name, rounds) for mode, name in MODES.items()}
         parts |= {load: runner.module("_load", load, runner.url) for load in LOADS}
         parts |= {"ends": ends(runner, rounds), "footprint": footprint(runner)}
+        parts |= {
+            f"decorated {version}": PartRunner(python, "").module("_decorated", str(rounds))
+            for version, python in interpreters().items()
+        }
         for part, figures in parts.items():
             for figure, values in figures.items():
                 if figure != "version":
                     found.setdefault(part, {}).setdefault(figure, []).extend(values)
     return found
+
+
+def interpreters() -> dict[str, str]:
+    """Return the interpreters of this machine by version: this one, and 3.11 to 3.14 on PATH or of pyenv."""
+    found = {platform.python_version().rpartition(".")[0]: sys.executable}
+    for version in ("3.11", "3.12", "3.13", "3.14"):
+        named = shutil.which(f"python{version}")
+        installed = sorted(Path("~/.pyenv/versions").expanduser().glob(f"{version}.*/bin/python"))
+        for python in [*([named] if named else []), *map(str, installed)]:
+            if version not in found and subprocess.run([python, "-c", ""], check=False).returncode == 0:
+                found[version] = python
+    return dict(sorted(found.items()))
 
 
 def probe(runner: PartRunner, name: str, rounds: int) -> dict[str, Any]:

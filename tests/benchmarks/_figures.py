@@ -83,6 +83,45 @@ FORMS = {
 """Bounds of the time added to a call, as ratios to floor C."""
 
 
+NOISELESS = 1.15
+"""Slack of a ratio between the best of several repeats."""
+DECORATED = {
+    "function": ("a tracked function", "closure", 1.05),
+    "coroutine": ("a tracked coroutine function", "async closure", 0.8),
+    "off": ("a tracked function, library off", "bare", 1.05),
+}
+"""Name, floor and bound of the figures of watched functions, from Python 3.12 on."""
+
+
+def of_interpreter(version: str, found: dict[str, list[float]]) -> list[Figure]:
+    """Return the figures of decorated functions on one version of Python."""
+    watches = int(version.rpartition(".")[2]) >= 12
+    names = {"closure": "a closure", "async closure": "a closure", "bare": "undecorated"}
+    return [
+        *(
+            Figure(
+                f"Python {version}: {name}",
+                "ns",
+                found[key],
+                found[floor],
+                names[floor],
+                most if watches else None,
+                NOISELESS,
+            )
+            for key, (name, floor, most) in DECORATED.items()
+        ),
+        Figure(
+            f"Python {version}: decorating 1,000 functions",
+            "ms",
+            found["decorating"],
+            [],
+            "",
+            10 if watches else 60,
+            NOISY,
+        ),
+    ]
+
+
 def of_ours(found: dict[str, dict[str, list[float]]]) -> list[Figure]:
     """Return the figures for the measurements of all parts, as returned by `measure_ours`."""
     forms, speed, pending = found["forms"], found["at_full_speed"], found["pending"]["bytes"]
@@ -90,6 +129,7 @@ def of_ours(found: dict[str, dict[str, list[float]]]) -> list[Figure]:
     ends, size, bursts = found["ends"], found["footprint"], found["bursts"]
     threads, tasks, sharing = found["over_threads"], found["over_tasks"], found["sharing"]
     lost = [*memory["lost"], *outbox["lost"], *each["lost"]]
+    decorated = {name.rpartition(" ")[2]: found[name] for name in sorted(found) if name.startswith("decorated ")}
     return [
         *(
             Figure(f"added to a call: {form}", "ns", forms[form], forms["C"], "C", most, NOISY)
@@ -130,4 +170,5 @@ def of_ours(found: dict[str, dict[str, list[float]]]) -> list[Figure]:
             sharing["memory p99"],
             "in memory",
         ),
+        *(figure for version, figures in decorated.items() for figure in of_interpreter(version, figures)),
     ]
