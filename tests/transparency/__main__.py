@@ -31,12 +31,13 @@ def main() -> int:
     """Run the suites; return 1 if decorating breaks more tests than allowed."""
     arguments = _arguments()
     with tempfile.TemporaryDirectory() as folder:
-        return run(Path(arguments.scratch or folder), arguments)
+        return run(Path(arguments.scratch or folder).resolve(), arguments)
 
 
 def run(scratch: Path, arguments: argparse.Namespace) -> int:
     """Compare the runs of each package; return the exit status."""
     packages = [PACKAGES[name] for name in arguments.packages]
+    scratch.mkdir(parents=True, exist_ok=True)
     environment = Environment(scratch, arguments.python)
     floor_is_bound = environment.version() < WATCHING
     began = time.monotonic()
@@ -57,12 +58,14 @@ def run(scratch: Path, arguments: argparse.Namespace) -> int:
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.transparency", description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("packages", nargs="*", choices=[*PACKAGES, []], help=f"default: {' '.join(DEFAULT)}")
+    parser.add_argument("packages", nargs="*", help=f"of {', '.join(PACKAGES)}; default: {' '.join(DEFAULT)}")
     parser.add_argument("--all", action="store_true", help="all packages of the table")
     parser.add_argument("--python", default=sys.executable, help="interpreter; default: the running one")
     parser.add_argument("--floor", action="store_true", help="run with a closure that does nothing, too")
-    parser.add_argument("--scratch", help="an empty directory to keep; default: a temporary directory")
+    parser.add_argument("--scratch", help="a new directory to keep; default: a temporary directory")
     arguments = parser.parse_args()
+    if unknown := [name for name in arguments.packages if name not in PACKAGES]:
+        parser.error(f"not in the table of packages: {', '.join(unknown)}")
     arguments.packages = list(PACKAGES) if arguments.all else arguments.packages or list(DEFAULT)
     return arguments
 

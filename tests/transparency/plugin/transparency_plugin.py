@@ -92,16 +92,17 @@ def floor(function: Callable[..., Any]) -> Callable[..., Any]:
     return call
 
 
-class Messages(logging.Handler):
-    """Keeps the library's log messages out of the tests, which may count messages, and for the report."""
+class Messages(logging.Filter):
+    """Keeps the library's log messages out of the tests, which may count messages, and for the result."""
 
     def __init__(self) -> None:
         super().__init__()
         self.texts: list[str] = []
 
-    def emit(self, record: logging.LogRecord) -> None:
-        """Keep the text of a message."""
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Keep the text of a message, and stop the message."""
         self.texts.append(record.getMessage())
+        return False
 
 
 class Outcomes:
@@ -152,9 +153,7 @@ def decorate(outcomes: Outcomes, order: dict[str, Any]) -> None:
     import ts_autotrack  # noqa: PLC0415 - after the finder
 
     messages = Messages()
-    logger = logging.getLogger("ts_autotrack")
-    logger.addHandler(messages)
-    logger.propagate = False
+    logging.getLogger("ts_autotrack").addFilter(messages)
     setattr(builtins, DECORATOR, ts_autotrack.track_feature)
     ts_autotrack.configure(exporter="jsonl", jsonl_path=order["events"])
     ts_autotrack.bind_user("user", group_id="account")
