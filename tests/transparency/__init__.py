@@ -1,0 +1,1 @@
+"""Proof that decorating changes nothing: the test suites of other packages, with every function decorated."""
