@@ -75,6 +75,31 @@ def kind_of_code(code: CodeType) -> Kind:
     return "async generator" if flags & CO_ASYNC_GENERATOR else "function"
 
 
+def _references(work: object) -> int:
+    return sys.getrefcount(work)
+
+
+def _of_result(result: object) -> int:
+    return _references(result)
+
+
+def _of_fresh_object() -> int:
+    """Return the references to an object in a wrapper's variable, where a helper of the wrapper asks for the number."""
+    made = object()
+    return _of_result(made)
+
+
+_FRESH = _of_fresh_object()
+
+
+def is_held_elsewhere(work: object) -> bool:
+    """Return True if others than the wrapper hold the result of a call. For a helper that the wrapper calls.
+
+    A function may return a generator that it was given: wrapping the generator would give it two owners.
+    """
+    return sys.getrefcount(work) > _FRESH
+
+
 def know_futures() -> None:
     """Add the futures of loaded modules to `WORK`."""
     for module, names in (("asyncio", ("Future", "Task")), ("concurrent.futures._base", ("Future",))):

@@ -13,7 +13,7 @@ import sys
 from time import time_ns  # noqa: F401 - for the templates
 from types import FunctionType
 
-from ts_autotrack._core.callables import CO_ITERABLE_COROUTINE, WORK, drop_frame, first_step  # noqa: F401 - likewise
+from ts_autotrack._core.callables import CO_ITERABLE_COROUTINE, WORK, drop_frame, first_step, is_held_elsewhere  # noqa: F401 - likewise
 from ts_autotrack._core.capture.buffer import buffer
 from ts_autotrack._core.capture.call import begin_scope, count_fault, finish_call, with_additions  # noqa: F401
 from ts_autotrack._core.capture.following import follow_future
@@ -103,6 +103,8 @@ async def call({parameters}):
             try:
                 ts_step = ts_generator.asend((yield ts_items.pop()))
             except py.BaseException as ts_thrown:
+                if ts_generator.ag_frame is None:  # others have closed it
+                    raise
                 ts.drop_frame(ts_thrown)
                 ts_step = ts_generator.athrow(ts_thrown)
     except py.BaseException as ts_error:
@@ -167,7 +169,7 @@ def finish_function(rule: CaptureRule, extras: Extras, held: Arguments | None, r
     """
     frame = current_frame(1)
     kind = WORK.get(type(result))
-    if kind is None or not buffer.append_limit:
+    if kind is None or not buffer.append_limit or (kind != "future" and is_held_elsewhere(result)):
         finish_call(rule, extras, held, result, frame=frame)
         return result
     try:

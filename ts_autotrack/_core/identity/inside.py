@@ -10,7 +10,7 @@ from __future__ import annotations
 import builtins
 import sys
 
-from ts_autotrack._core.callables import CO_ITERABLE_COROUTINE, WORK, drop_frame, first_step  # noqa: F401 - templates
+from ts_autotrack._core.callables import CO_ITERABLE_COROUTINE, WORK, drop_frame, first_step, is_held_elsewhere  # noqa: F401 - templates
 from ts_autotrack._core.closures import closure
 
 TYPE_CHECKING = False  # typing costs as much to import as this whole library
@@ -96,6 +96,8 @@ async def call({parameters}):
             try:
                 ts_step = ts_generator.asend((yield ts_items.pop()))
             except py.BaseException as ts_thrown:
+                if ts_generator.ag_frame is None:  # others have closed it
+                    raise
                 ts.drop_frame(ts_thrown)
                 ts_step = ts_generator.athrow(ts_thrown)
     except py.BaseException as ts_error:
@@ -136,7 +138,7 @@ def wrap_inside(block: Block, function: Callable[..., Any], kind: Kind) -> Calla
 def follow(block: Block, result: Any) -> Any:
     """Return the result of a plain function; a coroutine or generator is wrapped, so that it runs inside the block."""
     kind = WORK.get(type(result))
-    if kind is None or kind == "future":  # a task has a copy of the context
+    if kind is None or kind == "future" or is_held_elsewhere(result):  # a task has a copy of the context
         return result
     followed = wrap_inside(block, lambda: result, kind)()
     followed.__name__, followed.__qualname__ = result.__name__, result.__qualname__
