@@ -21,6 +21,7 @@ from ts_autotrack._core.snapshot import snapshot
 TYPE_CHECKING = False  # typing costs as much to import as this whole library
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from inspect import Signature
     from typing import Any
 
     from ts_autotrack._core.capture.call import Argument
@@ -84,11 +85,9 @@ def note(names: tuple[str, ...], values: tuple[Any, ...]) -> None:
 
 def _own_places(target: Any) -> dict[str | None, Argument]:
     """Return the places of a callable's own arguments; None is among the names if it takes any keyword argument."""
-    import inspect
-
     places: dict[str | None, Argument] = {}
     try:
-        parameters = inspect.signature(target, follow_wrapped=_passes_on(target)).parameters.values()
+        parameters = _signature(target).parameters.values()
     except ValueError:  # a function of C without a signature
         return places
     for position, parameter in enumerate(parameters):
@@ -99,6 +98,18 @@ def _own_places(target: Any) -> dict[str | None, Argument]:
             default = () if parameter.default is parameter.empty else (parameter.default,)
             places[parameter.name] = parameter.name, given, default
     return places
+
+
+def _signature(target: Any) -> Signature:
+    """Return the signature. No annotation is evaluated: it may name types that exist for type checkers only."""
+    import inspect
+
+    options: dict[str, Any] = {"follow_wrapped": _passes_on(target)}
+    if sys.version_info >= (3, 14):
+        from annotationlib import Format
+
+        options["annotation_format"] = Format.FORWARDREF
+    return inspect.signature(target, **options)
 
 
 def _passes_on(target: Any) -> bool:
