@@ -173,7 +173,7 @@ def _replace(holder: Any, inner: object, names: tuple[str, ...]) -> bool:
             if _stands_for(found, inner):
                 cell.cell_contents = _spy(found, names)
                 replaced = True
-    elif any("__wrapped__" in vars(cls) for cls in type(holder).__mro__):  # a proxy of wrapt
+    elif _calls_wrapped(type(holder)):
         holder.__wrapped__ = _spy(inner, names)
         replaced = True
     else:
@@ -183,6 +183,15 @@ def _replace(holder: Any, inner: object, names: tuple[str, ...]) -> bool:
                 attributes[key] = _spy(value, names)
                 replaced = True
     return replaced
+
+
+def _calls_wrapped(cls: type) -> bool:
+    """Return True for proxies, which call their `__wrapped__`: those of wrapt, in C or in Python, and similar ones."""
+    if issubclass(cls, (classmethod, staticmethod)):  # `__wrapped__` cannot be set
+        return False
+    wrapt = sys.modules.get("wrapt")
+    base = getattr(wrapt, "BaseObjectProxy", getattr(wrapt, "ObjectProxy", None))  # of wrapt 2, of wrapt 1
+    return base in cls.__mro__ or any("__wrapped__" in vars(ancestor) for ancestor in cls.__mro__)
 
 
 def _stands_for(found: Any, inner: object) -> bool:
