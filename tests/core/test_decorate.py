@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.conftest import run_python
 from tests.core.conftest import arrived, frames_of_ours
 from tests.core.subjects import Callable3, Shop, by_wrapt, module_level, module_partial
 from ts_autotrack import add_properties, flush, stats, track_feature
@@ -176,3 +177,24 @@ def test_decorators_by_others_around_static_and_class_methods(inspector: Inspect
     calls: Any = Service
     assert (calls.static(1, 2), calls().static(3, 4), calls.unbound(5, 6)) == (3, 7, 11)
     assert [(p["a"], p["b"]) for p in arrived(inspector)] == [(1, 2), (3, 4), (5, 6)]
+
+
+def test_capture_behind_a_decorator_of_wrapt_without_its_c_code() -> None:
+    """The proxies of wrapt in Python, as on PyPy, show the arguments of the function inside, too."""
+    code = """
+import wrapt
+from ts_autotrack import track_feature
+@wrapt.decorator
+def by_wrapt(wrapped, instance, args, kwargs): return wrapped(*args, **kwargs)
+class Service:
+    @track_feature("method", capture=["amount"], user_id="u")
+    @by_wrapt
+    def method(self, amount): pass
+    @track_feature("static", capture=["amount"], user_id="u")
+    @by_wrapt
+    @staticmethod
+    def static(amount): pass
+Service().method(3); Service.static(4)
+"""
+    done = run_python(code, WRAPT_DISABLE_EXTENSIONS="1", TS_AUTOTRACK_EXPORTER="console")
+    assert [line.partition('"amount": ')[2] for line in done.stderr.splitlines()] == ["3}", "4}"], done.stderr

@@ -3,7 +3,7 @@
     python -m tests.faults                  run the fault tests and write the table
     python -m tests.faults --check LEDGER   compare the table with the ledger of an earlier run
 
-A test run writes its ledger to the file named by the environment variable TS_AUTOTRACK_TEST_LEDGER.
+A test run appends its observations to the file named by the environment variable TS_AUTOTRACK_TEST_LEDGER.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import os
 import subprocess
 import sys
 import tempfile
+from collections import Counter
 from pathlib import Path
 
 from tests.faults.conftest import LEDGER
@@ -23,13 +24,27 @@ SKIPPABLE = "| full disk"
 BEGIN, END = "<!-- guarantees: python -m tests.faults -->\n", "<!-- end of guarantees -->\n"
 
 
+def observations(ledger: Path) -> dict[tuple[str, str], Counter[str]]:
+    """Return the figures of each fault and storage, summed over the tests; tests may have run in any order."""
+    rows: dict[tuple[str, str], Counter[str]] = {}
+    for line in ledger.read_text().splitlines():
+        row = json.loads(line)
+        figures = rows.setdefault((row.pop("fault"), row.pop("kept")), Counter())
+        figures.update(row)
+        figures["uncounted"] += not row["counted"]
+    return rows
+
+
 def table(ledger: Path) -> str:
-    """Return the table for a ledger. Tests of a fault with equal figures share a row."""
-    rows = json.loads(ledger.read_text())
+    """Return the table for a ledger. Storages with equal figures share a row.
+
+    Instead of a number that varies between runs, the table has "all" for events, and "same ids" for duplicates.
+    """
     merged: dict[tuple[str, ...], list[str]] = {}
-    for row in sorted(rows, key=lambda row: (row["kept"], rows.index(row))):
-        seen = (row["fault"], *(str(row[column]) for column in ("events", "lost", "duplicated")))
-        merged.setdefault(seen, []).append(row["kept"])
+    for (fault, kept), row in sorted(observations(ledger).items(), key=lambda item: item[0][1]):
+        events = "all" if row["uncounted"] else row["events"]
+        duplicated = "same ids" if row["twice"] else row["duplicated"]
+        merged.setdefault((fault, str(events), str(row["lost"]), str(duplicated)), []).append(kept)
     lines = ["| fault | events wait in | events | lost | duplicated |", "|---|---|---|---|---|"]
     lines += [f"| {fault} | {', '.join(kept)} | {' | '.join(seen)} |" for (fault, *seen), kept in merged.items()]
     return "\n".join(lines) + "\n"

@@ -21,15 +21,9 @@ if TYPE_CHECKING:
     from tests.conftest import Inspector
 
 LEDGER = "TS_AUTOTRACK_TEST_LEDGER"
-"""Environment variable with the path of the ledger to write."""
+"""Environment variable with the path of the ledger; read once, since each test runs without the library's variables."""
 
-_rows: dict[tuple[str, str], Counter[str]] = {}
-_twice: set[tuple[str, str]] = set()
-"""Faults after which events may arrive twice, with the same ids; the number of duplicates varies between runs."""
-
-
-_uncounted: set[tuple[str, str]] = set()
-"""Faults with a varying number of events; the test checks whether all events have arrived."""
+_path = os.environ.get(LEDGER)
 
 
 @pytest.fixture(params=["memory", "outbox"])
@@ -61,7 +55,7 @@ def environment(request: pytest.FixtureRequest, accounts: Path, tmp_path: Path) 
 
 @pytest.fixture
 def guarantee(accounts: Path) -> Callable[..., None]:
-    """Check the arrival of all events of a fault, and enter the observation in the ledger.
+    """Check the arrival of all events of a fault, and append the observation to the ledger.
 
     At least `processes` tracking processes must have left an account; `accounts` checks the accounts. Without
     `counted`, the number of events varies between runs. With `twice`, events may arrive twice, with the same ids.
@@ -82,28 +76,14 @@ def guarantee(accounts: Path) -> Callable[..., None]:
         wanted, seen = set(expected), Counter(arrived)
         duplicated = seen.total() - len(seen)
         lost = len(wanted - set(seen))
-        row = _rows.setdefault((fault, kept), Counter(events=0, lost=0, duplicated=0))
-        row.update(events=len(wanted), lost=lost, duplicated=duplicated)
-        _uncounted.update(() if counted else {(fault, kept)})
-        _twice.update({(fault, kept)} if twice else ())
+        row = {"fault": fault, "kept": kept, "events": len(wanted), "lost": lost, "duplicated": duplicated}
+        if _path:
+            with Path(_path).open("a") as ledger:  # a line for each observation: several processes may run the tests
+                ledger.write(json.dumps({**row, "counted": counted, "twice": twice}) + "\n")
         assert set(seen) == wanted, f"{fault}: {lost} lost, {set(seen) - wanted} unknown"
         assert twice or not duplicated, f"{fault}: {duplicated} duplicated"
 
     return check
-
-
-@pytest.fixture(scope="session", autouse=True)
-def ledger() -> Iterator[None]:
-    """Write the ledger at the end of the run, if the environment variable is set."""
-    yield
-    if path := os.environ.get(LEDGER):
-        rows: list[dict[str, object]] = [
-            {"fault": fault, "kept": kept, **row}
-            | ({"duplicated": "same ids"} if (fault, kept) in _twice else {})
-            | ({"events": "all"} if (fault, kept) in _uncounted else {})
-            for (fault, kept), row in _rows.items()
-        ]
-        Path(path).write_text(json.dumps(rows, indent=1))
 
 
 @pytest.fixture

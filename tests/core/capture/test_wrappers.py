@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.usefixtures("acting")
 
 
+@pytest.mark.filterwarnings("ignore:'asyncio.iscoroutinefunction' is deprecated")
 def test_coroutines(inspector: Inspector) -> None:
     """The event of a coroutine belongs to its end; a coroutine never awaited makes no event."""
 

@@ -21,6 +21,7 @@ from ts_autotrack._core.snapshot import snapshot
 TYPE_CHECKING = False  # typing costs as much to import as this whole library
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from inspect import Signature
     from typing import Any
 
     from ts_autotrack._core.capture.call import Argument
@@ -84,11 +85,9 @@ def note(names: tuple[str, ...], values: tuple[Any, ...]) -> None:
 
 def _own_places(target: Any) -> dict[str | None, Argument]:
     """Return the places of a callable's own arguments; None is among the names if it takes any keyword argument."""
-    import inspect
-
     places: dict[str | None, Argument] = {}
     try:
-        parameters = inspect.signature(target, follow_wrapped=_passes_on(target)).parameters.values()
+        parameters = _signature(target).parameters.values()
     except ValueError:  # a function of C without a signature
         return places
     for position, parameter in enumerate(parameters):
@@ -99,6 +98,18 @@ def _own_places(target: Any) -> dict[str | None, Argument]:
             default = () if parameter.default is parameter.empty else (parameter.default,)
             places[parameter.name] = parameter.name, given, default
     return places
+
+
+def _signature(target: Any) -> Signature:
+    """Return the signature. No annotation is evaluated: it may name types that exist for type checkers only."""
+    import inspect
+
+    options: dict[str, Any] = {"follow_wrapped": _passes_on(target)}
+    if sys.version_info >= (3, 14):
+        from annotationlib import Format
+
+        options["annotation_format"] = Format.FORWARDREF
+    return inspect.signature(target, **options)
 
 
 def _passes_on(target: Any) -> bool:
@@ -162,7 +173,7 @@ def _replace(holder: Any, inner: object, names: tuple[str, ...]) -> bool:
             if _stands_for(found, inner):
                 cell.cell_contents = _spy(found, names)
                 replaced = True
-    elif any("__wrapped__" in vars(cls) for cls in type(holder).__mro__):  # a proxy of wrapt
+    elif _calls_wrapped(type(holder)):
         holder.__wrapped__ = _spy(inner, names)
         replaced = True
     else:
@@ -172,6 +183,15 @@ def _replace(holder: Any, inner: object, names: tuple[str, ...]) -> bool:
                 attributes[key] = _spy(value, names)
                 replaced = True
     return replaced
+
+
+def _calls_wrapped(cls: type) -> bool:
+    """Return True for proxies, which call their `__wrapped__`: those of wrapt, in C or in Python, and similar ones."""
+    if issubclass(cls, (classmethod, staticmethod)):  # `__wrapped__` cannot be set
+        return False
+    wrapt = sys.modules.get("wrapt")
+    base = getattr(wrapt, "BaseObjectProxy", getattr(wrapt, "ObjectProxy", None))  # of wrapt 2, of wrapt 1
+    return base in cls.__mro__ or any("__wrapped__" in vars(ancestor) for ancestor in cls.__mro__)
 
 
 def _stands_for(found: Any, inner: object) -> bool:
