@@ -28,7 +28,7 @@ LAYERS = [
             "parsers",
             "project",
         ),
-        *("process_id", "forms", "scalars", "deep_copy", "snapshot", "decorate", "proxy"),
+        *("process_id", "forms", "scalars", "deep_copy", "snapshot", "decorate", "proxy", "registered"),
     ),
     ("identity",),
     ("capture",),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from functools import partial
 from types import FunctionType
 
 TYPE_CHECKING = False  # typing costs as much to import as this whole library
@@ -37,6 +38,9 @@ if TYPE_CHECKING:
             ...
 
 
+MAX_WRAPPERS = 50
+"""Callables inside each other that are opened: a Mock, or a partial made of itself, has no end."""
+
 # inspect.CO_*, without the import of inspect
 CO_GENERATOR, CO_COROUTINE, CO_ITERABLE_COROUTINE, CO_ASYNC_GENERATOR = 0x20, 0x80, 0x100, 0x200
 
@@ -66,15 +70,27 @@ def _inspected_kind(target: Any) -> Kind:
     return "function"
 
 
-def name_of(target: Any) -> str | None:
-    """Return the name of a callable: its own, or the name of the function inside a `functools.partial`."""
-    while target is not None:
-        if name := getattr(target, "__name__", None):
-            return str(name)
-        if not (inner := getattr(target, "func", None)):
-            return type(target).__name__
-        target = inner
-    return None  # pragma: no cover - only None has no name
+def attribute(target: object, name: str, default: Any = None) -> Any:
+    """Return an attribute, or `default` if reading raises: the `__getattr__` of a foreign object may raise anything."""
+    try:
+        return getattr(target, name, default)
+    except Exception:  # noqa: BLE001 - foreign code
+        return default
+
+
+def name_of(target: Any) -> str:
+    """Return the name of a callable: its own, or the name of the function inside a `functools.partial`.
+
+    No other attribute is followed: a Mock has a new object for every name, without end.
+    """
+    for _ in range(MAX_WRAPPERS):
+        name = attribute(target, "__name__")
+        if type(name) is str and name:
+            return name
+        if not issubclass(attribute(target, "__class__", type(target)), partial):
+            break
+        target = attribute(target, "func")
+    return type(target).__name__
 
 
 def drop_frame(error: BaseException) -> None:

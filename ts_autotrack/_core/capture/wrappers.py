@@ -10,7 +10,7 @@ from __future__ import annotations
 from time import time_ns
 from types import CoroutineType
 
-from ts_autotrack._core.callables import drop_frame, first_step, kind_of
+from ts_autotrack._core.callables import MAX_WRAPPERS, attribute, drop_frame, first_step, kind_of
 from ts_autotrack._core.capture.buffer import buffer
 from ts_autotrack._core.capture.call import finish_call, with_additions
 from ts_autotrack._core.capture.stack import additions, call_codes
@@ -94,11 +94,14 @@ def _function(rule: CaptureRule, function: Callable[..., Any]) -> Callable[..., 
 
 def _wraps_coroutine(function: Any) -> bool:
     """Return True if another decorator wrapped a coroutine function in a plain function: its call begins no work."""
-    seen: set[int] = set()
-    while id(function) not in seen and (inner := getattr(function, "__wrapped__", None)) is not None:
-        seen.add(id(function))
+    for _ in range(MAX_WRAPPERS):
+        if (inner := attribute(function, "__wrapped__")) is None:
+            break
         function = inner
-    return kind_of(function) == "coroutine"
+    try:
+        return kind_of(function) == "coroutine"
+    except Exception:  # noqa: BLE001 - an object that invents attributes, such as a Mock
+        return False
 
 
 def _function_returning_coroutine(rule: CaptureRule, function: Callable[..., Any]) -> Callable[..., Any]:
