@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+from types import MethodType
 from typing import TYPE_CHECKING, Any
 
 import wrapt
@@ -92,3 +93,45 @@ def by_wrapt(wrapped: Callable[..., Any], _: object, args: Any, kwargs: Any) -> 
 def cached(value: int) -> int:
     """Return the value."""
     return value
+
+
+class BindsItsFunction:
+    """Descriptor of another library: its methods are plain, of the function inside."""
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        self.function = function
+        functools.update_wrapper(self, function)
+
+    def __call__(self, *args: Any) -> Any:
+        """Call the function."""
+        return self.function(*args)
+
+    def __get__(self, instance: object, owner: object = None) -> Any:
+        """Return a plain method."""
+        return self if instance is None else MethodType(self.function, instance)
+
+
+class Library:
+    """Methods that are no plain functions."""
+
+    def plain(self, value: int) -> int:
+        """Return the value."""
+        return value
+
+    @track_feature("cached_method", capture=["value"])
+    @functools.lru_cache  # noqa: B019 - the test's point
+    def cached(self, value: int) -> int:
+        """Return the value."""
+        return value
+
+    @track_feature("by_wrapt", capture=["value"])
+    @by_wrapt
+    def by_wrapt(self, value: int) -> int:
+        """Return the value."""
+        return value
+
+    @track_feature("by_descriptor", capture=["value"])
+    @BindsItsFunction
+    def by_descriptor(self, value: int) -> int:
+        """Return the value."""
+        return value

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import time
 import types
 from typing import TYPE_CHECKING, Any
+from unittest import mock
 
 import pytest
 
 from tests.conftest import run_python
 from tests.core.conftest import arrived, frames_of_ours
 from tests.core.subjects import Callable3, Shop, by_wrapt, module_level, module_partial
-from ts_autotrack import add_properties, flush, stats, track_feature
+from ts_autotrack import add_properties, flush, stats, suppress, track_feature
+from ts_autotrack._core import decorate as decorate_module
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Generator, Iterator
@@ -198,3 +201,144 @@ Service().method(3); Service.static(4)
 """
     done = run_python(code, WRAPT_DISABLE_EXTENSIONS="1", TS_AUTOTRACK_EXPORTER="console")
     assert [line.partition('"amount": ')[2] for line in done.stderr.splitlines()] == ["3}", "4}"], done.stderr
+
+
+class Tagged(staticmethod):  # type: ignore[type-arg]
+    """Staticmethod of another library, with arguments, attributes and slots of its own."""
+
+    __slots__ = ("order",)
+
+    def __init__(self, function: Callable[..., Any], tag: str, order: int) -> None:
+        super().__init__(function)
+        self.tag = tag
+        self.order = order
+
+
+def test_classmethod_objects_keep_type_and_attributes(inspector: Inspector) -> None:
+    """A tracked classmethod or staticmethod object keeps its subclass, attributes and slots; the original stays."""
+
+    def function(*_: object) -> int:
+        return 1
+
+    def other(*_: object) -> int:
+        return 1
+
+    plain: Any = classmethod(function)
+    plain.route = "/x"
+    plain.__doc__ = "Own words."
+    tracked = track_feature("class")(plain)
+    assert (type(tracked), tracked.route, tracked.__doc__, tracked.__name__) == (
+        classmethod, "/x", "Own words.", "function",
+    )  # fmt: skip
+    tagged = track_feature("static")(Tagged(other, "mine", 7))
+    assert (type(tagged), tagged.tag, tagged.order) == (Tagged, "mine", 7)
+    assert plain.__func__ is function
+
+    class Service:
+        by_class = tracked
+        by_static = tagged
+
+    assert (Service.by_class(), Service().by_static()) == (1, 1)
+    assert [p["feature_name"] for p in arrived(inspector)] == ["class", "static"]
+
+
+def test_a_classmethod_around_the_same_function_is_returned_itself() -> None:
+    """Decorating a function in place leaves the classmethod object in place, too."""
+    method = classmethod(lambda cls: cls)
+    twin = decorate_module._with_function(classmethod, method, method.__func__)
+    assert twin is method
+
+
+class Inventing:
+    """A callable object with a new object for every attribute."""
+
+    def __getattr__(self, name: str) -> Inventing:
+        return Inventing()
+
+    def __call__(self, *args: object) -> int:
+        """Count the arguments."""
+        return len(args)
+
+
+class Raising:
+    """A callable object whose unknown attributes raise the error of an unbound request."""
+
+    def __getattr__(self, name: str) -> Any:
+        message = f"working outside of a request: {name}"
+        raise RuntimeError(message)
+
+    def __call__(self) -> int:
+        """Return one."""
+        return 1
+
+
+class Unbound(Raising):
+    """A lazy object that cannot even tell its class."""
+
+    @property
+    def __class__(self) -> Any:
+        raise RuntimeError
+
+    @__class__.setter
+    def __class__(self, kind: Any) -> None: ...
+
+
+def spec() -> int:
+    """Return one."""
+    return 1
+
+
+INVENTED: dict[str, Callable[[], Any]] = {
+    "Mock": mock.Mock,
+    "MagicMock": mock.MagicMock,
+    "AsyncMock": mock.AsyncMock,
+    "NonCallableMock": mock.NonCallableMock,
+    "mock of a function": lambda: mock.Mock(spec=spec),
+    "mock of a partial": lambda: mock.Mock(spec=functools.partial(spec)),
+    "mock of a method": lambda: mock.Mock(spec=Shop().plain),
+    "mock of a class": lambda: mock.create_autospec(Shop),
+    "autospec": lambda: mock.create_autospec(spec),
+    "mock.call": lambda: mock.call,
+    "sentinel": lambda: mock.sentinel.name,
+    "inventing": Inventing,
+    "raising": Raising,
+    "unbound": Unbound,
+}
+
+
+@pytest.mark.parametrize("make", INVENTED.values(), ids=INVENTED)
+def test_objects_that_invent_attributes_are_decorated_or_refused(make: Callable[[], Any]) -> None:
+    """A Mock, and an object whose attributes never end or raise, is decorated or refused with TypeError, in time."""
+    begun = time.process_time()
+    for decorate in (track_feature("x"), track_feature, track_feature("x", capture=["a"]), suppress()):
+        target = make()
+        try:
+            tracked: Any = decorate(target)
+        except TypeError as error:
+            assert str(error)  # noqa: PT017 - any of the targets may be refused
+        else:
+            assert tracked is not None
+    assert time.process_time() - begun < 5
+
+
+def test_a_tracked_mock_is_still_a_mock(inspector: Inspector) -> None:
+    """A tracked Mock counts its calls, can be configured, and makes an event for each call."""
+    target = mock.Mock(return_value=3)
+    tracked = track_feature("mock")(target)
+    assert tracked(1) == 3
+    target.assert_called_once_with(1)
+    tracked.assert_called_once_with(1)
+    assert arrived(inspector) == [{"feature_name": "mock", "action": "Mock"}]
+
+
+def test_inventing_objects_are_tracked(inspector: Inspector) -> None:
+    """The class gives the action of an object whose name cannot be read."""
+    assert track_feature("a")(Inventing())(1, 2) == 2
+    assert [(p["feature_name"], p["action"]) for p in arrived(inspector)] == [("a", "Inventing")]
+
+
+def test_an_object_that_cannot_be_read_is_refused() -> None:
+    """The message names the class of the object, and the error is its cause."""
+    with pytest.raises(TypeError, match="cannot decorate Unbound object: reading its attributes raises") as caught:
+        track_feature("x")(Unbound())
+    assert type(caught.value.__cause__) is RuntimeError

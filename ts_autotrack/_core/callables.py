@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from functools import partial
 from types import AsyncGeneratorType, CoroutineType, FunctionType, GeneratorType
 
 TYPE_CHECKING = False  # typing costs as much to import as this whole library
@@ -42,11 +43,11 @@ if TYPE_CHECKING:
             ...
 
 
+MAX_WRAPPERS = 50
+"""Callables inside each other that are opened: a Mock, or a partial made of itself, has no end."""
+
 # inspect.CO_*, without the import of inspect
 CO_GENERATOR, CO_COROUTINE, CO_ITERABLE_COROUTINE, CO_ASYNC_GENERATOR = 0x20, 0x80, 0x100, 0x200
-
-MAX_WRAPPERS = 50
-"""Decorators around a function that are looked through: an object may invent a `__wrapped__` without end."""
 
 WORK: dict[type, Kind] = {
     CoroutineType: "coroutine",
@@ -112,10 +113,7 @@ def know_futures() -> None:
 def inner_functions(target: Any) -> Iterator[FunctionType]:
     """Yield the functions that other decorators have wrapped, from the outside in."""
     for _ in range(MAX_WRAPPERS):
-        try:
-            target = getattr(target, "__wrapped__", None)
-        except Exception:  # noqa: BLE001 - an object of the application
-            return
+        target = attribute(target, "__wrapped__")
         if target is None:
             return
         if type(target) is FunctionType:
@@ -131,15 +129,27 @@ def managed_generator(target: Any) -> FunctionType | None:
     return inner if kind_of(inner) in {"generator", "async generator"} else None
 
 
-def name_of(target: Any) -> str | None:
-    """Return the name of a callable: its own, or the name of the function inside a `functools.partial`."""
-    while target is not None:
-        if name := getattr(target, "__name__", None):
-            return str(name)
-        if not (inner := getattr(target, "func", None)):
-            return type(target).__name__
-        target = inner
-    return None  # pragma: no cover - only None has no name
+def attribute(target: object, name: str, default: Any = None) -> Any:
+    """Return an attribute, or `default` if reading raises: the `__getattr__` of a foreign object may raise anything."""
+    try:
+        return getattr(target, name, default)
+    except Exception:  # noqa: BLE001 - foreign code
+        return default
+
+
+def name_of(target: Any) -> str:
+    """Return the name of a callable: its own, or the name of the function inside a `functools.partial`.
+
+    No other attribute is followed: a Mock has a new object for every name, without end.
+    """
+    for _ in range(MAX_WRAPPERS):
+        name = attribute(target, "__name__")
+        if type(name) is str and name:
+            return name
+        if not issubclass(attribute(target, "__class__", type(target)), partial):
+            break
+        target = attribute(target, "func")
+    return type(target).__name__
 
 
 def drop_frame(error: BaseException) -> None:

@@ -11,7 +11,7 @@ import sys
 from functools import partial
 from types import BuiltinFunctionType, FunctionType, MethodType
 
-from ts_autotrack._core.callables import MAX_WRAPPERS, kind_of, name_of
+from ts_autotrack._core.callables import MAX_WRAPPERS, attribute, kind_of, name_of
 from ts_autotrack._core.capture.call import merge_extras
 from ts_autotrack._core.capture.stack import attach, current_frame, innermost_call
 from ts_autotrack._core.closures import closure, parameters_of
@@ -130,10 +130,7 @@ def _has_inner(target: Any) -> bool:
 def _chain(target: Any) -> Iterator[tuple[Any, Any]]:
     """Yield each object around a function with the callable that it wraps, from the outside in."""
     for _ in range(MAX_WRAPPERS):
-        try:
-            inner = getattr(target, "__wrapped__", None)
-        except Exception:  # noqa: BLE001 - an object of the application
-            return
+        inner = attribute(target, "__wrapped__")
         if inner is None or not callable(inner):
             return
         yield target, inner

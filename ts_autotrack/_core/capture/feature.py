@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ts_autotrack._core.callables import know_futures, name_of
+from ts_autotrack._core.callables import attribute, know_futures, name_of
 from ts_autotrack._core.capture.arguments import split
 from ts_autotrack._core.capture.block import FeatureUse, open_use
 from ts_autotrack._core.capture.call import CaptureRule, count_invalid
@@ -282,6 +282,6 @@ def _shown(value: object) -> str:
 
 
 def _where(target: Any) -> str:
-    module, name = getattr(target, "__module__", None), getattr(target, "__qualname__", None) or name_of(target)
-    code = getattr(target, "__code__", None)
-    return f"{module}.{name}" + (f", line {code.co_firstlineno}" if code is not None else "")
+    module, name = attribute(target, "__module__"), attribute(target, "__qualname__") or name_of(target)
+    line = attribute(attribute(target, "__code__"), "co_firstlineno")
+    return f"{module}.{name}" + (f", line {line}" if type(line) is int else "")
