@@ -201,10 +201,12 @@ ts_autotrack.configure(endpoint={inspector.endpoint!r})
 print(flush(60), stats().delivered)
 """
     )
-    done = run_python(code, THRIVESTACK_ENDPOINT=dead_endpoint, TS_AUTOTRACK_DURABILITY=durability, **environment)
+    # glibc keeps freed memory for each thread that has encoded: 24 MB with one arena, up to 40 MB with several.
+    environment |= {"TS_AUTOTRACK_DURABILITY": durability, "MALLOC_ARENA_MAX": "1"}
+    done = run_python(code, THRIVESTACK_ENDPOINT=dead_endpoint, **environment)
     assert done.returncode == 0, done.stderr
     added, pending, flushed, delivered = done.stdout.split()
-    assert float(added) < 40  # 25 in the median; 35 once beside other work
+    assert float(added) < 35
     assert (pending, flushed, delivered) == ("1999", "True", "1999")
 
 
