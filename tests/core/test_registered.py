@@ -128,7 +128,6 @@ class Work(Task):  # type: ignore[misc]
 
 def test_class_based_celery_tasks(app: celery.Celery, inspector: Inspector) -> None:
     """An instance of a task class is tracked by its `run`; other instances are not."""
-
     task = track_feature("work")(app.register_task(Work()))
     assert run_each_way(task, 5) == [5] * 4
     other = Work()
