@@ -9,6 +9,7 @@ from __future__ import annotations
 # Half of the import time of this package, and loaded with it all the same: `logging` takes a lock before a fork that
 # its own import needs, so loading it with the first event could deadlock with a fork at that moment.
 import logging
+import sys
 import time
 from collections import deque
 
@@ -19,6 +20,7 @@ from ts_autotrack._core.redaction import mask, printable
 TYPE_CHECKING = False  # typing costs as much to import as this whole library
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterator
+    from typing import Any
 
 logger = logging.getLogger("ts_autotrack")
 
@@ -45,7 +47,13 @@ _debug_handler: logging.Handler | None = None
 
 
 def fault(activity: str, error: BaseException) -> None:
-    """Count a fault of this library and leave a notice, at most once a minute for each activity. Never raises."""
+    """Count a fault of this library and leave a notice, at most once a minute for each activity.
+
+    Raises nothing but an `error` of the application's own signal handler, such as a time limit: swallowing the error
+    would let the work go on without a limit.
+    """
+    if _is_of_signal_handler(error):
+        raise error
     next(faults)
     if reraise:
         raise error  # pragma: no cover - only when a test has found a fault
@@ -178,6 +186,24 @@ def _handlers() -> Iterator[logging.Handler]:
         source = source.parent if source.propagate else None
     if not found and logging.lastResort is not None:
         yield logging.lastResort
+
+
+def _is_of_signal_handler(error: BaseException) -> bool:
+    """Return True if a signal handler raised `error` while code of this library ran."""
+    signal: Any = sys.modules.get("signal")
+    if signal is None:
+        return False
+    try:
+        handlers = [signal.getsignal(number) for number in signal.valid_signals()]
+        codes = [getattr(handler, "__code__", None) for handler in handlers]
+        traceback = error.__traceback__
+        while traceback is not None:
+            if any(traceback.tb_frame.f_code is code for code in codes):
+                return True
+            traceback = traceback.tb_next
+    except Exception:  # noqa: BLE001, S110 - a handler may be any object of the application
+        pass
+    return False
 
 
 def _is_closed(handler: logging.Handler) -> bool:

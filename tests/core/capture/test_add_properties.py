@@ -211,7 +211,7 @@ def test_a_forked_child_forgets_the_calls_of_other_threads() -> None:
         add_properties(b=1)
         child = os.fork()
         if not child:
-            os._exit(0 if [found for _, found in additions.values()] == [{"b": 1}] else 1)
+            os._exit(0 if [found for *_, found in additions.values()] == [{"b": 1}] else 1)
         return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
     thread = threading.Thread(target=other)

@@ -86,8 +86,9 @@ def test_another_tool_frees_the_id(inspector: Inspector) -> None:
         """Do nothing."""
 
     function()
-    monitoring.free_tool_id(4)
-    monitoring.use_tool_id(4, "other")
+    freed = monitor_module.monitor._tool
+    monitoring.free_tool_id(freed)
+    monitoring.use_tool_id(freed, "other")
     try:
 
         @track_feature("g")
@@ -98,9 +99,7 @@ def test_another_tool_frees_the_id(inspector: Inspector) -> None:
         later()
         assert features(inspector) == ["f", "f", "g"]
     finally:
-        monitoring.free_tool_id(4)
-        monitor_module.monitor._tool = None
-        assert monitor_module.monitor.ready()
+        monitoring.free_tool_id(freed)
 
 
 def test_without_a_free_id_functions_are_wrapped() -> None:

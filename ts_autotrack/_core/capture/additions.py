@@ -3,11 +3,24 @@
 from __future__ import annotations
 
 from ts_autotrack._core.capture.block import open_use
+from ts_autotrack._core.capture.buffer import CLOSED, buffer
 from ts_autotrack._core.capture.call import merge_extras
-from ts_autotrack._core.capture.monitor import monitor
-from ts_autotrack._core.capture.stack import MAX_FRAMES, attach, current_frame, innermost_call, place, watched_codes
+from ts_autotrack._core.capture.monitor import DISABLE, START, monitor
+from ts_autotrack._core.capture.stack import (
+    MAX_FRAMES,
+    additions,
+    attach,
+    current_frame,
+    innermost_call,
+    place,
+    watched_codes,
+)
 from ts_autotrack._core.diagnostics import fault, warn_once
 from ts_autotrack._core.snapshot import snapshot
+
+TYPE_CHECKING = False  # typing costs as much to import as this whole library
+if TYPE_CHECKING:
+    from types import CodeType
 
 
 def add_properties(**values: object) -> None:
@@ -34,8 +47,11 @@ def add_properties(**values: object) -> None:
         if use is not None and use.directly_contains(call):
             use.set(**values)
         elif call is not None:
-            if id(call.f_code) in watched_codes:
-                monitor.watch_unwinding()  # else the properties of a call that fails would wait for another call
+            if buffer.append_limit == CLOSED:  # Python may not report the end of the call
+                return
+            if id(call.f_code) in watched_codes:  # else the properties of a call that fails would wait for another call
+                monitor.watch_unwinding()
+                monitor.watch(call.f_code, START)
             attach(call, snapshot(values), merge_extras)
         else:
             where = place(caller)
@@ -49,3 +65,15 @@ def add_properties(**values: object) -> None:
         pass
     except Exception as error:  # noqa: BLE001 - the barrier
         fault("add_properties()", error)
+
+
+def started(_: CodeType, __: int) -> object:
+    """Forget properties of an earlier call whose end Python did not report. Called by `sys.monitoring`."""
+    if buffer.append_limit == CLOSED:
+        return DISABLE
+    if additions:
+        additions.pop(id(current_frame(1)), None)
+    return None
+
+
+monitor.call(START, started)

@@ -128,8 +128,8 @@ def finish_call(
         elif counts:
             if not rule.plain:
                 extras = _complete(rule, extras, call, result, error)
-            if additions and (added := take_additions(frame or current_frame(1))):
-                extras = merge_extras(rule.template.by_name(extras), added)
+            if additions:
+                extras = with_additions(rule, extras, frame or current_frame(1))
             record_event(rule.template, extras, scope)
     except RecursionError:
         for _ in buffer.drops["fault"]:  # advances the counter without a call: the stack may have no space for a call
@@ -142,7 +142,7 @@ def finish_call(
 
 
 def count_fault(activity: str, error: Exception) -> None:
-    """Count an event lost by a fault of this library. Never raises."""
+    """Count an event lost by a fault of this library. Raises only errors of the application's own signal handlers."""
     next(buffer.drops["fault"])
     fault(activity, error)
 
@@ -150,7 +150,7 @@ def count_fault(activity: str, error: Exception) -> None:
 def with_additions(rule: CaptureRule, extras: Extras, frame: FrameType) -> Extras:
     """Return the captured arguments with the properties attached so far to the call of a frame. Never raises."""
     try:
-        added = take_additions(frame)
+        added = take_additions(id(frame), frame.f_code)
         return merge_extras(rule.template.by_name(extras), added) if added else extras
     except RecursionError:
         return extras

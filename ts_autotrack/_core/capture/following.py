@@ -9,9 +9,9 @@ from __future__ import annotations
 from functools import partial
 from weakref import ref
 
-from ts_autotrack._core.capture.call import begin_scope, finish_call
-from ts_autotrack._core.capture.monitor import RETURN, UNWIND, YIELD, monitor
-from ts_autotrack._core.capture.stack import additions, current_frame, followed, watched_codes
+from ts_autotrack._core.capture.call import begin_scope, count_fault, finish_call, merge_extras
+from ts_autotrack._core.capture.monitor import RETURN, UNWIND, YIELD, monitor, with_events
+from ts_autotrack._core.capture.stack import additions, current_frame, followed, take_additions
 from ts_autotrack._core.outcomes import is_early_end
 
 TYPE_CHECKING = False  # typing costs as much to import as this whole library
@@ -37,90 +37,117 @@ def _future_done(rule: CaptureRule, extras: Extras, held: Arguments | None, scop
     finish_call(rule, extras, held, None if error else future.result(), error, scope)
 
 
+def follow(rule: CaptureRule, extras: Extras, work: Any, kind: Kind) -> bool:
+    """Record a call at the end of the work that it returned.
+
+    Return False if the call ends now: the work has ended, or an earlier call of the function returned the same work.
+    """
+    frame = getattr(work, _PREFIXES[kind] + "_frame")
+    if frame is None:
+        return False
+    known = followed.get(id(frame))
+    if known is not None and not known.is_of(frame):
+        known.vanish()
+        known = None
+    if known is None:
+        known = followed[id(frame)] = Followed(work, kind, frame)
+    elif any(of is rule for of, _ in known.calls):
+        return False
+    known.calls.append((rule, extras))
+    return True
+
+
 class Followed:
-    """Coroutine or generator that a watched function returned.
+    """Coroutine or generator that watched functions returned.
 
     Attributes:
-        rule: Instructions for the function.
-        extras: Properties attached to the call of the function.
+        calls: Rule of each function, and the properties attached to its call, innermost first.
         kind: Kind of the work.
         scope: Scope at the first step of a generator, which may end in another context.
         used: True once a generator has yielded an item.
     """
 
-    __slots__ = ("_code", "_work", "extras", "kind", "rule", "scope", "used")
+    __slots__ = ("_code", "_frame_id", "_work", "calls", "kind", "scope", "used")
 
-    def __init__(self, rule: CaptureRule, extras: Extras, work: Any, kind: Kind) -> None:
-        self.rule = rule
-        self.extras = extras
+    def __init__(self, work: Any, kind: Kind, frame: FrameType) -> None:
+        self.calls: list[tuple[CaptureRule, Extras]] = []
         self.kind = kind
         self.scope: Scope | None = None
         self.used = False
-        self._code: CodeType = getattr(work, _PREFIXES[kind] + "_code")
-        self._work = ref(work, self._collected)
-        followed.setdefault(id(self._code), []).append(self)
-        monitor.watch(self._code, RETURN | YIELD, ref(self._code))
+        self._code: CodeType = frame.f_code
+        self._frame_id = id(frame)
+        self._work = ref(work, self.vanish)
         monitor.watch_unwinding()
+        monitor.watch(self._code, RETURN | YIELD, self._frame_id)
 
     def is_of(self, frame: FrameType) -> bool:
         """Return True if `frame` is the frame of this work."""
         work = self._work()
         return work is not None and getattr(work, _PREFIXES[self.kind] + "_frame") is frame
 
-    def finish(self, result: object = None, frame: FrameType | None = None) -> None:
-        """Record the call of the function."""
+    def finish(self, result: object = None) -> None:
+        """Record the calls that returned this work."""
+        added = take_additions(self._frame_id, self._code)
         self.forget()
-        finish_call(self.rule, self.extras, None, result, None, self.scope, frame)
+        for rule, extras in self.calls:
+            given = merge_extras(rule.template.by_name(extras), added) if added else extras
+            finish_call(rule, given, None, result, None, self.scope)
+            added = None  # properties from `add_properties` go to the innermost function
 
     def forget(self) -> None:
         """Follow no more."""
-        others = followed[id(self._code)]
-        others.remove(self)
-        if not others:
-            del followed[id(self._code)]
-            if id(self._code) in watched_codes:
-                monitor.watch(self._code, RETURN, ref(self._code))
-            else:
-                monitor.unwatch(self._code)
+        if followed.get(self._frame_id) is self:
+            del followed[self._frame_id]
+            additions.pop(self._frame_id, None)
+            monitor.unwatch(self._code, RETURN | YIELD, self._frame_id)
 
-    def _collected(self, _: object) -> None:
+    def vanish(self, _: object = None) -> None:
         """Take a generator that was closed without a trace, as Python 3.13 does, for used."""
-        if self in followed.get(id(self._code), ()):
+        if followed.get(self._frame_id) is self:
             if self.used:
                 self.finish()
             else:
                 self.forget()
 
 
-def returned(code: CodeType, result: object, frame: FrameType) -> None:
-    """Record the call whose work has ended."""
-    work = _find(code, frame)
+def returned(result: object, frame: FrameType) -> None:
+    """Record the calls whose work has ended."""
+    work = _find(frame)
     if work is not None:
-        work.finish(result, frame)
+        work.finish(result)
 
 
-def yielded(code: CodeType, _: int, item: object) -> None:
+def yielded(_: CodeType, __: int, item: object) -> None:
     """Note that a generator was used. Called by `sys.monitoring` for each yield."""
-    work = _find(code, current_frame(1))
-    if work is not None and not work.used and work.kind != "coroutine":
-        work.scope = work.scope or begin_scope()
-        # An async generator yields at each await, too; Python wraps its items.
-        work.used = work.kind == "generator" or type(item).__name__ == "async_generator_wrapped_value"
+    try:
+        work = _find(current_frame(1))
+        if work is not None and not work.used and work.kind != "coroutine":
+            work.scope = work.scope or begin_scope()
+            # An async generator yields at each await, too; Python wraps its items.
+            work.used = work.kind == "generator" or type(item).__name__ == "async_generator_wrapped_value"
+    except RecursionError:
+        pass
 
 
-def unwound(code: CodeType, _: int, error: BaseException) -> None:
+def unwound(_: CodeType, __: int, error: BaseException) -> None:
     """Forget a call that an exception leaves. Called by `sys.monitoring` for each function that an exception leaves."""
-    if additions:
-        additions.pop(id(current_frame(1)), None)
-    if followed and (work := _find(code, current_frame(1))) is not None:
-        if work.used and is_early_end(error):
-            work.finish()
-        else:
-            work.forget()
+    try:
+        if followed and (work := _find(current_frame(1))) is not None:
+            if work.used and is_early_end(error):
+                with_events(work.finish, ())
+            else:
+                work.forget()
+        if additions:
+            additions.pop(id(current_frame(1)), None)
+    except RecursionError:
+        pass
+    except Exception as ours:  # noqa: BLE001 - the barrier
+        count_fault("following a call", ours)
 
 
-def _find(code: CodeType, frame: FrameType) -> Followed | None:
-    return next((work for work in followed.get(id(code), ()) if work.is_of(frame)), None)
+def _find(frame: FrameType) -> Followed | None:
+    work: Followed | None = followed.get(id(frame))
+    return work if work is not None and work.is_of(frame) else None
 
 
 _PREFIXES = {"coroutine": "cr", "generator": "gi", "async generator": "ag"}

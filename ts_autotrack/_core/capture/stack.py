@@ -9,7 +9,7 @@ from _thread import get_ident
 TYPE_CHECKING = False  # typing costs as much to import as this whole library
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from types import FrameType
+    from types import CodeType, FrameType
     from typing import Any
 
 current_frame = sys._getframe  # noqa: SLF001 - inspect.currentframe takes no depth, and inspect is heavy to import
@@ -19,17 +19,19 @@ FILENAME = "<ts_autotrack call>"
 MAX_FRAMES = 200
 """Frames that `add_properties` searches for its call: 25 us at most. A stack of 900 frames would take 110 us."""
 
-additions: dict[int, tuple[int, dict[str, Any]]] = {}
-"""Thread and properties from `add_properties`, by the id of the frame of the tracked call in flight.
+additions: dict[int, tuple[int, CodeType, dict[str, Any]]] = {}
+"""Thread, code and properties from `add_properties`, by the id of the frame of the tracked call in flight.
 
 A contextvar set and reset around each call would cost twice as much as the rest of the wrapper (200 ns against 140).
 Few calls attach properties, so `add_properties` searches the stack instead. By id, because a frame keeps its arguments
-alive, and an abandoned coroutine would never be collected. Every tracked call takes its properties out at its end.
+alive, and an abandoned coroutine would never be collected. Every tracked call takes its properties out at its end. A
+watched call may end unseen, and a later frame may have its id: the code of the frame excludes other functions, and
+`additions.started` excludes earlier calls of the same function.
 """
 watched_codes: set[int] = set()
 """Ids of the code of watched functions. The hash of a code object covers all of it."""
-followed: dict[int, list[Any]] = {}
-"""`Followed` work that watched functions have returned, by the id of its code."""
+followed: dict[int, Any] = {}
+"""`Followed` work that watched functions have returned, by the id of its frame."""
 
 
 def innermost_call(frame: FrameType | None) -> FrameType | None:
@@ -42,8 +44,7 @@ def innermost_call(frame: FrameType | None) -> FrameType | None:
     for _ in range(MAX_FRAMES):
         if frame is None or frame.f_code.co_filename == FILENAME:
             return frame
-        number = id(frame.f_code)
-        if number in watched_codes or (number in followed and any(work.is_of(frame) for work in followed[number])):
+        if id(frame.f_code) in watched_codes or (id(frame) in followed and followed[id(frame)].is_of(frame)):
             return frame
         if frame is outermost:
             return None
@@ -72,20 +73,20 @@ def attach(
     merge: Callable[[dict[str, Any] | None, dict[str, Any]], dict[str, Any]],
 ) -> None:
     """Attach properties to the tracked call of a frame; the call takes them at its end."""
-    _, earlier = additions.get(id(call), (0, None))
-    additions[id(call)] = get_ident(), merge(earlier, properties)
+    earlier = take_additions(id(call), call.f_code)
+    additions[id(call)] = get_ident(), call.f_code, merge(earlier, properties)
 
 
-def take_additions(frame: FrameType) -> dict[str, Any] | None:
-    """Return the properties attached to a call, and forget them."""
-    thread_and_properties = additions.pop(id(frame), None)
-    return thread_and_properties and thread_and_properties[1]
+def take_additions(frame_id: int, code: CodeType) -> dict[str, Any] | None:
+    """Return the properties attached to the call of a frame, and forget them."""
+    entry = additions.pop(frame_id, None)
+    return entry[2] if entry is not None and entry[1] is code else None
 
 
 def _keep_own_additions() -> None:
     """Forget the calls of other threads in a forked child: these calls never end there."""
     own = get_ident()
-    for frame, (thread, _) in list(additions.items()):
+    for frame, (thread, *_) in list(additions.items()):
         if thread != own:
             del additions[frame]
 

@@ -20,8 +20,8 @@ from weakref import ref
 from ts_autotrack._core.callables import WORK, inner_functions, kind_of, kind_of_code
 from ts_autotrack._core.capture.buffer import buffer
 from ts_autotrack._core.capture.call import count_fault, finish_call, with_additions
-from ts_autotrack._core.capture.following import Followed, follow_future, returned
-from ts_autotrack._core.capture.monitor import DISABLE, RETURN, monitor
+from ts_autotrack._core.capture.following import follow, follow_future, returned
+from ts_autotrack._core.capture.monitor import DISABLE, RETURN, monitor, with_events
 from ts_autotrack._core.capture.record import watched_templates
 from ts_autotrack._core.capture.stack import additions, current_frame, followed, watched_codes
 from ts_autotrack._core.identity.scope import current
@@ -53,11 +53,11 @@ def watch(function: FunctionType, kind: Kind, rule: CaptureRule) -> FunctionType
     if not _may_be_watched(function, kind) or id(function.__code__) in _rules or not monitor.ready():
         return None
     code = function.__code__.replace()  # the wrapper code of a decorator is shared by all that it decorates
-    number, reference = id(code), ref(code, partial(_forget, id(code)))
-    _rules[number] = rule, reference
+    number = id(code)
+    _rules[number] = rule, ref(code, partial(_forget, number))
     watched_templates[number] = rule.template
     watched_codes.add(number)
-    monitor.watch(code, RETURN, reference)
+    monitor.watch(code, RETURN)
     if _has_its_name(function):
         return _copy(function, code)
     function.__code__ = code
@@ -68,7 +68,6 @@ def _forget(number: int, _: object) -> None:
     """Forget a code object that is gone."""
     del _rules[number], watched_templates[number]
     watched_codes.discard(number)
-    monitor.forget(number)
 
 
 def _may_be_watched(function: FunctionType, kind: Kind) -> bool:
@@ -77,7 +76,7 @@ def _may_be_watched(function: FunctionType, kind: Kind) -> bool:
         return False
     if not function.__dict__:
         return True
-    is_marked = any(name.startswith("_is_coroutine") for name in function.__dict__)  # Django's views, for example
+    is_marked = any(str(name).startswith("_is_coroutine") for name in function.__dict__)  # Django's views, for example
     return not is_marked and (
         kind == "coroutine" or all(kind_of(inner) == "function" for inner in inner_functions(function))
     )
@@ -85,15 +84,15 @@ def _may_be_watched(function: FunctionType, kind: Kind) -> bool:
 
 def _has_its_name(function: FunctionType) -> bool:
     """Return True if the name of a function leads to it already: it is not just being defined."""
-    found: Any = sys.modules.get(function.__module__)
-    for part in function.__qualname__.split("."):
-        found = getattr(found, "__dict__", {}).get(part)
-    if found is None:
+    try:
+        found: Any = sys.modules.get(function.__module__)
+        for part in function.__qualname__.split("."):
+            found = getattr(found, "__dict__", {}).get(part)
+        # A method may lie in its class as a classmethod, staticmethod or property.
+        inside = [getattr(found, name, None) for name in ("__func__", "fget", "__wrapped__")]
+    except Exception:  # noqa: BLE001 - a module or an attribute may be any object of the application
         return False
-    # A method may lie in its class as a classmethod, staticmethod or property.
-    return any(function is getattr(found, name, None) for name in ("__func__", "fget", "__wrapped__")) or (
-        function is found
-    )
+    return any(function is candidate for candidate in (found, *inside))
 
 
 def _copy(function: FunctionType, code: CodeType) -> FunctionType:
@@ -118,7 +117,9 @@ def _returned(code: CodeType, _: int, result: object) -> object:
         ):
             _append((code, scope, time_ns(), None))
             return None
-        return _returned_otherwise(code, result, current_frame(1))
+        if not buffer.append_limit:
+            return DISABLE  # without a call since the test: another thread could reopen the buffer in between
+        with_events(_returned_otherwise, (code, result, current_frame(1)))
     except RecursionError:
         for _ in buffer.drops["fault"]:  # advances the counter without a call: the stack may have no space for a call
             break
@@ -127,25 +128,23 @@ def _returned(code: CodeType, _: int, result: object) -> object:
     return None
 
 
-def _returned_otherwise(code: CodeType, result: Any, frame: FrameType) -> object:
+def _returned_otherwise(code: CodeType, result: Any, frame: FrameType) -> None:
     """Record a call that the callback does not append directly."""
-    if not buffer.append_limit:
-        return DISABLE
-    if followed:
-        returned(code, result, frame)
     rule, _ = _rules.get(id(code), (None, None))
-    if rule is None:  # the code of work that a watched function returned
-        return None
+    if rule is not None:
+        _finish(code, rule, result, frame)
+    if followed:
+        returned(result, frame)
+
+
+def _finish(code: CodeType, rule: CaptureRule, result: Any, frame: FrameType) -> None:
+    """Record a call of a watched function, now or at the end of the work that it returned."""
     kind = WORK.get(type(result)) if kind_of_code(code) == "function" else None
-    if kind is None:
-        finish_call(rule, None, None, result, frame=frame)
-        return None
     extras = with_additions(rule, None, frame) if additions else None
     if kind == "future":
         follow_future(rule, extras, None, result)
-    else:
-        Followed(rule, extras, result, kind)
-    return None
+    elif kind is None or not follow(rule, extras, result, kind):
+        finish_call(rule, extras, None, result)
 
 
 monitor.call(RETURN, _returned)
