@@ -5,10 +5,9 @@ from __future__ import annotations
 from ts_autotrack._core.capture.block import open_use
 from ts_autotrack._core.capture.buffer import CLOSED, buffer
 from ts_autotrack._core.capture.call import merge_extras
-from ts_autotrack._core.capture.monitor import DISABLE, START, monitor
+from ts_autotrack._core.capture.monitor import START, monitor
 from ts_autotrack._core.capture.stack import (
     MAX_FRAMES,
-    additions,
     attach,
     current_frame,
     innermost_call,
@@ -17,10 +16,6 @@ from ts_autotrack._core.capture.stack import (
 )
 from ts_autotrack._core.diagnostics import fault, warn_once
 from ts_autotrack._core.snapshot import snapshot
-
-TYPE_CHECKING = False  # typing costs as much to import as this whole library
-if TYPE_CHECKING:
-    from types import CodeType
 
 
 def add_properties(**values: object) -> None:
@@ -65,15 +60,3 @@ def add_properties(**values: object) -> None:
         pass
     except Exception as error:  # noqa: BLE001 - the barrier
         fault("add_properties()", error)
-
-
-def started(_: CodeType, __: int) -> object:
-    """Forget properties of an earlier call whose end Python did not report. Called by `sys.monitoring`."""
-    if buffer.append_limit == CLOSED:
-        return DISABLE
-    if additions:
-        additions.pop(id(current_frame(1)), None)
-    return None
-
-
-monitor.call(START, started)

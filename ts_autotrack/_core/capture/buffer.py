@@ -82,6 +82,7 @@ class Buffer:
         self.budget.on_exceeded = self._stop_appends
         self.on_slow_path: Callable[[Record], None] = _refuse
         self.on_reopen: Callable[[], None] = _do_nothing
+        self.append_limit = SLOW_ONLY
         self.reset()
 
     def reset(self) -> None:
@@ -89,8 +90,7 @@ class Buffer:
         self.records.clear()
         self.budget.reset()
         self.queued = 0
-        self.append_limit = SLOW_ONLY
-        self.on_reopen()
+        self._open()
         self.limit = DEFAULT_LIMIT
         self.close_reason: DropReason | None = None
         self.closed_drops = self.drops["shutdown"]
@@ -107,14 +107,18 @@ class Buffer:
     def reopen(self) -> None:
         """Accept records again."""
         self.close_reason = None
-        self.require_slow_path()
-        self.on_reopen()
+        self._open()
 
     def begin_exit(self) -> None:
         """Send every further record through the slow path, also while the buffer is closed."""
         self.exiting = True
+        self._open()
+
+    def _open(self) -> None:
+        was_closed = self.append_limit == CLOSED
         self.append_limit = SLOW_ONLY
-        self.on_reopen()
+        if was_closed:
+            self.on_reopen()
 
     @property
     def full(self) -> bool:

@@ -1,7 +1,6 @@
-"""Work that a plain function returns: its event belongs to the end of the work.
+"""Work whose end is watched: generators of watched generator functions, and work that a watched plain function returns.
 
-A wrapper wraps the work (see `wrappers`). A watched function has no wrapper, so the code of the work is watched, too;
-the frame tells this work from other work with the same code.
+The event of such a call belongs to the end of the work. The frame tells this work from other work with the same code.
 """
 
 from __future__ import annotations
@@ -9,8 +8,10 @@ from __future__ import annotations
 from functools import partial
 from weakref import ref
 
+from ts_autotrack._core.callables import kind_of_code
+from ts_autotrack._core.capture.buffer import CLOSED, buffer
 from ts_autotrack._core.capture.call import begin_scope, count_fault, finish_call, merge_extras
-from ts_autotrack._core.capture.monitor import RETURN, UNWIND, YIELD, monitor, with_events
+from ts_autotrack._core.capture.monitor import DISABLE, RETURN, START, UNWIND, YIELD, monitor, with_events
 from ts_autotrack._core.capture.stack import additions, current_frame, followed, take_additions
 from ts_autotrack._core.outcomes import is_early_end
 
@@ -58,30 +59,35 @@ def follow(rule: CaptureRule, extras: Extras, work: Any, kind: Kind) -> bool:
 
 
 class Followed:
-    """Coroutine or generator that watched functions returned.
+    """Coroutine or generator in flight.
 
     Attributes:
         calls: Rule of each function, and the properties attached to its call, innermost first.
         kind: Kind of the work.
         scope: Scope at the first step of a generator, which may end in another context.
         used: True once a generator has yielded an item.
+        watched: True for a generator of a watched function, whose code reports all of its ends.
     """
 
-    __slots__ = ("_code", "_frame_id", "_work", "calls", "kind", "scope", "used")
+    __slots__ = ("_code", "_frame_id", "_work", "calls", "kind", "scope", "used", "watched")
 
     def __init__(self, work: Any, kind: Kind, frame: FrameType) -> None:
         self.calls: list[tuple[CaptureRule, Extras]] = []
         self.kind = kind
         self.scope: Scope | None = None
         self.used = False
+        self.watched = work is None
         self._code: CodeType = frame.f_code
         self._frame_id = id(frame)
-        self._work = ref(work, self.vanish)
-        monitor.watch_unwinding()
-        monitor.watch(self._code, RETURN | YIELD, self._frame_id)
+        if work is not None:
+            self._work = ref(work, self.vanish)
+            monitor.watch_unwinding()
+            monitor.watch(self._code, RETURN | YIELD, self._frame_id)
 
     def is_of(self, frame: FrameType) -> bool:
-        """Return True if `frame` is the frame of this work."""
+        """Return True if `frame`, which has the id of this work's frame, is the frame of this work."""
+        if self.watched:
+            return frame.f_code is self._code
         work = self._work()
         return work is not None and getattr(work, _PREFIXES[self.kind] + "_frame") is frame
 
@@ -99,7 +105,8 @@ class Followed:
         if followed.get(self._frame_id) is self:
             del followed[self._frame_id]
             additions.pop(self._frame_id, None)
-            monitor.unwatch(self._code, RETURN | YIELD, self._frame_id)
+            if not self.watched:
+                monitor.unwatch(self._code, RETURN | YIELD, self._frame_id)
 
     def vanish(self, _: object = None) -> None:
         """Take a generator that was closed without a trace, as Python 3.13 does, for used."""
@@ -108,6 +115,35 @@ class Followed:
                 self.finish()
             else:
                 self.forget()
+
+
+def started(code: CodeType, _: int) -> object:
+    """Note the begin of a call. Called by `sys.monitoring` for generators, and for functions that add properties."""
+    if buffer.append_limit == CLOSED:
+        return DISABLE
+    try:
+        frame = current_frame(1)
+        if additions:  # of an earlier call with a frame at the same address, whose end Python did not report
+            additions.pop(id(frame), None)
+        rule = generator_rules.get(id(code))
+        if rule is not None:
+            work = _find(frame)
+            if work is None or work.watched:
+                work = followed[id(frame)] = Followed(None, kind_of_code(code), frame)
+            work.calls.insert(0, (rule, None))
+            work.scope = begin_scope()
+    except RecursionError:
+        pass
+    except Exception as error:  # noqa: BLE001 - the barrier
+        count_fault("following a call", error)
+    return None
+
+
+def forget_all_watched() -> None:
+    """Forget the generators in flight: while the library was off, Python did not report their ends."""
+    for work in list(followed.values()):
+        if work.watched:
+            work.forget()
 
 
 def returned(result: object, frame: FrameType) -> None:
@@ -152,5 +188,9 @@ def _find(frame: FrameType) -> Followed | None:
 
 _PREFIXES = {"coroutine": "cr", "generator": "gi", "async generator": "ag"}
 
+generator_rules: dict[int, CaptureRule] = {}
+"""Rules of watched generator functions, by the id of their code."""
+
+monitor.call(START, started)
 monitor.call(YIELD, yielded)
 monitor.call(UNWIND, unwound)

@@ -26,12 +26,12 @@ A contextvar set and reset around each call would cost twice as much as the rest
 Few calls attach properties, so `add_properties` searches the stack instead. By id, because a frame keeps its arguments
 alive, and an abandoned coroutine would never be collected. Every tracked call takes its properties out at its end. A
 watched call may end unseen, and a later frame may have its id: the code of the frame excludes other functions, and
-`additions.started` excludes earlier calls of the same function.
+`following.started` excludes earlier calls of the same function.
 """
 watched_codes: set[int] = set()
 """Ids of the code of watched functions. The hash of a code object covers all of it."""
 followed: dict[int, Any] = {}
-"""`Followed` work that watched functions have returned, by the id of its frame."""
+"""`Followed` work in flight, by the id of its frame."""
 
 
 def innermost_call(frame: FrameType | None) -> FrameType | None:
