@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import sys
+import threading
 from typing import TYPE_CHECKING
 
-from tests.conftest import run_python
+import pytest
+
+from tests.conftest import DEADLINE, run_python, wait_until
+from ts_autotrack._core.delivery.thread import BackgroundThread
 
 if TYPE_CHECKING:
+    from types import FrameType
+
     from tests.conftest import Inspector
 
 
@@ -62,3 +69,33 @@ print(ts_autotrack.flush(5), ts_autotrack.stats().delivered)
 """
     done = run_python(code, THRIVESTACK_ENDPOINT=inspector.endpoint)
     assert done.stdout == "True 2\n", done.stderr
+
+
+@pytest.mark.parametrize("function", ["start", "wait"])
+def test_a_start_interrupted_by_a_signal_handler_leads_to_one_running_thread(function: str) -> None:
+    """The thread runs once, whether the handler raises before the thread exists or after."""
+    runs, go = [], threading.Event()
+
+    def run() -> None:
+        runs.append(threading.get_ident())
+        go.wait(DEADLINE)
+
+    def interrupt(frame: FrameType, event: str, _: object) -> None:
+        if event == "call" and frame.f_code.co_name == function and frame.f_code.co_filename == threading.__file__:
+            sys.settrace(None)
+            raise KeyboardInterrupt
+
+    thread = BackgroundThread(run, "worker")
+    interval, tracer = sys.getswitchinterval(), sys.gettrace()
+    sys.setswitchinterval(5)  # the new thread does not run before the second wake
+    sys.settrace(interrupt)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            thread.wake()
+        assert thread.wake()
+    finally:
+        sys.settrace(tracer)
+        sys.setswitchinterval(interval)
+    wait_until(lambda: thread.wake() and runs, "the thread runs")
+    go.set()
+    assert len(runs) == 1

@@ -11,7 +11,7 @@ from weakref import ref
 from ts_autotrack._core.callables import kind_of_code
 from ts_autotrack._core.capture.buffer import CLOSED, buffer
 from ts_autotrack._core.capture.call import begin_scope, count_fault, finish_call, merge_extras
-from ts_autotrack._core.capture.monitor import DISABLE, RETURN, START, UNWIND, YIELD, monitor, with_events
+from ts_autotrack._core.capture.monitor import DISABLE, START, UNWIND, YIELD, monitor, with_events
 from ts_autotrack._core.capture.stack import additions, current_frame, followed, take_additions
 from ts_autotrack._core.outcomes import is_early_end
 
@@ -48,7 +48,7 @@ def follow(rule: CaptureRule, extras: Extras, work: Any, kind: Kind) -> bool:
         return False
     known = followed.get(id(frame))
     if known is not None and not known.is_of(frame):
-        known.vanish()
+        known.end_unseen()
         known = None
     if known is None:
         known = followed[id(frame)] = Followed(work, kind, frame)
@@ -80,9 +80,9 @@ class Followed:
         self._code: CodeType = frame.f_code
         self._frame_id = id(frame)
         if work is not None:
-            self._work = ref(work, self.vanish)
+            self._work = ref(work, self.end_unseen)
             monitor.watch_unwinding()
-            monitor.watch(self._code, RETURN | YIELD, self._frame_id)
+            monitor.follow(self._code, self._frame_id)
 
     def is_of(self, frame: FrameType) -> bool:
         """Return True if `frame`, which has the id of this work's frame, is the frame of this work."""
@@ -106,10 +106,10 @@ class Followed:
             del followed[self._frame_id]
             additions.pop(self._frame_id, None)
             if not self.watched:
-                monitor.unwatch(self._code, RETURN | YIELD, self._frame_id)
+                monitor.unfollow(self._code, self._frame_id)
 
-    def vanish(self, _: object = None) -> None:
-        """Take a generator that was closed without a trace, as Python 3.13 does, for used."""
+    def end_unseen(self, _: object = None) -> None:
+        """Record the calls if the work was used: Python 3.13 closes a generator without an event."""
         if followed.get(self._frame_id) is self:
             if self.used:
                 self.finish()
@@ -146,7 +146,7 @@ def forget_all_watched() -> None:
             work.forget()
 
 
-def returned(result: object, frame: FrameType) -> None:
+def work_returned(result: object, frame: FrameType) -> None:
     """Record the calls whose work has ended."""
     work = _find(frame)
     if work is not None:

@@ -5,12 +5,18 @@ from __future__ import annotations
 import _thread
 import contextlib
 import threading
+import time
 from typing import TYPE_CHECKING
 
 from ts_autotrack._core import diagnostics
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+
+UNCERTAIN = 1.0
+"""Seconds after an interrupted start until the thread is taken for absent. A second start would end a thread that only
+begins to run."""
 
 
 class BackgroundThread:
@@ -20,7 +26,12 @@ class BackgroundThread:
         self._woken = _thread.allocate_lock()
         self._woken.acquire()
         self._starting = _thread.allocate_lock()
-        self._thread = threading.Thread(target=run, name=name, daemon=True)
+        self._interrupted_at: float | None = None
+        self._run, self._name = run, name
+        self._thread = self._new()
+
+    def _new(self) -> threading.Thread:
+        return threading.Thread(target=self._run, name=self._name, daemon=True)
 
     @property
     def started(self) -> bool:
@@ -51,6 +62,10 @@ class BackgroundThread:
         if not self._starting.acquire(blocking=False):
             return True  # another caller is starting it, and this caller's record is in the buffer already
         try:
+            if self._interrupted_at is not None:
+                if time.monotonic() - self._interrupted_at < UNCERTAIN:
+                    return True
+                self._interrupted_at, self._thread = None, self._new()
             self._thread.start()
         except RuntimeError as error:
             # A limit of the system; or interpreter shutdown, from Python 3.12, shortly before the end.
@@ -59,6 +74,9 @@ class BackgroundThread:
                     "thread", f"no thread can be started ({error}); events are sent when the process ends"
                 )
             return False
+        except BaseException:  # of a signal handler: the thread may exist
+            self._interrupted_at = time.monotonic()
+            raise
         finally:
             self._starting.release()
         return True
