@@ -67,7 +67,7 @@ def closure(
     values = {**cells, "ts_function": function}
     contents = tuple([CellType(values[name]) for name in code.co_freevars])
     if type(function) is not FunctionType:
-        return FunctionType(code, {"__builtins__": __builtins__}, "call", None, contents)
+        return FunctionType(code, {"__builtins__": __builtins__, "__name__": __name__}, "call", None, contents)
     made = FunctionType(code, function.__globals__, function.__name__, None, contents)
     update_wrapper(made, function)
     if shape is not ANY_ARGUMENTS:

@@ -13,7 +13,13 @@ import sys
 from time import time_ns  # noqa: F401 - for the templates
 from types import FunctionType
 
-from ts_autotrack._core.callables import CO_ITERABLE_COROUTINE, WORK, drop_frame, first_step  # noqa: F401 - likewise
+from ts_autotrack._core.callables import (  # noqa: F401 - likewise
+    CO_ITERABLE_COROUTINE,
+    WORK,
+    ReturnedWork,
+    drop_frame,
+    first_step,
+)
 from ts_autotrack._core.capture.buffer import buffer
 from ts_autotrack._core.capture.call import begin_scope, count_fault, finish_call, with_additions  # noqa: F401
 from ts_autotrack._core.capture.following import follow_future
@@ -176,7 +182,9 @@ def finish_function(rule: CaptureRule, extras: Extras, held: Arguments | None, r
         if kind == "future":
             follow_future(rule, extras, held, result)
             return result
-        followed = _made(rule, lambda: result, kind, [], "ts_extras", "ts_held", (), ts_extras=extras, ts_held=held)()
+        followed = _made(
+            rule, ReturnedWork(result), kind, [], "ts_extras", "ts_held", (), ts_extras=extras, ts_held=held
+        )()
         followed.__name__, followed.__qualname__ = result.__name__, result.__qualname__
     except Exception as error:  # noqa: BLE001 # pragma: no cover - the barrier: nothing known raises here
         count_fault("following a call", error)

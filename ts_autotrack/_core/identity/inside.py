@@ -10,7 +10,13 @@ from __future__ import annotations
 import builtins
 import sys
 
-from ts_autotrack._core.callables import CO_ITERABLE_COROUTINE, WORK, drop_frame, first_step  # noqa: F401 - templates
+from ts_autotrack._core.callables import (  # noqa: F401 - for the templates
+    CO_ITERABLE_COROUTINE,
+    WORK,
+    ReturnedWork,
+    drop_frame,
+    first_step,
+)
 from ts_autotrack._core.closures import closure
 
 TYPE_CHECKING = False  # typing costs as much to import as this whole library
@@ -138,7 +144,7 @@ def follow(block: Block, result: Any) -> Any:
     kind = WORK.get(type(result))
     if kind is None or kind == "future":  # a task has a copy of the context
         return result
-    followed = wrap_inside(block, lambda: result, kind)()
+    followed = wrap_inside(block, ReturnedWork(result), kind)()
     followed.__name__, followed.__qualname__ = result.__name__, result.__qualname__
     return followed
 
