@@ -74,15 +74,16 @@ def call({parameters}):
     try:
         ts_generator = ts_function({arguments})
         {forget}
-        ts_items = [py.next(ts_generator)]
+        ts_items, ts_send, ts_throw = [py.next(ts_generator)], ts_generator.send, ts_generator.throw
         while True:
             try:
                 ts_items.append((yield ts_items.pop()))
+                ts_step = ts_send
             except py.BaseException as ts_thrown:
                 ts.drop_frame(ts_thrown)
-                ts_items.append(ts_generator.throw(ts_thrown))
-            else:
-                ts_items.append(ts_generator.send(ts_items.pop()))
+                ts_items.append(ts_thrown)
+                ts_step = ts_throw
+            ts_items.append(ts_step(ts_items.pop()))
     except py.StopIteration as ts_stop:
         ts.finish_call(ts_rule, EXTRAS, HELD, ts_stop.value, None, ts_start)
         return ts_stop.value
@@ -118,7 +119,8 @@ async def call({parameters}):
         raise
     ts.finish_call(ts_rule, EXTRAS, HELD, None, None, ts_start)
 """
-# What a generator yields or takes stays in no variable while it is suspended: the consumer may want the memory back.
+# Yielded and sent objects stay in no variable while a generator is suspended: the consumer may want the memory back.
+# A thrown exception is passed on outside of its handler: else it would be the context of later exceptions.
 _TEMPLATES: dict[Kind, str] = {
     "function": _FUNCTION,
     "coroutine": _COROUTINE,

@@ -73,13 +73,13 @@ def call({parameters}):
         while True:
             try:
                 ts_items.append((yield ts_items.pop()))
+                ts_step = ts_generator.send
             except py.BaseException as ts_thrown:
                 ts.drop_frame(ts_thrown)
-                with ts.Inside(ts_block):
-                    ts_items.append(ts_generator.throw(ts_thrown))
-            else:
-                with ts.Inside(ts_block):
-                    ts_items.append(ts_generator.send(ts_items.pop()))
+                ts_items.append(ts_thrown)
+                ts_step = ts_generator.throw
+            with ts.Inside(ts_block):
+                ts_items.append(ts_step(ts_items.pop()))
     except py.StopIteration as ts_stop:
         return ts_stop.value
     except py.BaseException as ts_error:
