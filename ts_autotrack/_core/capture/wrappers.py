@@ -222,6 +222,7 @@ def _made(
         captured=captured,
         any_arguments=rule.describe is not None or (bool(rule.arguments) and not captured),
         flags=CO_ITERABLE_COROUTINE if kind == "generator coroutine" else 0,
+        code_name=rule.code_name,
     )
 
 
