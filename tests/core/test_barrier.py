@@ -99,7 +99,7 @@ BROKEN = {
     "@disable.setter\n    def disable(self, value): pass\nlogger.manager = Broken(logging.root)",
     "isEnabledFor": "logger.isEnabledFor = lambda level: 1 / 0",
     "record factory": "logging.setLogRecordFactory(lambda *args, **kwargs: 1 / 0)",
-    "root": "class Broken(logging.Handler):\n    def handle(self, _): raise KeyError\nlogging.root.addHandler(Broken())",
+    "root": "class Broken(logging.Handler):\n    def handle(self, _): 1 / 0\nlogging.root.addHandler(Broken())",
 }
 
 

@@ -8,6 +8,7 @@ import sys
 import time
 
 from ts_autotrack._core import diagnostics, snapshot
+from ts_autotrack._core.callables import know_futures
 from ts_autotrack._core.capture.buffer import buffer as process_buffer
 from ts_autotrack._core.config import load
 from ts_autotrack._core.counters import Counters
@@ -259,6 +260,7 @@ class Client:
         from ts_autotrack._core.delivery.backoff import Pacing
         from ts_autotrack._core.process.exits import prepare_exits
 
+        know_futures()  # of modules loaded since the decorations
         pacing = self.pacing or Pacing()
         worker = assembly.build_worker(config, self.buffer, self._counters, self.forks, self._ended, pacing)
         prepare_exits(self.shutdown)

@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import functools
 import operator
+import sys
+import weakref
 from typing import TYPE_CHECKING, Any
 
 import pytest
 import wrapt
 
-from tests.core.conftest import arrived
+from tests.core.conftest import arrived, frames_of_ours
 from ts_autotrack import track_feature
 
 if TYPE_CHECKING:
@@ -77,6 +79,16 @@ def by_keyword(function: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(function)
     def call(name: Any, **more: Any) -> Any:
         return function(connection=SECRET, name=name, **more)
+
+    return call
+
+
+def pops(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Take all arguments out of a dict, which then keeps none alive."""
+
+    @functools.wraps(function)
+    async def call(holder: dict[str, Any]) -> Any:
+        return await function(holder.pop("name"))
 
     return call
 
@@ -185,6 +197,36 @@ def test_methods_behind_decorators(inspector: Inspector) -> None:
     shop: Any = Shop()
     assert (shop.method("a"), shop.of_class("b"), shop.static("c")) == ("a", "b", "c")
     assert captured(inspector, "name") == [("a",), ("b",), ("c",)]
+
+
+def test_nothing_of_ours_is_seen_behind_decorators() -> None:
+    """Tracebacks of captured functions behind a decorator show no frame of the library; no argument is kept alive."""
+
+    class Big:
+        """An object for weak references."""
+
+    def fails(_connection: object, name: str) -> str:
+        raise LookupError(name)
+
+    async def suspends(name: Big | None) -> None:
+        name = None  # noqa: F841 - releases the argument
+        await asyncio.sleep(0)
+        raise LookupError
+
+    with pytest.raises(LookupError) as caught:
+        track_feature("f", capture=["name"])(injects(fails))("a")
+    assert frames_of_ours(caught.value)[2 if sys.version_info < (3, 11) else 0 :] == []
+
+    big = Big()
+    watched = weakref.ref(big)
+    holder = {"name": big}
+    waiting: Any = track_feature("f", capture=["name"])(pops(suspends))(holder)
+    del big
+    waiting.send(None)
+    assert watched() is None
+    with pytest.raises(LookupError) as caught:
+        waiting.send(None)
+    assert frames_of_ours(caught.value)[2 if sys.version_info < (3, 11) else 0 :] == []
 
 
 def test_two_features_on_one_function(inspector: Inspector) -> None:

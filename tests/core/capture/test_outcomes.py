@@ -18,7 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.core.conftest import account_closes, arrived
-from ts_autotrack import flush, suppress, track_feature, user_context
+from ts_autotrack import clear_user, flush, suppress, track_feature, user_context
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Generator, Iterator
@@ -265,6 +265,18 @@ def test_generators_that_end_elsewhere(end: str, inspector: Inspector) -> None:
             gc.collect()
     assert flush(10)
     assert [item["user_id"] for item in inspector.items()] == ["first", "first"]
+
+
+def test_generator_of_nobody(inspector: Inspector) -> None:
+    """A generator begun without a user is nobody's, also if it is collected while a user acts."""
+    clear_user()
+    running = track_feature("f")(body)("raise")
+    next(running)
+    with user_context("second"):
+        del running
+        gc.collect()
+    assert arrived(inspector) == []
+    assert account_closes().dropped == {"unattributed": 1}
 
 
 def test_async_generators_that_end_elsewhere(inspector: Inspector) -> None:

@@ -7,12 +7,13 @@ decorator calls that function, by a spy in the function's place.
 
 from __future__ import annotations
 
+import builtins
 import sys
 from functools import partial
 from itertools import count
 from types import BuiltinFunctionType, FunctionType, MethodType
 
-from ts_autotrack._core.callables import MAX_WRAPPERS, kind_of, name_of
+from ts_autotrack._core.callables import MAX_WRAPPERS, drop_frame, kind_of, name_of  # noqa: F401 - for the templates
 from ts_autotrack._core.capture.call import merge_extras
 from ts_autotrack._core.capture.stack import attach, current_frame, innermost_call
 from ts_autotrack._core.closures import CO_VARKEYWORDS, CODE_NAME, closure, parameters_of
@@ -32,12 +33,22 @@ _numbers = count(1)
 _SPY = """
 def call({parameters}):
     ts.note(ts_code_name, ts_names, {captured})
-    return ts_function({arguments})
+    try:
+        return ts_function({arguments})
+    except py.BaseException as ts_error:
+        ts.drop_frame(ts_error)
+        raise
 """
 _COROUTINE_SPY = """
 async def call({parameters}):
     ts.note(ts_code_name, ts_names, {captured})
-    return await ts_function({arguments})
+    try:
+        ts_coroutine = ts_function({arguments})
+        {forget}
+        return await ts_coroutine
+    except py.BaseException as ts_error:
+        ts.drop_frame(ts_error)
+        raise
 """
 
 
@@ -158,7 +169,7 @@ def _spy(inner: Any, names: tuple[str, ...], code_name: str) -> Any:
     if isinstance(inner, (classmethod, staticmethod)):
         return type(inner)(_spy(inner.__func__, names, code_name))
     template = _COROUTINE_SPY if kind_of(inner) == "coroutine" else _SPY
-    cells = {"ts": sys.modules[__name__], "ts_names": names, "ts_code_name": code_name}
+    cells = {"ts": sys.modules[__name__], "py": builtins, "ts_names": names, "ts_code_name": code_name}
     return closure(template, inner, cells, filename=FILENAME, captured=names)
 
 
