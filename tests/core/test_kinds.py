@@ -21,6 +21,7 @@ import pytest
 from asgiref.sync import iscoroutinefunction as asgiref_iscoroutinefunction
 from asgiref.sync import markcoroutinefunction as asgiref_mark
 
+from tests.conftest import run_python
 from tests.core.conftest import arrived
 from ts_autotrack import add_properties, flush, stats, suppress, track, track_feature, user_context
 
@@ -303,6 +304,26 @@ def test_returned_futures_of_executors(on: Any, inspector: Inspector) -> None:
         release.set()
     expected = [("f", None)] if on == "success" else [("f", "success"), ("f", "error"), ("f", "error")]
     assert features(inspector) == expected
+
+
+def test_futures_of_modules_imported_later(inspector: Inspector) -> None:
+    """A future counts when it is done, also if its module was imported after the decoration."""
+    code = f"""
+import sys, ts_autotrack as ts
+assert "concurrent.futures" not in sys.modules
+@ts.track_feature("f")
+def submit(pool, function): return pool.submit(function)
+from concurrent.futures import ThreadPoolExecutor
+ts.configure(endpoint={inspector.endpoint!r})
+with ts.user_context("u"), ThreadPoolExecutor(1) as pool:
+    ts.track("first")
+    submit(pool, lambda: 1 / 0).exception()
+    submit(pool, lambda: 1).result()
+assert ts.flush(10)
+"""
+    done = run_python(code, THRIVESTACK_API_KEY="")
+    assert done.returncode == 0, done.stderr
+    assert [item["event_name"] for item in inspector.items()] == ["first", "feature_used"]
 
 
 @ON
