@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -86,9 +87,14 @@ def test_events_left_by_another_thread_while_settings_are_read_are_counted(monke
     """A record left by another thread before the library found its switch off is counted as disabled, too."""
     real = config.load
 
-    def slow(arguments: dict[str, object]) -> Any:
+    def other() -> None:
         with user_context("u", group_id="g"):
-            bare()  # while the first caller is still reading the settings
+            bare()
+
+    def slow(arguments: dict[str, object]) -> Any:
+        thread = threading.Thread(target=other)  # while the first caller is still reading the settings
+        thread.start()
+        thread.join()
         return real(arguments)
 
     monkeypatch.setattr("ts_autotrack._core.client.load", slow)

@@ -101,6 +101,30 @@ def is_held_elsewhere(work: object) -> bool:
     return sys.getrefcount(work) > _FRESH
 
 
+class ReturnedWork:
+    """Coroutine or generator that a plain function has returned; called once, by the wrapper around it.
+
+    A coroutine of a wrapper that never starts is closed: Python would report a second coroutine as never awaited.
+    """
+
+    __slots__ = ("_work",)
+
+    def __init__(self, work: Any) -> None:
+        self._work = work
+
+    def __call__(self) -> Any:
+        work, self._work = self._work, None
+        return work
+
+    def __del__(self) -> None:
+        if type(self._work) is CoroutineType and sys.getrefcount(self._work) == _OWN_REFERENCES:
+            self._work.close()
+
+
+_OWN_REFERENCES = 2
+"""References to work that the application does not hold: the attribute, and the argument of `getrefcount`."""
+
+
 def know_futures() -> None:
     """Add the futures of loaded modules to `WORK`."""
     for module, names in (("asyncio", ("Future", "Task")), ("concurrent.futures._base", ("Future",))):
@@ -108,6 +132,7 @@ def know_futures() -> None:
             found = getattr(sys.modules.get(module), name, None)
             if isinstance(found, type):
                 WORK[found] = "future"
+                WORK.update(dict.fromkeys(found.__subclasses__(), "future"))  # of `asyncio.gather`, for example
 
 
 def inner_functions(target: Any) -> Iterator[FunctionType]:

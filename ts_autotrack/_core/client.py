@@ -8,6 +8,7 @@ import sys
 import time
 
 from ts_autotrack._core import diagnostics, snapshot
+from ts_autotrack._core.callables import know_futures
 from ts_autotrack._core.capture.buffer import buffer as process_buffer
 from ts_autotrack._core.capture.monitor import monitor
 from ts_autotrack._core.config import load
@@ -112,11 +113,14 @@ class Client:
             diagnostics.warn_once("queue_full", _QUEUE_FULL.format(buffer.limit, buffer.budget.limit))
         else:
             buffer.records.append(record)
-            # A finalizer or signal handler inside setup must not take the drain lock, which comes first everywhere.
-            if self.worker is not None and not owns(self.forks.setup_lock):
-                self.worker.on_record()
-                if buffer.exiting:
-                    self.shutdown.drain()
+            try:
+                # A finalizer or signal handler inside setup must not take the drain lock, which comes first everywhere.
+                if self.worker is not None and not owns(self.forks.setup_lock):
+                    self.worker.on_record()
+                    if buffer.exiting:
+                        self.shutdown.drain()
+            except RecursionError:
+                pass  # the record waits for the next one; an exception would count the event once more
 
     def configure(self, **settings: object) -> None:
         """See `ts_autotrack.configure`."""
@@ -207,7 +211,7 @@ class Client:
 
     def check_process(self) -> None:
         """Start over in a child of a fork that Python's hooks did not see; release locks that an interruption left."""
-        if process_id.value != os.getpid():
+        if process_id.has_changed():
             self.start_over()
         self.forks.release_leaked()
 
@@ -257,6 +261,7 @@ class Client:
         from ts_autotrack._core.delivery.backoff import Pacing
         from ts_autotrack._core.process.exits import prepare_exits
 
+        know_futures()  # of modules loaded since the decorations
         pacing = self.pacing or Pacing()
         worker = assembly.build_worker(config, self.buffer, self._counters, self.forks, self._ended, pacing)
         prepare_exits(self.shutdown)

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     """Positional-only arguments, all positional arguments, keyword-only arguments; 1 for `*args`, 1 for `**kwargs`."""
 
 CO_VARARGS, CO_VARKEYWORDS = 0x04, 0x08  # inspect's, without the import of inspect
+CODE_NAME = "call"
+"""Name of the code of closures, in the templates."""
 ANY_ARGUMENTS: Shape = (0, 0, 0, 1, 1)
 _ANY_NAMES: tuple[str, ...] = ("args", "kwargs")
 
@@ -36,6 +38,7 @@ def closure(
     captured: tuple[str, ...] = (),
     any_arguments: bool = False,
     flags: int = 0,
+    code_name: str = CODE_NAME,
 ) -> Callable[..., Any]:
     """Return a closure around `function`, with its argument list and in its globals.
 
@@ -49,6 +52,7 @@ def closure(
         captured: Names of arguments that `{captured}` stands for.
         any_arguments: True for the argument list `(*args, **kwargs)`: the template needs the arguments as given.
         flags: Flags to add to the code.
+        code_name: Name of the code, by which its frames can be found.
     """
     shape, names = ANY_ARGUMENTS, _ANY_NAMES
     if type(function) is FunctionType and not any_arguments:
@@ -60,6 +64,7 @@ def closure(
         code = _codes[key] = _compile(template, shape, indexes, ("ts_function", *cells), filename)
     placeholders = dict(zip(code.co_varnames, names, strict=False))
     code = code.replace(
+        co_name=code_name,
         co_flags=code.co_flags | flags,
         co_varnames=(*names, *code.co_varnames[len(names) :]),
         co_consts=tuple([_renamed(constant, placeholders) for constant in code.co_consts]),
@@ -67,7 +72,7 @@ def closure(
     values = {**cells, "ts_function": function}
     contents = tuple([CellType(values[name]) for name in code.co_freevars])
     if type(function) is not FunctionType:
-        return FunctionType(code, {"__builtins__": __builtins__}, "call", None, contents)
+        return FunctionType(code, {"__builtins__": __builtins__, "__name__": __name__}, CODE_NAME, None, contents)
     made = FunctionType(code, function.__globals__, function.__name__, None, contents)
     update_wrapper(made, function)
     if shape is not ANY_ARGUMENTS:

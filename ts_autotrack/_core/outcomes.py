@@ -4,23 +4,38 @@ from __future__ import annotations
 
 import sys
 
+TYPE_CHECKING = False  # typing costs as much to import as this whole library
+if TYPE_CHECKING:
+    from typing import Any
+
 
 def is_clean_exit(error: BaseException) -> bool:
     """Return True for an exception that ends a program or a command with exit status 0.
 
-    `SystemExit` with 0 or None, and click's `Exit` (typer's is the same class) with 0.
+    `SystemExit` with 0 or None, and the `Exit` of click and typer with 0. Newer versions of typer have a class of their
+    own.
     """
     if isinstance(error, SystemExit):
-        return error.code is None or (type(error.code) is int and error.code == 0)
-    exit_class = _loaded("click.exceptions", "Exit")
-    return exit_class is not None and isinstance(error, exit_class) and getattr(error, "exit_code", None) == 0
+        return error.code is None or (isinstance(error.code, int) and error.code == 0)
+    classes = _loaded("click.exceptions", "Exit"), _loaded("typer", "Exit")
+    return _is_of(error, classes) and getattr(error, "exit_code", None) == 0
 
 
 def is_early_end(error: BaseException) -> bool:
     """Return True for an exception that ends a stream whose consumer has gone away: closed or cancelled."""
     if isinstance(error, GeneratorExit):
         return True
-    classes = _loaded("asyncio.exceptions", "CancelledError"), _loaded("trio", "Cancelled")
+    return _is_of(error, (_loaded("asyncio.exceptions", "CancelledError"), _loaded("trio", "Cancelled")))
+
+
+def cancelled_error(future: Any) -> BaseException:
+    """Return the exception that a cancelled future raises. Asking the future would take its own one out of it."""
+    is_asyncio = hasattr(future, "get_loop")
+    kind = _loaded("asyncio.exceptions" if is_asyncio else "concurrent.futures._base", "CancelledError")
+    return kind() if kind is not None else GeneratorExit()
+
+
+def _is_of(error: BaseException, classes: tuple[type[BaseException] | None, ...]) -> bool:
     return any(kind is not None and isinstance(error, kind) for kind in classes)
 
 

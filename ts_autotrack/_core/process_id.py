@@ -25,6 +25,13 @@ class ProcessId:
         self.value = getpid()
         self.on_change: Callable[[], None] = self.renew
 
+    def has_changed(self) -> bool:
+        """Return True in a forked child whose fork no hook announced. Never raises."""
+        try:
+            return getpid() != self.value
+        except Exception:  # noqa: BLE001 - a sandbox, such as Temporal's, may forbid the call
+            return False
+
     def renew(self) -> None:
         """Take the id of the current process."""
         self.value = getpid()

@@ -7,14 +7,22 @@ decorator calls that function, by a spy in the function's place.
 
 from __future__ import annotations
 
+import builtins
 import sys
 from functools import partial
+from itertools import count
 from types import BuiltinFunctionType, FunctionType, MethodType
 
-from ts_autotrack._core.callables import MAX_WRAPPERS, attribute, kind_of, name_of
+from ts_autotrack._core.callables import (  # noqa: F401 - some for the templates
+    MAX_WRAPPERS,
+    attribute,
+    drop_frame,
+    kind_of,
+    name_of,
+)
 from ts_autotrack._core.capture.call import merge_extras
 from ts_autotrack._core.capture.stack import attach, current_frame, innermost_call
-from ts_autotrack._core.closures import closure, parameters_of
+from ts_autotrack._core.closures import CO_VARKEYWORDS, CODE_NAME, closure, parameters_of
 from ts_autotrack._core.diagnostics import fault
 from ts_autotrack._core.snapshot import snapshot
 
@@ -28,38 +36,51 @@ if TYPE_CHECKING:
 
 FILENAME = "<ts_autotrack capture>"
 """File name of the spies' code."""
+_numbers = count(1)
 _SPY = """
 def call({parameters}):
-    ts.note(ts_names, {captured})
-    return ts_function({arguments})
+    ts.note(ts_code_name, ts_names, {captured})
+    try:
+        return ts_function({arguments})
+    except py.BaseException as ts_error:
+        ts.drop_frame(ts_error)
+        raise
 """
 _COROUTINE_SPY = """
 async def call({parameters}):
-    ts.note(ts_names, {captured})
-    return await ts_function({arguments})
+    ts.note(ts_code_name, ts_names, {captured})
+    try:
+        ts_coroutine = ts_function({arguments})
+        {forget}
+        return await ts_coroutine
+    except py.BaseException as ts_error:
+        ts.drop_frame(ts_error)
+        raise
 """
 
 
-def split(target: Any, names: tuple[str, ...]) -> tuple[tuple[str, ...], tuple[Argument, ...]]:
+def split(target: Any, names: tuple[str, ...]) -> tuple[tuple[str, ...], tuple[Argument, ...], str]:
     """Arrange the capture of the named arguments of `target`.
 
     Returns:
-        The names that `target` itself takes, and their places in a call. All other names are captured by spies.
+        The names that `target` itself takes, and their places in a call; all other names are captured by spies. The
+        name for the code of the wrapper, by which the spies find its calls.
 
     Raises:
         TypeError: If no function behind `target` has such an argument, or the calls of that function cannot be seen.
     """
     if not names:
-        return (), ()
+        return (), (), CODE_NAME
+    code_name = f"{CODE_NAME} {next(_numbers)}"
     places = {} if _hides(target) else _own_places(target)
     own: list[Argument] = []
-    spied = _spy_on(target, [name for name in names if name not in places])
+    spied = _spy_on(target, [name for name in names if name not in places], code_name)
     for name in names:
         if name in places:
             own.append(places[name])
         elif name in spied:
             continue
-        elif None in places:  # it takes any keyword argument
+        elif None in places and _takes_any_keyword(target):
             own.append((name, -1, ()))
         else:
             message = (
@@ -68,13 +89,15 @@ def split(target: Any, names: tuple[str, ...]) -> tuple[tuple[str, ...], tuple[A
                 "sight: put @track_feature below them."
             )
             raise TypeError(message)
-    return tuple(name for name, _, _ in own), tuple(own)
+    return tuple(name for name, _, _ in own), tuple(own), code_name if spied else CODE_NAME
 
 
-def note(names: tuple[str, ...], values: tuple[Any, ...]) -> None:
+def note(code_name: str, names: tuple[str, ...], values: tuple[Any, ...]) -> None:
     """Attach the arguments of an inner function to the tracked call around it. Never raises."""
     try:
         call = innermost_call(current_frame(2))
+        while call is not None and call.f_code.co_name != code_name:  # a call of another feature
+            call = innermost_call(call.f_back)
         if call is not None:
             attach(call, snapshot(dict(zip(names, values, strict=True))), merge_extras)
     except RecursionError:
@@ -137,28 +160,34 @@ def _chain(target: Any) -> Iterator[tuple[Any, Any]]:
         target = inner
 
 
-def _spy_on(target: Any, names: list[str]) -> set[str]:
+def _takes_any_keyword(target: Any) -> bool:
+    """Return True if the innermost function takes any keyword argument: a decorator alone is no sign of one."""
+    *_, inner = [target, *(inner for _, inner in _chain(target))]
+    return type(inner) is not FunctionType or bool(inner.__code__.co_flags & CO_VARKEYWORDS)
+
+
+def _spy_on(target: Any, names: list[str], code_name: str) -> set[str]:
     """Put spies in the place of inner functions with these arguments; return the names that spies will see."""
     spied: set[str] = set()
     for holder, inner in _chain(target):
         function = inner.__func__ if isinstance(inner, (classmethod, staticmethod)) else inner
         if type(function) is FunctionType:
             seen = tuple(name for name in parameters_of(function) if name in names and name not in spied)
-            if seen and _replace(holder, inner, seen):
+            if seen and _replace(holder, inner, seen, code_name):
                 spied.update(seen)
     return spied
 
 
-def _spy(inner: Any, names: tuple[str, ...]) -> Any:
+def _spy(inner: Any, names: tuple[str, ...], code_name: str) -> Any:
     """Return a spy on a function, a classmethod or a staticmethod."""
     if isinstance(inner, (classmethod, staticmethod)):
-        return type(inner)(_spy(inner.__func__, names))
+        return type(inner)(_spy(inner.__func__, names, code_name))
     template = _COROUTINE_SPY if kind_of(inner) == "coroutine" else _SPY
-    cells = {"ts": sys.modules[__name__], "ts_names": names}
+    cells = {"ts": sys.modules[__name__], "py": builtins, "ts_names": names, "ts_code_name": code_name}
     return closure(template, inner, cells, filename=FILENAME, captured=names)
 
 
-def _replace(holder: Any, inner: object, names: tuple[str, ...]) -> bool:
+def _replace(holder: Any, inner: object, names: tuple[str, ...], code_name: str) -> bool:
     """Make an object that wraps a function call a spy instead; return False if its reference to it is not found."""
     replaced = False
     if type(holder) is FunctionType:
@@ -168,16 +197,16 @@ def _replace(holder: Any, inner: object, names: tuple[str, ...]) -> bool:
             except ValueError:  # an empty cell
                 continue
             if _stands_for(found, inner):
-                cell.cell_contents = _spy(found, names)
+                cell.cell_contents = _spy(found, names, code_name)
                 replaced = True
     elif _calls_wrapped(type(holder)):
-        holder.__wrapped__ = _spy(inner, names)
+        holder.__wrapped__ = _spy(inner, names, code_name)
         replaced = True
     else:
         attributes = getattr(holder, "__dict__", {})
         for key, value in list(attributes.items()):
             if key != "__wrapped__" and _stands_for(value, inner):
-                attributes[key] = _spy(value, names)
+                attributes[key] = _spy(value, names, code_name)
                 replaced = True
     return replaced
 

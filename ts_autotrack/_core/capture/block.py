@@ -49,11 +49,14 @@ class FeatureUse:
         Args:
             **values: Property names to values. A snapshot is taken. Later values win.
         """
-        if self.finished:
-            where = place(current_frame(1))
-            warn_once(("late", where), f"{where}: use.set() after the block ended has no effect; call it inside")
-            return
-        self._properties = merge_extras(self._properties, snapshot(values))
+        try:
+            if self.finished:
+                where = place(current_frame(1))
+                warn_once(("late", where), f"{where}: use.set() after the block ended has no effect; call it inside")
+                return
+            self._properties = merge_extras(self._properties, snapshot(values))
+        except RecursionError:  # the stack has no space for a call of `fault`
+            pass
 
     def enter(self) -> None:
         """Make this the innermost open block of the context."""

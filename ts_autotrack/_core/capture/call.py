@@ -6,6 +6,7 @@ from time import time_ns
 
 from ts_autotrack._core.capture.buffer import CLOSED, buffer
 from ts_autotrack._core.capture.stack import additions, current_frame, take_additions
+from ts_autotrack._core.closures import CODE_NAME
 from ts_autotrack._core.counters import Charge, MeteredDict
 from ts_autotrack._core.diagnostics import fault, warn_once
 from ts_autotrack._core.forms import class_name
@@ -34,6 +35,7 @@ class CaptureRule:
 
     Attributes:
         template: Common part of all events.
+        code_name: Name of the wrapper's code.
         arguments: Places of the arguments to copy into the events, for calls whose arguments come as given.
         on: Outcome that makes an event: "success", "error" or "always".
         describe: User's callable that makes properties of a finished call.
@@ -41,7 +43,7 @@ class CaptureRule:
             the record directly.
     """
 
-    __slots__ = ("arguments", "describe", "on", "plain", "template")
+    __slots__ = ("arguments", "code_name", "describe", "on", "plain", "template")
 
     def __init__(
         self,
@@ -49,7 +51,9 @@ class CaptureRule:
         arguments: tuple[Argument, ...],
         on: str,
         describe: Callable[[FinishedCall], Mapping[str, object]] | None,
+        code_name: str = CODE_NAME,
     ) -> None:
+        self.code_name = code_name
         self.template = template
         self.arguments = arguments
         self.on = on
@@ -59,7 +63,7 @@ class CaptureRule:
     def bound(self) -> CaptureRule:
         """Return the rule for the same callable with its first argument bound."""
         shifted = tuple((name, position - 1, default) for name, position, default in self.arguments)
-        return CaptureRule(self.template, shifted, self.on, self.describe)
+        return CaptureRule(self.template, shifted, self.on, self.describe, self.code_name)
 
     def capture(self, values: tuple[Any, ...]) -> Extras:
         """Return a snapshot of the captured arguments, before the call. Never raises."""

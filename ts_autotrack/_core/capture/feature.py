@@ -10,6 +10,7 @@ from ts_autotrack._core.capture.record import EventTemplate
 from ts_autotrack._core.capture.stack import current_frame, innermost_call, place
 from ts_autotrack._core.capture.watching import watch
 from ts_autotrack._core.capture.wrappers import wrap_function
+from ts_autotrack._core.closures import CODE_NAME
 from ts_autotrack._core.contract import FEATURE_TYPES, FEATURE_USED, INTERFACES, TRACK
 from ts_autotrack._core.decorate import decorate
 from ts_autotrack._core.forms import class_name
@@ -59,8 +60,8 @@ class Feature:
     def decorate_function(self, function: FunctionType, kind: Kind) -> Callable[..., Any]:
         """Return a plain function tracked: watched where Python allows it, else wrapped."""
         know_futures()
-        names, arguments = split(function, self._options["capture"])
-        rule = self._rule(name_of(function), _where(function), names, arguments)
+        names, arguments, code_name = split(function, self._options["capture"])
+        rule = self._rule(name_of(function), _where(function), names, arguments, code_name)
         if rule.plain and not self._options["capture"] and (watched := watch(function, kind, rule)) is not None:
             return watched
         return wrap_function(rule, function, kind)
@@ -68,8 +69,8 @@ class Feature:
     def prepare(self, target: Any) -> Wrap:
         """Return the factory of the closures around another callable than a function."""
         know_futures()
-        names, arguments = split(target, self._options["capture"])
-        rule = self._rule(name_of(target), _where(target), names, arguments)
+        names, arguments, code_name = split(target, self._options["capture"])
+        rule = self._rule(name_of(target), _where(target), names, arguments, code_name)
 
         def wrap(function: Callable[..., Any], *, bound: bool = False) -> Callable[..., Any]:
             return wrap_function(rule.bound() if bound else rule, function, "function")
@@ -123,6 +124,7 @@ class Feature:
         where: str,
         names: tuple[str, ...] = (),
         arguments: tuple[Argument, ...] = (),
+        code_name: str = CODE_NAME,
     ) -> CaptureRule:
         options = self._options
         known = {
@@ -145,7 +147,7 @@ class Feature:
         template = EventTemplate(
             TRACK, event_name, properties, where, user_id, group_id, names, size if size > UNCOUNTED_BYTES else 0
         )
-        return CaptureRule(template, arguments, options["on"], describe)
+        return CaptureRule(template, arguments, options["on"], describe, code_name)
 
     def __reduce__(self) -> Any:
         return Feature, (self._options,)

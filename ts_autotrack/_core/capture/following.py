@@ -13,7 +13,7 @@ from ts_autotrack._core.capture.buffer import CLOSED, buffer
 from ts_autotrack._core.capture.call import begin_scope, count_fault, finish_call, merge_extras
 from ts_autotrack._core.capture.monitor import DISABLE, START, UNWIND, YIELD, monitor, with_events
 from ts_autotrack._core.capture.stack import additions, current_frame, followed, take_additions
-from ts_autotrack._core.outcomes import is_early_end
+from ts_autotrack._core.outcomes import cancelled_error, is_early_end
 
 TYPE_CHECKING = False  # typing costs as much to import as this whole library
 if TYPE_CHECKING:
@@ -28,13 +28,16 @@ if TYPE_CHECKING:
 
 def follow_future(rule: CaptureRule, extras: Extras, held: Arguments | None, future: Any) -> None:
     """Record the call when a future of asyncio or of an executor is done."""
-    future.add_done_callback(partial(_future_done, rule, extras, held, begin_scope()))
+    done = partial(_future_done, rule, extras, held, begin_scope())
+    if future.done():  # asyncio would call back later; a closed loop raises
+        done(future)
+    else:
+        future.add_done_callback(done)
 
 
 def _future_done(rule: CaptureRule, extras: Extras, held: Arguments | None, scope: Scope, future: Any) -> None:
-    if future.cancelled():
-        return
-    error = future._exception  # noqa: SLF001 - `exception()` would tell asyncio that the application has seen it
+    # `exception()` would tell asyncio that the application has seen the exception.
+    error = cancelled_error(future) if future.cancelled() else future._exception  # noqa: SLF001
     finish_call(rule, extras, held, None if error else future.result(), error, scope)
 
 

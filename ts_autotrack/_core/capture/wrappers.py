@@ -13,7 +13,14 @@ import sys
 from time import time_ns  # noqa: F401 - for the templates
 from types import FunctionType
 
-from ts_autotrack._core.callables import CO_ITERABLE_COROUTINE, WORK, drop_frame, first_step, is_held_elsewhere  # noqa: F401 - likewise
+from ts_autotrack._core.callables import (  # noqa: F401 - for the templates
+    CO_ITERABLE_COROUTINE,
+    WORK,
+    ReturnedWork,
+    drop_frame,
+    first_step,
+    is_held_elsewhere,
+)
 from ts_autotrack._core.capture.buffer import buffer
 from ts_autotrack._core.capture.call import begin_scope, count_fault, finish_call, with_additions  # noqa: F401
 from ts_autotrack._core.capture.following import follow_future
@@ -68,15 +75,16 @@ def call({parameters}):
     try:
         ts_generator = ts_function({arguments})
         {forget}
-        ts_items = [py.next(ts_generator)]
+        ts_items, ts_send, ts_throw = [py.next(ts_generator)], ts_generator.send, ts_generator.throw
         while True:
             try:
                 ts_items.append((yield ts_items.pop()))
+                ts_step = ts_send
             except py.BaseException as ts_thrown:
                 ts.drop_frame(ts_thrown)
-                ts_items.append(ts_generator.throw(ts_thrown))
-            else:
-                ts_items.append(ts_generator.send(ts_items.pop()))
+                ts_items.append(ts_thrown)
+                ts_step = ts_throw
+            ts_items.append(ts_step(ts_items.pop()))
     except py.StopIteration as ts_stop:
         ts.finish_call(ts_rule, EXTRAS, HELD, ts_stop.value, None, ts_start)
         return ts_stop.value
@@ -114,7 +122,8 @@ async def call({parameters}):
         raise
     ts.finish_call(ts_rule, EXTRAS, HELD, None, None, ts_start)
 """
-# What a generator yields or takes stays in no variable while it is suspended: the consumer may want the memory back.
+# Yielded and sent objects stay in no variable while a generator is suspended: the consumer may want the memory back.
+# A thrown exception is passed on outside of its handler: else it would be the context of later exceptions.
 _TEMPLATES: dict[Kind, str] = {
     "function": _FUNCTION,
     "coroutine": _COROUTINE,
@@ -178,7 +187,9 @@ def finish_function(rule: CaptureRule, extras: Extras, held: Arguments | None, r
         if kind == "future":
             follow_future(rule, extras, held, result)
             return result
-        followed = _made(rule, lambda: result, kind, [], "ts_extras", "ts_held", (), ts_extras=extras, ts_held=held)()
+        followed = _made(
+            rule, ReturnedWork(result), kind, [], "ts_extras", "ts_held", (), ts_extras=extras, ts_held=held
+        )()
         followed.__name__, followed.__qualname__ = result.__name__, result.__qualname__
     except Exception as error:  # noqa: BLE001 # pragma: no cover - the barrier: nothing known raises here
         count_fault("following a call", error)
@@ -214,6 +225,7 @@ def _made(
         captured=captured,
         any_arguments=rule.describe is not None or (bool(rule.arguments) and not captured),
         flags=CO_ITERABLE_COROUTINE if kind == "generator coroutine" else 0,
+        code_name=rule.code_name,
     )
 
 

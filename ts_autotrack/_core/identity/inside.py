@@ -10,7 +10,14 @@ from __future__ import annotations
 import builtins
 import sys
 
-from ts_autotrack._core.callables import CO_ITERABLE_COROUTINE, WORK, drop_frame, first_step, is_held_elsewhere  # noqa: F401 - templates
+from ts_autotrack._core.callables import (  # noqa: F401 - for the templates
+    CO_ITERABLE_COROUTINE,
+    WORK,
+    ReturnedWork,
+    drop_frame,
+    first_step,
+    is_held_elsewhere,
+)
 from ts_autotrack._core.closures import closure
 
 TYPE_CHECKING = False  # typing costs as much to import as this whole library
@@ -67,13 +74,13 @@ def call({parameters}):
         while True:
             try:
                 ts_items.append((yield ts_items.pop()))
+                ts_step = ts_generator.send
             except py.BaseException as ts_thrown:
                 ts.drop_frame(ts_thrown)
-                with ts.Inside(ts_block):
-                    ts_items.append(ts_generator.throw(ts_thrown))
-            else:
-                with ts.Inside(ts_block):
-                    ts_items.append(ts_generator.send(ts_items.pop()))
+                ts_items.append(ts_thrown)
+                ts_step = ts_generator.throw
+            with ts.Inside(ts_block):
+                ts_items.append(ts_step(ts_items.pop()))
     except py.StopIteration as ts_stop:
         return ts_stop.value
     except py.BaseException as ts_error:
@@ -140,7 +147,7 @@ def follow(block: Block, result: Any) -> Any:
     kind = WORK.get(type(result))
     if kind is None or kind == "future" or is_held_elsewhere(result):  # a task has a copy of the context
         return result
-    followed = wrap_inside(block, lambda: result, kind)()
+    followed = wrap_inside(block, ReturnedWork(result), kind)()
     followed.__name__, followed.__qualname__ = result.__name__, result.__qualname__
     return followed
 
