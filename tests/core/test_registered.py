@@ -87,7 +87,9 @@ def test_a_real_celery_worker(app: celery.Celery, inspector: Inspector) -> None:
     def work() -> None:
         pass
 
-    with start_worker(app, perform_ping_check=False):
+    # The worker sets the level of the root logger for good, unless the application says that it does so itself.
+    app.conf.worker_hijack_root_logger = False
+    with start_worker(app, perform_ping_check=False, loglevel="warning"):
         work.delay()
         wait_until(lambda: stats().accepted == 1, "the worker ran the task")
     arrived(inspector)
