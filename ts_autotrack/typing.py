@@ -66,7 +66,8 @@ class Stats(NamedTuple):
         delivered: Events accepted by the server, or by the local exporter.
         pending: Events waiting to be delivered.
         rejected: Events refused by the server for good.
-        dropped: Events never sent, by `DropReason`.
+        dropped: Events never sent, by `DropReason`. Calls of functions without a wrapper (CPython 3.12 and newer) are
+            not counted while the library is off.
         replaced: Values, not events, without a JSON form; a marked placeholder was sent instead.
         adopted: Events taken over from an outbox file of an ended process.
         handed_over: Events left in an outbox file for any process to adopt: by a `shutdown()` after which this process

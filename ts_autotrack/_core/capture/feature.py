@@ -188,10 +188,19 @@ def track_feature(  # noqa: F811, PLR0913 - the contract's known properties
 ) -> Any:
     """Send an event for each successful call of a function, or each successful run of a block.
 
-    Works on functions, coroutine functions, generators, async generators, methods, classmethods, staticmethods and
-    any other callable but a class, with arguments or bare. As a block (`with` or `async with`) the result gives an
-    object whose `set(**properties)` attaches properties. A call makes its event at its end; a generator makes its
-    event at its end, or when the consumer closes the generator. Exceptions of the function pass through unchanged.
+    Works on functions, coroutine functions, generators, async generators, methods, classmethods, staticmethods, tasks
+    and commands of other libraries, and any other callable but a class, with arguments or bare. As a block (`with` or
+    `async with`) the result gives an object whose `set(**properties)` attaches properties.
+
+    A call makes its event at its end, a generator at its end or when the consumer closes it, and a plain function that
+    returns a coroutine, generator or future at the end of that work. Exceptions pass through unchanged. An exit with
+    status 0 (`SystemExit`, click's and typer's `Exit`) is a success.
+
+    On CPython 3.12 and newer a function, coroutine function or generator function with `on="success"`, no `capture` and
+    no callable `properties` is not wrapped: `sys.monitoring` reports its end. A function that is being defined is
+    returned itself; a function that already has its name is copied, and calls of the original make no event. All
+    other functions get a wrapper, which belongs below decorators that register the function. Not seen are calls of a
+    copy pickled by value, and an exit with status 0 that a called function raises.
 
     Args:
         name: The feature, sent as `properties.feature_name`; the vendor asks for snake_case. Default: the function's
@@ -204,14 +213,16 @@ def track_feature(  # noqa: F811, PLR0913 - the contract's known properties
             callable runs on the caller's thread and keeps the call's arguments alive until then. An exception in the
             callable, or in a signal handler at that moment, stops there: the event is sent without these properties.
         capture: Names of arguments to copy into the properties, with their values before the call (of a generator:
-            before its first step). No other argument is copied.
+            before its first step). No other argument is copied. An argument of a function behind other decorators is
+            taken where the decorator calls that function.
         on: "success" (the vendor counts engagement, not errors), "error", or "always". "always" adds
             `properties.outcome`: "success" or "error".
         user_id: Overrides the acting user, for a service account or a job.
         group_id: Overrides the user's account.
 
     Returns:
-        The decorated function if used bare; otherwise an object that is both a decorator and a context manager.
+        The decorated function if used bare; otherwise an object that is both a decorator and a context manager. A task
+        or command is returned itself.
 
     Raises:
         TypeError: At decoration, if an argument is of the wrong type or `capture` names no argument of the function.
