@@ -68,6 +68,7 @@ _CLOSES_SILENTLY = 0x4
 """Bit in the argument of the instruction RESUME after a `yield` outside of every `try`."""
 _records = buffer.records
 _append = buffer.records.append
+_suppressed = buffer.drops["suppressed"]
 
 
 def watch(function: FunctionType, kind: Kind, rule: CaptureRule) -> FunctionType | None:
@@ -165,6 +166,15 @@ def _returned(code: CodeType, _: int, result: object) -> object:
             and (not followed or _is_unfollowed(code, current_frame(1)))
         ):
             _append((code, scope, time_ns(), None))
+            return None
+        if (
+            scope.drop_suppressed
+            and buffer.append_limit
+            and not additions
+            and not followed
+            and type(result) not in WORK
+        ):
+            next(_suppressed)
             return None
         if not buffer.append_limit and additions:
             additions.pop(id(current_frame(1)), None)

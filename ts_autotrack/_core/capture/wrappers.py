@@ -71,8 +71,10 @@ async def call({parameters}):
 _GENERATOR = """
 def call({parameters}):
     BEGIN
-    ts_start = ts.begin_scope()
+    ts_start = ts.current()
     try:
+        if not ts_start.ready:
+            ts_start = ts.begin_scope()
         ts_generator = ts_function({arguments})
         {forget}
         ts_items, ts_send, ts_throw = [py.next(ts_generator)], ts_generator.send, ts_generator.throw
@@ -86,8 +88,9 @@ def call({parameters}):
                 ts_step = ts_throw
             ts_items.append(ts_step(ts_items.pop()))
     except py.StopIteration as ts_stop:
-        ts.finish_call(ts_rule, EXTRAS, HELD, ts_stop.value, None, ts_start)
-        return ts_stop.value
+        ts_result = ts_stop.value
+        EXHAUSTED
+        return ts_result
     except py.BaseException as ts_error:
         ts.drop_frame(ts_error)
         ts_failure = None if py.isinstance(ts_error, py.GeneratorExit) else ts_error
@@ -147,6 +150,16 @@ _DIRECT = """
     except py.Exception as ts_fault:
         ts.count_fault("recording a call", ts_fault)
 """.strip()
+_EXHAUSTED = """
+        try:
+            if ts_start.ready and py.len(ts.records) < ts.buffer.append_limit and not ts.additions:
+                ts.append((ts_template, ts_start, ts.time_ns(), EXTRAS))
+            else:
+                ts.finish_call(ts_rule, EXTRAS, HELD, ts_result, None, ts_start)
+        except py.Exception as ts_fault:
+            ts.count_fault("recording a call", ts_fault)
+""".strip()
+_FINISH_EXHAUSTED = "ts.finish_call(ts_rule, EXTRAS, HELD, ts_result, None, ts_start)"
 _FINISH = "ts_result = ts.finish_function(ts_rule, EXTRAS, HELD, ts_result)"
 
 
@@ -213,6 +226,7 @@ def _made(
         start = "ts_start if py.isinstance(ts_error, py.GeneratorExit) else None"
     template = _TEMPLATES[kind].replace("BEGIN", "\n    ".join(begin) or "pass")
     template = template.replace("FINISH", _DIRECT if rule.plain else _FINISH)
+    template = template.replace("EXHAUSTED", _EXHAUSTED if rule.plain else _FINISH_EXHAUSTED)
     if kind == "coroutine":  # its result is a value
         template = template.replace("ts_result = ts.finish_function", "ts.finish_call")
         template = template.replace(" or py.type(ts_result) in ts.WORK", "")
