@@ -213,7 +213,7 @@ def test_flush_delivers_the_files_of_all_earlier_workers(
         configure()
     server.always = None
     assert flush(10)
-    names = dict.fromkeys(item["event_name"] for item in server.items)  # a request that shutdown() ended may have arrived
+    names = dict.fromkeys(item["event_name"] for item in server.items)  # an ended request may have arrived, too
     assert list(names) == ["0", "1", "2", "3"]
     assert list(tmp_path.glob("*.events")) == []
 
