@@ -171,7 +171,7 @@ class Worker:
         predecessor._ended.wait(-1)  # noqa: SLF001 - of an instance of this class
         try:
             with self._drainer.lock:
-                self._drainer.queue.put(predecessor.left)
+                self._drainer.queue.take_over(predecessor.left)
                 predecessor.left = []
                 self._counters.handed_over += predecessor.durable  # for this process or another one to adopt
                 self._predecessor = None

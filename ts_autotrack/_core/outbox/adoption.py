@@ -84,11 +84,12 @@ class Adoption:
         order = sorted(sizes, key=lambda path: (OutboxFile.created.get(path) != process, path))
         self._candidates = deque(path for path in order if path not in opened)
 
-    def adopt_earlier(self) -> None:
-        """Adopt the oldest file that an earlier worker of this process has closed; do so without a scan."""
+    def adopt_earlier(self) -> bool:
+        """Adopt the oldest file that an earlier worker of this process has closed; return False if there is none."""
         for path, process in list(OutboxFile.created.items()):
             if self.file is None and process == os.getpid() and os.path.dirname(path) == self._directory:
                 self._adopt(path)
+        return self.file is not None
 
     def adopt_next(self) -> bool:
         """Adopt the next file, or move the events of the next file into the adopted one; return False if none is left.
@@ -132,8 +133,6 @@ class Adoption:
             OSError: See `adopt_next`.
             sqlite3.Error: See `adopt_next`.
         """
-        with lock:
-            self.adopt_earlier()
         until, more = time.monotonic() + RUN_SECONDS, True
         while more and time.monotonic() < until:
             while more and time.monotonic() < until:
