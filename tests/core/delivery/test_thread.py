@@ -71,9 +71,9 @@ print(ts_autotrack.flush(5), ts_autotrack.stats().delivered)
     assert done.stdout == "True 2\n", done.stderr
 
 
-@pytest.mark.parametrize("function", ["start", "wait"])
+@pytest.mark.parametrize("function", ["_start_now", "start", "wait"])
 def test_a_start_interrupted_by_a_signal_handler_leads_to_one_running_thread(function: str) -> None:
-    """The thread runs once, whether the handler raises before the thread exists or after."""
+    """The thread runs once, whether the handler raises before the attempt, before the thread exists or after."""
     runs, go = [], threading.Event()
 
     def run() -> None:
@@ -81,7 +81,8 @@ def test_a_start_interrupted_by_a_signal_handler_leads_to_one_running_thread(fun
         go.wait(DEADLINE)
 
     def interrupt(frame: FrameType, event: str, _: object) -> None:
-        if event == "call" and frame.f_code.co_name == function and frame.f_code.co_filename == threading.__file__:
+        file = threading.__file__ if function != "_start_now" else sys.modules[BackgroundThread.__module__].__file__
+        if event == "call" and frame.f_code.co_name == function and frame.f_code.co_filename == file:
             sys.settrace(None)
             raise KeyboardInterrupt
 
