@@ -12,6 +12,7 @@ from tests.conftest import DEADLINE, run_python, wait_until
 from ts_autotrack._core.delivery.thread import BackgroundThread
 
 if TYPE_CHECKING:
+    from pathlib import Path
     from types import FrameType
 
     from tests.conftest import Inspector
@@ -69,6 +70,27 @@ print(ts_autotrack.flush(5), ts_autotrack.stats().delivered)
 """
     done = run_python(code, THRIVESTACK_ENDPOINT=inspector.endpoint)
     assert done.stdout == "True 2\n", done.stderr
+
+
+@pytest.mark.parametrize("durability", ["memory", "batch", "event"])
+def test_flush_repeats_an_interrupted_start(inspector: Inspector, tmp_path: Path, durability: str) -> None:
+    """An event whose call a signal handler interrupted in the start of the thread is delivered by the next flush()."""
+    code = f"""
+import sys, threading, ts_autotrack
+def interrupt(frame, event, _):
+    if event == "call" and frame.f_code.co_name == "start" and frame.f_code.co_filename == threading.__file__:
+        sys.settrace(None)
+        raise KeyboardInterrupt
+if {durability!r} != "memory":
+    ts_autotrack.configure(outbox={str(tmp_path)!r}, durability={durability!r})
+sys.settrace(interrupt)
+try:
+    ts_autotrack.track("first", user_id="u")
+except KeyboardInterrupt:
+    print(ts_autotrack.flush({DEADLINE}), ts_autotrack.stats().delivered)
+"""
+    done = run_python(code, THRIVESTACK_ENDPOINT=inspector.endpoint)
+    assert done.stdout == "True 1\n", done.stderr
 
 
 @pytest.mark.parametrize("function", ["_start_now", "start", "wait"])
