@@ -200,6 +200,24 @@ def test_events_survive_shutdowns_that_time_out(server: ScriptedServer) -> None:
     assert (stats().accepted, stats().delivered) == (5, 5)
 
 
+@pytest.mark.parametrize("durability", ["batch", "event"])
+def test_flush_delivers_the_files_of_all_earlier_workers(
+    server: ScriptedServer, tmp_path: Path, durability: str
+) -> None:
+    """After shutdowns that left events in the outbox, one flush() delivers the events of each file, in order."""
+    configure(outbox=str(tmp_path), durability=durability)
+    server.always = lambda _: Answer(503)
+    for number in range(4):
+        track(str(number), user_id="u", group_id="g")
+        assert not shutdown(0)
+        configure()
+    server.always = None
+    assert flush(10)
+    names = dict.fromkeys(item["event_name"] for item in server.items)  # an ended request may have arrived, too
+    assert list(names) == ["0", "1", "2", "3"]
+    assert list(tmp_path.glob("*.events")) == []
+
+
 @pytest.mark.slow
 def test_configure_wins_over_a_first_event_in_progress() -> None:
     """Settings given while a thread is at its first event are in force afterwards."""

@@ -143,15 +143,17 @@ class Histories(RuleBasedStateMachine):
             self.at_risk.clear()  # the oldest are in, the newest are not: only counted
 
     @precondition(lambda self: self.durable)
-    @rule(when=st.sampled_from(["before", "after"]))
-    def interrupt(self, when: str) -> None:
-        """Press Ctrl-C in the middle of a commit; the next commit recovers."""
+    @rule(when=st.sampled_from(["before", "after"]), export=st.booleans())
+    def interrupt(self, *, when: str, export: bool) -> None:
+        """Press Ctrl-C in the middle of a commit; the sender may go on before the next commit."""
         if self.buffer.records:
             self.outbox.interrupt = when
             try:
                 self.commit()
             except KeyboardInterrupt:
                 self.outbox.interrupt = ""
+                if export:
+                    self.export([])
         self.commit()
 
     @rule(script=st.lists(st.sampled_from([200, 200, 413, 429, 500, 0, 401, LOST_ANSWER]), max_size=6))

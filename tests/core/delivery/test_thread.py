@@ -12,6 +12,7 @@ from tests.conftest import DEADLINE, run_python, wait_until
 from ts_autotrack._core.delivery.thread import BackgroundThread
 
 if TYPE_CHECKING:
+    from pathlib import Path
     from types import FrameType
 
     from tests.conftest import Inspector
@@ -71,9 +72,30 @@ print(ts_autotrack.flush(5), ts_autotrack.stats().delivered)
     assert done.stdout == "True 2\n", done.stderr
 
 
-@pytest.mark.parametrize("function", ["start", "wait"])
+@pytest.mark.parametrize("durability", ["memory", "batch", "event"])
+def test_flush_repeats_an_interrupted_start(inspector: Inspector, tmp_path: Path, durability: str) -> None:
+    """An event whose call a signal handler interrupted in the start of the thread is delivered by the next flush()."""
+    code = f"""
+import sys, threading, ts_autotrack
+def interrupt(frame, event, _):
+    if event == "call" and frame.f_code.co_name == "start" and frame.f_code.co_filename == threading.__file__:
+        sys.settrace(None)
+        raise KeyboardInterrupt
+if {durability!r} != "memory":
+    ts_autotrack.configure(outbox={str(tmp_path)!r}, durability={durability!r})
+sys.settrace(interrupt)
+try:
+    ts_autotrack.track("first", user_id="u")
+except KeyboardInterrupt:
+    print(ts_autotrack.flush({DEADLINE}), ts_autotrack.stats().delivered)
+"""
+    done = run_python(code, THRIVESTACK_ENDPOINT=inspector.endpoint)
+    assert done.stdout == "True 1\n", done.stderr
+
+
+@pytest.mark.parametrize("function", ["_start_now", "start", "wait"])
 def test_a_start_interrupted_by_a_signal_handler_leads_to_one_running_thread(function: str) -> None:
-    """The thread runs once, whether the handler raises before the thread exists or after."""
+    """The thread runs once, whether the handler raises before the attempt, before the thread exists or after."""
     runs, go = [], threading.Event()
 
     def run() -> None:
@@ -81,7 +103,8 @@ def test_a_start_interrupted_by_a_signal_handler_leads_to_one_running_thread(fun
         go.wait(DEADLINE)
 
     def interrupt(frame: FrameType, event: str, _: object) -> None:
-        if event == "call" and frame.f_code.co_name == function and frame.f_code.co_filename == threading.__file__:
+        file = threading.__file__ if function != "_start_now" else sys.modules[BackgroundThread.__module__].__file__
+        if event == "call" and frame.f_code.co_name == function and frame.f_code.co_filename == file:
             sys.settrace(None)
             raise KeyboardInterrupt
 

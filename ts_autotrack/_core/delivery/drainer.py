@@ -81,8 +81,13 @@ class Drainer:
             self._recover(*self._batch)
         monitor.keep()
         left = len(self.buffer.records)
-        while left > 0 and (capacity := self.queue.capacity) > 0:
-            left -= self._drain_batch(min(capacity, left))
+        try:
+            while left > 0 and (capacity := self.queue.capacity) > 0:
+                left -= self._drain_batch(min(capacity, left))
+        except BaseException:  # of a signal handler
+            if self._batch is not None:
+                self._recover(*self._batch)  # at once: the sender would deliver items that are not counted yet
+            raise
 
     def close(self) -> list[Item]:
         """Close the queue and return the items that only memory holds."""

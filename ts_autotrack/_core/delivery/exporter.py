@@ -229,8 +229,8 @@ class Exporter:
         endpoint, count = batch.endpoint, len(batch.bodies)
         if self._outage.active:
             self._outage.end(self.count_waiting())
+        self._counters.delivered += count  # first: flush() may return and stats() be read once nothing is pending
         self._queue.acknowledge(batch.through, batch.passed)
-        self._counters.delivered += count
         self.passed = min(len(batch.passed), MAX_PASSED)
         endpoint.succeed(batch.bodies)
         if batch.passed:
@@ -292,7 +292,7 @@ class Exporter:
         if found:
             count, refused = found[-1] + 1, set(found)
             items = [self._refused[bodies[position]] for position in found]  # a body may be there twice, after a crash
-            self._queue.reject(items, count, [position for position in range(count) if position not in refused])
             for position, item in zip(found, items, strict=True):
                 self._refused.pop(bodies[position], None)
                 self._counters.reject(item)
+            self._queue.reject(items, count, [position for position in range(count) if position not in refused])

@@ -25,7 +25,8 @@ class SenderDrains:
 
     def on_record(self) -> None:
         """See `DrainMode`."""
-        if self._sender.thread.wake():
+        thread = self._sender.thread
+        if thread.wake() and thread.started:  # otherwise the next record tries again: the start may be interrupted
             self._drainer.allow_appends()
 
     def commit(self, timeout: float) -> None:
@@ -80,10 +81,10 @@ class OutboxThreadDrains:
 
     def on_record(self) -> None:
         """See `DrainMode`. The caller drains if no thread can be started."""
-        if self._thread.wake():
-            self._drainer.allow_appends()
-        else:
+        if not self._thread.wake():
             self._drain()
+        elif self._thread.started:  # otherwise the next record tries again: the start may be interrupted
+            self._drainer.allow_appends()
 
     def commit(self, timeout: float) -> None:
         """See `DrainMode`."""

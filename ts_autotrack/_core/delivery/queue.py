@@ -58,6 +58,14 @@ class EventQueue(Protocol):
         """Append items."""
         ...
 
+    def take_over(self, items: list[Item]) -> None:
+        """Append the items that earlier workers of this process left: in files of this queue, then in memory.
+
+        Args:
+            items: Items that the last one of these workers left in memory.
+        """
+        ...
+
     def recover(self, after: int, through: int) -> bool:
         """Repair the state after an exception in the middle of `put`.
 
@@ -132,6 +140,10 @@ class MemoryQueue:
         """See `EventQueue`."""
         self._items.extend(items)
         self._bytes += total_size(items)
+
+    def take_over(self, items: list[Item]) -> None:
+        """See `EventQueue`."""
+        self.put(items)
 
     def recover(self, after: int, through: int) -> bool:
         """See `EventQueue`."""

@@ -103,7 +103,8 @@ class Sender:
     def wake_if_due(self, *, now: bool = False) -> None:
         """Wake the sender if the record that it waits for was drained, or `now`."""
         if now or self._counters.taken >= self.wake_at_sequence:
-            self.wake_at_sequence = NEVER
+            if self.thread.started:  # otherwise the next record tries again: the start may be interrupted
+                self.wake_at_sequence = NEVER
             self.thread.wake()
 
     def run(self, mode: DrainMode) -> None:

@@ -9,6 +9,7 @@ import time
 from typing import TYPE_CHECKING
 
 from ts_autotrack._core import diagnostics
+from ts_autotrack._core.locks import HeldWithin, owns
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -25,7 +26,7 @@ class BackgroundThread:
     def __init__(self, run: Callable[[], None], name: str) -> None:
         self._woken = _thread.allocate_lock()
         self._woken.acquire()
-        self._starting = _thread.allocate_lock()
+        self._starting = _thread.RLock()
         self._interrupted_at: float | None = None
         self._run, self._name = run, name
         self._thread = self._new()
@@ -59,13 +60,18 @@ class BackgroundThread:
         self._woken.acquire(blocking=False)
 
     def _start(self) -> bool:
-        if not self._starting.acquire(blocking=False):
-            return True  # another caller is starting it, and this caller's record is in the buffer already
+        if owns(self._starting):
+            return True  # a signal handler or finalizer inside this function
+        with HeldWithin(self._starting, 0) as free:
+            # Otherwise another caller is starting it, and this caller's record is in the buffer already.
+            return self._start_now() if free else True
+
+    def _start_now(self) -> bool:
+        if self._interrupted_at is not None:
+            if time.monotonic() - self._interrupted_at < UNCERTAIN:
+                return True
+            self._interrupted_at, self._thread = None, self._new()
         try:
-            if self._interrupted_at is not None:
-                if time.monotonic() - self._interrupted_at < UNCERTAIN:
-                    return True
-                self._interrupted_at, self._thread = None, self._new()
             self._thread.start()
         except RuntimeError as error:
             # A limit of the system; or interpreter shutdown, from Python 3.12, shortly before the end.
@@ -77,8 +83,6 @@ class BackgroundThread:
         except BaseException:  # of a signal handler: the thread may exist
             self._interrupted_at = time.monotonic()
             raise
-        finally:
-            self._starting.release()
         return True
 
 

@@ -10,7 +10,7 @@ from ts_autotrack._core import diagnostics
 from ts_autotrack._core.delivery.exporter import Exporter
 from ts_autotrack._core.delivery.modes import CallerDrains, OutboxThreadDrains, SenderDrains
 from ts_autotrack._core.delivery.sender import DrainMode, Sender
-from ts_autotrack._core.delivery.thread import BackgroundThread, OneShotEvent
+from ts_autotrack._core.delivery.thread import UNCERTAIN, BackgroundThread, OneShotEvent
 from ts_autotrack._core.identity.user_context import suppress
 
 if TYPE_CHECKING:
@@ -94,6 +94,9 @@ class Worker:
         # A log handler of the application may call flush() on the sender's own thread.
         if not self.wake() or self.ended or self._thread.current:
             return not self.pending
+        if not self._thread.started and not request.done.wait(min(timeout, UNCERTAIN)):
+            timeout = max(0.0, timeout - UNCERTAIN)
+            self.wake()  # a signal handler interrupted the start, which is repeated after this time
         request.done.wait(timeout)
         return request.settled
 
@@ -171,7 +174,7 @@ class Worker:
         predecessor._ended.wait(-1)  # noqa: SLF001 - of an instance of this class
         try:
             with self._drainer.lock:
-                self._drainer.queue.put(predecessor.left)
+                self._drainer.queue.take_over(predecessor.left)
                 predecessor.left = []
                 self._counters.handed_over += predecessor.durable  # for this process or another one to adopt
                 self._predecessor = None

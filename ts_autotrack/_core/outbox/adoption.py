@@ -63,7 +63,7 @@ class Adoption:
         self._counters = counters
         self._sizes: dict[str, int] = {}  # bytes by path, as of the last scan
         self._candidates: deque[str] = deque()  # files that may be adopted, oldest first
-        self._in_use = 0  # candidates whose owners were alive
+        self._in_use: set[str] = set()  # files whose owners were alive, as of the last scan
         self._moved: list[OutboxFile] = []  # files whose events are also in the adopted file
 
     def begin_scan(self, now: float, sizes: dict[str, int], own: OutboxFile | None) -> None:
@@ -76,19 +76,20 @@ class Adoption:
         """
         self._sizes = sizes
         self.other_bytes = sum(sizes.values()) - (sizes.get(own.path, 0) if own is not None else 0)
-        self.scan_at = now + SCAN_INTERVAL + SCAN_INTERVAL_PER_FILE * self._in_use
-        self._in_use = 0
+        self.scan_at = now + SCAN_INTERVAL + SCAN_INTERVAL_PER_FILE * len(self._in_use)
+        self._in_use.clear()
         opened = {file.path for file in (own, self.file, *self._moved) if file is not None}
         process = os.getpid()
         # An earlier worker's files first.
         order = sorted(sizes, key=lambda path: (OutboxFile.created.get(path) != process, path))
         self._candidates = deque(path for path in order if path not in opened)
 
-    def adopt_earlier(self) -> None:
-        """Adopt a file that an earlier worker of this process has closed; do so without a scan."""
+    def adopt_earlier(self) -> bool:
+        """Adopt the oldest file that an earlier worker of this process has closed; return False if there is none."""
         for path, process in list(OutboxFile.created.items()):
             if self.file is None and process == os.getpid() and os.path.dirname(path) == self._directory:
                 self._adopt(path)
+        return self.file is not None
 
     def adopt_next(self) -> bool:
         """Adopt the next file, or move the events of the next file into the adopted one; return False if none is left.
@@ -146,7 +147,7 @@ class Adoption:
                 time.sleep(0)
 
     def release(self) -> None:
-        """Close the adopted file.
+        """Close the adopted file; adopt the next one of an earlier worker.
 
         Raises:
             OSError: See `OutboxFile.close`.
@@ -156,6 +157,7 @@ class Adoption:
         if file is not None:
             self._forget(file.path)
             file.close()
+        self.adopt_earlier()  # at once: a flush() in progress waits for the events of this process
 
     def _adopt(self, path: str) -> None:
         self.file = self._open(path)
@@ -199,7 +201,8 @@ class Adoption:
     def _open(self, path: str) -> OutboxFile | None:
         with OutboxFile.opening():
             file, in_use = adopt(path)
-        self._in_use += in_use
+        if in_use:
+            self._in_use.add(path)
         return file
 
     def _count(self, events: int, path: str) -> None:
@@ -215,13 +218,13 @@ def adopt(path: str) -> tuple[OutboxFile | None, bool]:
     """Take over a file if the owner has ended and the file holds events. Warn if the file cannot be read.
 
     Returns:
-        The file, or None; True if a running process owns the file.
+        The file, or None; True if another, running process owns the file.
     """
     file, in_use = None, False
     try:
         opened = OutboxFile.opened(path)
         if opened is not None and opened.pid == os.getpid():
-            in_use = True  # an earlier worker of this process still sends from the file
+            pass  # this worker's own file, or an earlier worker still sends from the file
         elif is_foreign(path):
             warn_once(("foreign", path), FOREIGN.format(path))
         elif _is_finished(path):

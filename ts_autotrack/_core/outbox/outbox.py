@@ -42,8 +42,8 @@ DELETED = "{} was deleted while it was in use; its events are written to a new f
 class Outbox:
     """An `EventQueue` in a directory.
 
-    Callers of `put` and `recover` hold `lock`. The other methods take the lock, which is reentrant; the properties need
-    no lock.
+    Callers of `put`, `take_over` and `recover` hold `lock`. The other methods take the lock, which is reentrant; the
+    properties need no lock.
     """
 
     def __init__(self, directory: str, max_bytes: int, *, per_event: bool, counters: Counters, lock: RLock) -> None:
@@ -96,6 +96,15 @@ class Outbox:
             self._overflow.put(items)  # in order, after the items in memory; `maintain` commits all of them
         else:
             self._commit_or_hold(items)
+
+    def take_over(self, items: list[Item]) -> None:
+        """See `EventQueue`.
+
+        Calls of the application adopt no file: a signal handler that raises in the middle would leave the file open.
+        """
+        if self._adoption.adopt_earlier() and self._cursor.source is not None:
+            self._cursor.rewind()  # these are events of the own file; those of the adopted file are older
+        self.put(items)
 
     def recover(self, after: int, through: int) -> bool:
         """See `EventQueue`."""
@@ -234,10 +243,8 @@ class Outbox:
     def _commit(self, items: list[Item]) -> bool:
         """Write items to the own file, as far as the directory has space; return False if the disk does not work."""
         try:
-            if self._writer.file is None:
-                if not self._adoption.scan_at:
-                    self._begin_scan(time.monotonic(), measure(self._directory))
-                self._adoption.adopt_earlier()  # an earlier worker's events are older
+            if self._writer.file is None and not self._adoption.scan_at:
+                self._begin_scan(time.monotonic(), measure(self._directory))
             items, size = self._writer.limit(items, self._adoption.other_bytes)
             if not items:
                 return True
