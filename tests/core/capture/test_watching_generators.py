@@ -117,16 +117,17 @@ def test_generators_in_flight_while_the_library_is_off(inspector: Inspector) -> 
 
 @needs_monitoring
 def test_generators_begun_while_the_library_is_off_leave_nothing(inspector: Inspector) -> None:
-    """A watched generator begun while the library is off makes no event, and keeps no properties after its end."""
+    """A watched generator begun while the library is off makes no event: the user of its first step is not known."""
 
     @track_feature("rows")
-    def rows() -> Iterator[int]:
+    def rows(number: int = 0) -> Iterator[int]:
         yield 1
-        add_properties(late=True)
+        if number % 2:
+            add_properties(late=True)
         yield 2
 
     configure(disabled=True)
-    begun = [rows() for _ in range(10)]
+    begun = [rows(number) for number in range(10)]
     for generator in begun:
         next(generator)
     configure(disabled=False, endpoint=inspector.endpoint, api_key="test")

@@ -128,7 +128,10 @@ def started(code: CodeType, _: int) -> object:
     if buffer.append_limit == CLOSED:
         return DISABLE
     try:
-        with_events(_started, (code,))  # the new objects may start the garbage collector, which closes generators
+        if id(code) in generator_rules:  # the new objects may start the garbage collector, which closes generators
+            with_events(_begin, (code,))
+        elif additions:  # of an earlier call with a frame at the same address, whose end Python did not report
+            additions.pop(id(current_frame(1)), None)
     except RecursionError:
         pass
     except Exception as error:  # noqa: BLE001 - the barrier
@@ -136,20 +139,18 @@ def started(code: CodeType, _: int) -> object:
     return None
 
 
-def _started(code: CodeType) -> None:
+def _begin(code: CodeType) -> None:
+    """Follow a generator of a watched function from its first step on."""
     frame = current_frame(2)
     work = followed.get(id(frame))
-    if work is not None and (work.watched or not work.is_of(frame)):  # an earlier frame at the same address
+    if work is not None and (work.watched or not work.is_of(frame)):  # an earlier generator at the same address
         work.end_unseen()
         work = None
-    if additions:  # of an earlier call, whose end Python did not report
-        additions.pop(id(frame), None)
-    rule = generator_rules.get(id(code))
-    if rule is not None:
-        if work is None:
-            work = followed[id(frame)] = Followed(None, kind_of_code(code), frame)
-        work.calls.insert(0, (rule, None))
-        work.scope = begin_scope()
+    additions.pop(id(frame), None)
+    if work is None:
+        work = followed[id(frame)] = Followed(None, kind_of_code(code), frame)
+    work.calls.insert(0, (generator_rules[id(code)], None))  # before the plain functions that returned the generator
+    work.scope = begin_scope()
 
 
 def work_returned(result: object, frame: FrameType) -> None:

@@ -70,6 +70,7 @@ _CLOSES_SILENTLY = 0x4
 """Bit in the argument of the instruction RESUME after a `yield` outside of every `try`."""
 _records = buffer.records
 _append = buffer.records.append
+_works = monitor.works
 
 
 def watch(function: FunctionType, kind: Kind, rule: CaptureRule) -> FunctionType | None:
@@ -87,6 +88,7 @@ def watch(function: FunctionType, kind: Kind, rule: CaptureRule) -> FunctionType
         if kind == "async generator":
             events |= YIELD
         generator_rules[id(code)] = rule
+        monitor.expect_work(code)
         monitor.watch_unwinding()
     number = id(code)
     _rules[number] = rule, ref(code, partial(_forget, number))
@@ -168,11 +170,11 @@ def _returned(code: CodeType, _: int, result: object) -> object:
             and len(_records) < buffer.append_limit
             and type(result) not in WORK
             and not additions
-            and (not followed or (_is_plain(code) and id(current_frame(1)) not in followed))
+            and (not _works or id(code) not in _works)
         ):
             _append((code, scope, time_ns(), None))
             return None
-        may_rest = not followed or _is_plain(code)  # else a generator in flight would end unseen
+        may_rest = not followed or id(code) not in _works  # else a generator in flight would end unseen
         if not buffer.append_limit and additions:
             additions.pop(id(current_frame(1)), None)
         if may_rest and not buffer.append_limit:
@@ -186,15 +188,11 @@ def _returned(code: CodeType, _: int, result: object) -> object:
     return None
 
 
-def _is_plain(code: CodeType) -> bool:
-    """Return True for a watched function whose calls are no work of their own."""
-    return id(code) in _rules and id(code) not in generator_rules
-
-
 def _returned_otherwise(code: CodeType, result: Any, frame: FrameType) -> None:
     """Record a call that the callback does not append directly."""
-    if _is_plain(code):
-        _finish(code, _rules[id(code)][0], result, frame)
+    rule, _ = _rules.get(id(code), (None, None))
+    if rule is not None and id(code) not in generator_rules:
+        _finish(code, rule, result, frame)
     if followed:
         work_returned(result, frame)
     if additions:  # of a generator begun while the library was off
