@@ -143,28 +143,53 @@ def test_end_that_python_does_not_report_counts_late(inspector: Inspector) -> No
     """A generator dropped inside the callback of another tool counts once a later generator has its frame's address."""
 
     @track_feature("rows")
-    def rows() -> Iterator[int]:
-        add_properties(number=len(begun))
+    def rows(number: int) -> Generator[int, None, None]:
+        add_properties(number=number)
         yield 1
 
-    begun: list[Iterator[int]] = []
+    def replace() -> None:
+        generators.clear()
+        generators.append(rows(2))
+        assert generators[0].gi_frame  # gets the address of the earlier frame
+
+    generators: list[Any] = [rows(1)]
     with user_context("first_user"):
-        held = [rows()]
-        next(held[0])
-    _run_unseen(held.clear)
-    assert len(stack.followed) == 1
-    for _ in range(10_000):
-        begun.append(rows())
-        next(begun[-1])
-        if len(stack.followed) == len(begun):
-            break
+        next(generators[0])
+    _run_unseen(replace)
+    assert list(generators.pop()) == [1]
     assert flush(10)
-    (item,) = inspector.items()
-    assert item["user_id"] == "first_user"
-    assert item["properties"]["number"] == 0
-    begun.clear()
+    events = [(item["properties"]["number"], item["user_id"]) for item in inspector.items()]
+    assert events == [(1, "first_user"), (2, "user_1")]
     assert not stack.followed
     assert not stack.additions
+
+
+@needs_monitoring
+def test_returned_generator_at_the_address_of_a_dropped_generator(inspector: Inspector) -> None:
+    """A call that returns a generator keeps its own user if a dropped generator had the same address."""
+
+    @track_feature("rows")
+    def rows() -> Generator[int, None, None]:
+        yield 1
+
+    @track_feature("page")
+    def page() -> Generator[int, None, None]:
+        return generators.pop()
+
+    def replace() -> None:
+        generators.clear()
+        generators.append(rows())
+        assert generators[0].gi_frame  # gets the address of the earlier frame
+
+    generators: list[Any] = [rows()]
+    with user_context("first_user"):
+        next(generators[0])
+    _run_unseen(replace)
+    assert list(page()) == [1]
+    assert flush(10)
+    events = [(item["properties"]["feature_name"], item["user_id"]) for item in inspector.items()]
+    assert events == [("rows", "first_user"), ("rows", "user_1"), ("page", "user_1")]
+    assert not stack.followed
 
 
 def _run_unseen(action: Callable[[], None]) -> None:

@@ -47,7 +47,7 @@ def follow(rule: CaptureRule, extras: Extras, work: Any, kind: Kind) -> bool:
     if frame is None:
         return False
     known = followed.get(id(frame))
-    if known is not None and not known.is_of(frame):
+    if known is not None and not (known.is_of(frame) and (not known.watched or _has_begun(work, kind))):
         known.end_unseen()
         known = None
     if known is None:
@@ -56,6 +56,12 @@ def follow(rule: CaptureRule, extras: Extras, work: Any, kind: Kind) -> bool:
         return False
     known.calls.append((rule, extras))
     return True
+
+
+def _has_begun(work: Any, kind: Kind) -> bool:
+    """Return True for a generator after its first step: a generator that `started` has seen."""
+    prefix = _PREFIXES[kind]
+    return bool(getattr(work, prefix + "_suspended") or getattr(work, prefix + "_running"))
 
 
 class Followed:
