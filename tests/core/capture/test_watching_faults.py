@@ -183,7 +183,7 @@ def test_functions_made_again_and_again_leave_nothing() -> None:
             stack.followed,
             stack.additions,
             monitor._codes,
-            monitor._works,
+            monitor.works,
         )
         return tuple(map(len, registries))
 

@@ -13,7 +13,7 @@ from ts_autotrack._core.capture.buffer import CLOSED, buffer
 from ts_autotrack._core.capture.call import begin_scope, count_fault, finish_call, merge_extras
 from ts_autotrack._core.capture.monitor import DISABLE, START, UNWIND, YIELD, monitor, with_events
 from ts_autotrack._core.capture.stack import additions, current_frame, followed, take_additions
-from ts_autotrack._core.outcomes import cancelled_error, is_early_end
+from ts_autotrack._core.outcomes import cancelled_error, is_clean_exit, is_early_end
 
 TYPE_CHECKING = False  # typing costs as much to import as this whole library
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ def follow(rule: CaptureRule, extras: Extras, work: Any, kind: Kind) -> bool:
     if frame is None:
         return False
     known = followed.get(id(frame))
-    if known is not None and not known.is_of(frame):
+    if known is not None and not (known.is_of(frame) and (not known.watched or _has_begun(work, kind))):
         known.end_unseen()
         known = None
     if known is None:
@@ -61,6 +61,12 @@ def follow(rule: CaptureRule, extras: Extras, work: Any, kind: Kind) -> bool:
     return True
 
 
+def _has_begun(work: Any, kind: Kind) -> bool:
+    """Return True for a generator after its first step: a generator that `started` has seen."""
+    prefix = _PREFIXES[kind]
+    return bool(getattr(work, prefix + "_suspended") or getattr(work, prefix + "_running"))
+
+
 class Followed:
     """Coroutine or generator in flight.
 
@@ -68,7 +74,7 @@ class Followed:
         calls: Rule of each function, and the properties attached to its call, innermost first.
         kind: Kind of the work.
         scope: Scope at the first step of a generator, which may end in another context.
-        used: True once a generator has yielded an item.
+        used: True once a generator has yielded an item; from the first step on for a watched plain generator.
         watched: True for a generator of a watched function, whose code reports all of its ends.
     """
 
@@ -78,8 +84,8 @@ class Followed:
         self.calls: list[tuple[CaptureRule, Extras]] = []
         self.kind = kind
         self.scope: Scope | None = None
-        self.used = False
         self.watched = work is None
+        self.used = self.watched and kind == "generator"  # nothing but its own code ends it before the first yield
         self._code: CodeType = frame.f_code
         self._frame_id = id(frame)
         if work is not None:
@@ -94,9 +100,15 @@ class Followed:
         work = self._work()
         return work is not None and getattr(work, _PREFIXES[self.kind] + "_frame") is frame
 
+    def ends_well(self, error: BaseException) -> bool:
+        """Return True if an exception that leaves the frame is no failure: see `wrappers`, which judge the same way."""
+        if self.used and (isinstance(error, GeneratorExit) if self.kind == "generator" else is_early_end(error)):
+            return True
+        return is_clean_exit(error)
+
     def finish(self, result: object = None) -> None:
         """Record the calls that returned this work."""
-        added = take_additions(self._frame_id, self._code)
+        added = take_additions(self._frame_id, self._code) if additions else None
         self.forget()
         for rule, extras in self.calls:
             given = merge_extras(rule.template.by_name(extras), added) if added else extras
@@ -112,7 +124,7 @@ class Followed:
                 monitor.unfollow(self._code, self._frame_id)
 
     def end_unseen(self, _: object = None) -> None:
-        """Record the calls if the work was used: Python 3.13 closes a generator without an event."""
+        """Record the calls if the work was used: Python does not report each end of a generator."""
         if followed.get(self._frame_id) is self:
             if self.used:
                 self.finish()
@@ -125,16 +137,10 @@ def started(code: CodeType, _: int) -> object:
     if buffer.append_limit == CLOSED:
         return DISABLE
     try:
-        frame = current_frame(1)
-        if additions:  # of an earlier call with a frame at the same address, whose end Python did not report
-            additions.pop(id(frame), None)
-        rule = generator_rules.get(id(code))
-        if rule is not None:
-            work = _find(frame)
-            if work is None or work.watched:
-                work = followed[id(frame)] = Followed(None, kind_of_code(code), frame)
-            work.calls.insert(0, (rule, None))
-            work.scope = begin_scope()
+        if id(code) in generator_rules:  # the new objects may start the garbage collector, which closes generators
+            with_events(_begin, (code,))
+        elif additions:  # of an earlier call with a frame at the same address, whose end Python did not report
+            additions.pop(id(current_frame(1)), None)
     except RecursionError:
         pass
     except Exception as error:  # noqa: BLE001 - the barrier
@@ -142,25 +148,34 @@ def started(code: CodeType, _: int) -> object:
     return None
 
 
-def forget_all_watched() -> None:
-    """Forget the generators in flight: while the library was off, Python did not report their ends."""
-    for work in list(followed.values()):
-        if work.watched:
-            work.forget()
+def _begin(code: CodeType) -> None:
+    """Follow a generator of a watched function from its first step on."""
+    frame = current_frame(2)
+    work = followed.get(id(frame))
+    if work is not None and (work.watched or not work.is_of(frame)):  # an earlier generator at the same address
+        work.end_unseen()
+        work = None
+    additions.pop(id(frame), None)
+    if work is None:
+        work = followed[id(frame)] = Followed(None, kind_of_code(code), frame)
+    work.calls.insert(0, (generator_rules[id(code)], None))  # before the plain functions that returned the generator
+    work.scope = begin_scope()
 
 
 def work_returned(result: object, frame: FrameType) -> None:
     """Record the calls whose work has ended."""
-    work = _find(frame)
-    if work is not None:
+    work = followed.get(id(frame))
+    if work is not None and work.is_of(frame):
         work.finish(result)
 
 
 def yielded(_: CodeType, __: int, item: object) -> None:
-    """Note that a generator was used. Called by `sys.monitoring` for each yield."""
+    """Note that a generator was used. Called by `sys.monitoring` for each yield, but of watched plain generators."""
     try:
-        work = _find(current_frame(1))
-        if work is not None and not work.used and work.kind != "coroutine":
+        work = followed.get(id(current_frame(1)))
+        if work is None or work.used or work.kind == "coroutine":
+            return
+        if work.is_of(current_frame(1)):
             work.scope = work.scope or begin_scope()
             # An async generator yields at each await, too; Python wraps its items.
             work.used = work.kind == "generator" or type(item).__name__ == "async_generator_wrapped_value"
@@ -171,8 +186,9 @@ def yielded(_: CodeType, __: int, item: object) -> None:
 def unwound(_: CodeType, __: int, error: BaseException) -> None:
     """Forget a call that an exception leaves. Called by `sys.monitoring` for each function that an exception leaves."""
     try:
-        if followed and (work := _find(current_frame(1))) is not None:
-            if work.used and is_early_end(error):
+        work = followed.get(id(current_frame(1))) if followed else None
+        if work is not None and work.is_of(current_frame(1)):
+            if work.ends_well(error):
                 with_events(work.finish, ())
             else:
                 work.forget()
@@ -182,11 +198,6 @@ def unwound(_: CodeType, __: int, error: BaseException) -> None:
         pass
     except Exception as ours:  # noqa: BLE001 - the barrier
         count_fault("following a call", ours)
-
-
-def _find(frame: FrameType) -> Followed | None:
-    work: Followed | None = followed.get(id(frame))
-    return work if work is not None and work.is_of(frame) else None
 
 
 _PREFIXES = {"coroutine": "cr", "generator": "gi", "async generator": "ag"}

@@ -34,9 +34,13 @@ calls, 98 calls were missing after the start of the worker.
 
 
 class Monitor:
-    """The library's id in `sys.monitoring`. Python before 3.12 and PyPy have none."""
+    """The library's id in `sys.monitoring`. Python before 3.12 and PyPy have none.
 
-    __slots__ = ("_callbacks", "_codes", "_everywhere", "_taking", "_tool", "_works")
+    Attributes:
+        works: Code whose calls are work of their own, such as generators, by its id; and the works followed at present.
+    """
+
+    __slots__ = ("_callbacks", "_codes", "_everywhere", "_taking", "_tool", "works")
 
     def __init__(self) -> None:
         self._tool: int | None = None
@@ -44,7 +48,7 @@ class Monitor:
         self._callbacks: dict[int, Callable[..., object]] = {}
         # By the id of the code: the hash of a code object covers all of it.
         self._codes: dict[int, tuple[ref[CodeType], int]] = {}  # watched code and its events
-        self._works: dict[int, tuple[ref[CodeType], set[int]]] = {}  # code of followed work, and the works
+        self.works: dict[int, tuple[ref[CodeType], set[int]]] = {}
         self._everywhere = 0
 
     def ready(self) -> bool:
@@ -69,7 +73,7 @@ class Monitor:
         for event, callback in self._callbacks.items():
             _monitoring.register_callback(self._tool, event, callback)
         _monitoring.set_events(self._tool, self._everywhere)
-        for reference, _ in [*self._codes.values(), *self._works.values()]:
+        for reference, _ in [*self._codes.values(), *self.works.values()]:
             if (code := reference()) is not None:
                 self._fit(code)
         return True
@@ -103,21 +107,25 @@ class Monitor:
 
     def follow(self, code: CodeType, work: int) -> None:
         """Have the returns and yields of a code object reported, until `unfollow` is called for the same work."""
-        number = id(code)
-        if number not in self._works:
-            self._works.setdefault(number, (ref(code, partial(self._code_gone, number)), set()))
-        self._works[number][1].add(work)
+        self.expect_work(code)
+        self.works[id(code)][1].add(work)
         self._fit(code)
+
+    def expect_work(self, code: CodeType) -> None:
+        """Take a code object into `works`."""
+        number = id(code)
+        if number not in self.works:
+            self.works.setdefault(number, (ref(code, partial(self._code_gone, number)), set()))
 
     def unfollow(self, code: CodeType, work: int) -> None:
         """Undo a call of `follow`."""
-        works = self._works[id(code)][1]
+        works = self.works[id(code)][1]
         works.discard(work)
         if not works:
             self._fit(code)
 
     def _code_gone(self, number: int, _: object) -> None:
-        del self._works[number]
+        del self.works[number]
 
     def _fit(self, code: CodeType) -> None:
         """Set the events of a code object. Needs no lock: the thread that sets last sees the changes of all threads."""
@@ -129,7 +137,7 @@ class Monitor:
 
     def _wanted(self, code: CodeType) -> int:
         _, events = self._codes.get(id(code), (None, 0))
-        _, works = self._works.get(id(code), (None, None))
+        _, works = self.works.get(id(code), (None, None))
         return events | RETURN | YIELD if works else events
 
     def watch_unwinding(self) -> None:
@@ -144,7 +152,7 @@ class Monitor:
 
     def restart(self) -> None:
         """Let Python report disabled places again."""
-        if self._codes or self._works:
+        if self._codes or self.works:
             _monitoring.restart_events()
 
     def __str__(self) -> str:
