@@ -144,3 +144,22 @@ def test_any_history_keeps_limits_order_and_account(kinds: list[tuple[str, int, 
         assert len(bodies) <= MAX_ITEMS
         assert len(bodies) == 1 or sum(map(len, bodies)) + len(bodies) + 1 <= MAX_BODY
         assert {where for where, body, _ in items if body in bodies} == {path}
+
+
+@pytest.mark.parametrize("status", [200, 400])
+def test_an_event_is_counted_before_it_leaves_the_queue(status: int) -> None:
+    """Once nothing is pending, the account holds all deliveries and rejections: flush() may return at that moment."""
+
+    class Observed(MemoryQueue):
+        def acknowledge(self, count: int, passed: Sequence[int] = ()) -> None:
+            super().acknowledge(count, passed)
+            settled.append((self.pending, counts.delivered + counts.rejected))
+
+    settled: list[tuple[int, int]] = []
+    backlog, counts = Observed(), Counters()
+    exporter = Exporter(backlog, counts, Pacing(), lambda pacing: Backoff(pacing, jitter=lambda: 1.0))
+    backlog.put([("/track", b'"poison"' if status == 400 else b"{}", 1), ("/track", b"{}", 2)])
+    while backlog.pending:
+        skip_pauses(exporter)
+        exporter.export(FakeTransport([]), 1.0)
+    assert {pending + counted for pending, counted in settled} == {2}
