@@ -57,25 +57,26 @@ def test_exits(make: Callable[[], BaseException], is_clean: bool, inspector: Ins
     """A call that ends with exit status 0 is a success; any other exit is a failure."""
     end = SimpleNamespace(Exit=make)
 
-    def function() -> None:
-        error = end.Exit()
-        raise error
-
-    async def coroutine() -> None:
-        error = end.Exit()
-        raise error
-
-    def rows() -> Iterator[None]:
-        yield
-        error = end.Exit()
-        raise error
-
     for on in ("success", "error", "always"):
         decorate: Any = track_feature("f", on=on)
+
+        def function() -> None:
+            error = end.Exit()
+            raise error
+
+        async def coroutine() -> None:
+            error = end.Exit()
+            raise error
+
+        def rows() -> Iterator[None]:
+            yield
+            error = end.Exit()
+            raise error
+
         calls: list[Callable[[], object]] = [
             decorate(function),
-            lambda d=decorate: d(coroutine)().send(None),  # type: ignore[misc]
-            lambda d=decorate: list(d(rows)()),  # type: ignore[misc]
+            lambda d=decorate, c=coroutine: d(c)().send(None),  # type: ignore[misc]
+            lambda d=decorate, r=rows: list(d(r)()),  # type: ignore[misc]
         ]
         for call in calls:
             with pytest.raises(BaseException) as caught:  # noqa: PT011
