@@ -246,6 +246,34 @@ def test_garbage_generators_collected_at_the_begin_of_another_count() -> None:
     assert account_closes().accepted == before + count
 
 
+@pytest.mark.usefixtures("inspector")
+def test_garbage_generators_count_beside_calls_that_fill_the_memory() -> None:
+    """Generators in cycles are counted if the records of other tracked calls make the garbage collector run."""
+
+    @track_feature("rows")
+    def rows() -> Iterator[int]:
+        yield 1
+
+    @track_feature("call")
+    def call() -> None:
+        pass
+
+    gc.collect()
+    before = account_closes().accepted
+    for _ in range(500):
+        cycle: list[Any] = [rows()]
+        next(cycle[0])
+        cycle.append(cycle)
+        for _ in range(40):
+            call()
+    del cycle
+    gc.collect()
+    counted = account_closes().accepted - before - 500 * 40
+    assert counted + len(stack.followed) == 500
+    assert counted > 450
+    stack.followed.clear()
+
+
 @pytest.mark.parametrize("end", ["exhausted", "closed", "dropped", "failed", "thrown"])
 @pytest.mark.usefixtures("inspector")
 def test_generators_that_have_ended_are_not_kept(end: str) -> None:

@@ -17,7 +17,9 @@ Not seen:
   handler at 1 kHz lost 63 % of its tracked calls in a loop of nothing but tracked calls, 15 % around calls of 3 us, and
   2 % around calls of 30 us. Finalizers of garbage in cycles lost up to a half: the record of a call is an allocation,
   which may start the garbage collector.
-  A generator that ends unseen counts late: when another generator of the function gets the address of its frame.
+  A generator that ends unseen counts late: when another generator of the function gets the address of its frame. Of
+  20,000 generators dropped in cycles, 0.5 % were not counted at the end of a loop of nothing else, and 0 % beside 10 to
+  1,000 other objects each.
 - Generators begun while the library is off, whatever their end. Those in flight when it is turned off are counted.
 - Calls at a debugger's prompt and inside trace functions, for the same reason.
 - Calls of a copy that was pickled by value, and of a function whose `__code__` was replaced after the decoration.
@@ -166,22 +168,16 @@ def _returned(code: CodeType, _: int, result: object) -> object:
     """Record a call of a watched function. Called by `sys.monitoring`; an exception would reach the application."""
     try:
         scope = current()
-        if (
-            scope.ready
-            and len(_records) < buffer.append_limit
-            and type(result) not in WORK
-            and not additions
-            and (not _works or id(code) not in _works)
-        ):
-            _append((code, scope, time_ns(), None))
-            return None
-        if (
-            scope.drop_suppressed
-            and buffer.append_limit
-            and not additions
-            and not followed
-            and type(result) not in WORK
-        ):
+        if scope.ready and len(_records) < buffer.append_limit and type(result) not in WORK and not additions:
+            if not _works:
+                _append((code, scope, time_ns(), None))
+                return None
+            if id(code) not in _works:
+                records = _records
+                # 75 ns more than a call, which could run the garbage collector here: generators would end unseen.
+                records += ((code, scope, time_ns(), None),)
+                return None
+        if scope.drop_suppressed and buffer.append_limit and not (additions or followed) and type(result) not in WORK:
             next(_suppressed)
             return None
         may_rest = not followed or id(code) not in _works  # else a generator in flight would end unseen
