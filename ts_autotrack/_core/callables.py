@@ -125,14 +125,21 @@ _OWN_REFERENCES = 2
 """References to work that the application does not hold: the attribute, and the argument of `getrefcount`."""
 
 
-def know_futures() -> None:
-    """Add the futures of loaded modules to `WORK`."""
-    for module, names in (("asyncio", ("Future", "Task")), ("concurrent.futures._base", ("Future",))):
-        for name in names:
-            found = getattr(sys.modules.get(module), name, None)
-            if isinstance(found, type):
-                WORK[found] = "future"
-                WORK.update(dict.fromkeys(found.__subclasses__(), "future"))  # of `asyncio.gather`, for example
+_FUTURES = {"asyncio": ("Future", "Task"), "concurrent.futures._base": ("Future",)}
+_known_modules: set[str] = set()
+
+
+def know_futures(*, again: bool = False) -> None:
+    """Add the futures of loaded modules to `WORK`; with `again`, also subclasses made since the last time."""
+    for module, names in _FUTURES.items():
+        if module in _known_modules and not again:
+            continue
+        found = [getattr(sys.modules.get(module), name, None) for name in names]
+        for kind in found:
+            if isinstance(kind, type):
+                WORK.update(dict.fromkeys((kind, *kind.__subclasses__()), "future"))  # of `asyncio.gather`, for example
+        if None not in found:
+            _known_modules.add(module)
 
 
 def inner_functions(target: Any) -> Iterator[FunctionType]:

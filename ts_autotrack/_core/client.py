@@ -261,7 +261,7 @@ class Client:
         from ts_autotrack._core.delivery.backoff import Pacing
         from ts_autotrack._core.process.exits import prepare_exits
 
-        know_futures()  # of modules loaded since the decorations
+        know_futures(again=True)  # of modules loaded since the decorations
         pacing = self.pacing or Pacing()
         worker = assembly.build_worker(config, self.buffer, self._counters, self.forks, self._ended, pacing)
         prepare_exits(self.shutdown)

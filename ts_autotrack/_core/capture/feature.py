@@ -61,7 +61,8 @@ class Feature:
         """Return a plain function tracked: watched where Python allows it, else wrapped."""
         know_futures()
         names, arguments, code_name = split(function, self._options["capture"])
-        rule = self._rule(name_of(function), _where(function), names, arguments, code_name)
+        where = f"{function.__module__}.{function.__qualname__}, line {function.__code__.co_firstlineno}"
+        rule = self._rule(function.__name__, where, names, arguments, code_name)
         if rule.plain and not self._options["capture"] and (watched := watch(function, kind, rule)) is not None:
             return watched
         return wrap_function(rule, function, kind)
