@@ -136,17 +136,19 @@ _TEMPLATES: dict[Kind, str] = {
 }
 _DIRECT = """
     try:
-        ts_scope, ts_limit = ts.current(), ts.buffer.append_limit
+        ts_limit = ts.buffer.append_limit
         if ts.additions or py.type(ts_result) in ts.WORK:
             ts_result = ts.finish_function(ts_rule, EXTRAS, HELD, ts_result)
-        elif ts_scope.ready and py.len(ts.records) < ts_limit:
-            ts.append((ts_template, ts_scope, ts.time_ns(), EXTRAS))
         elif not ts_limit:
             py.next(ts.buffer.closed_drops)
-        elif ts_scope.drop_suppressed:
-            py.next(ts.suppressed)
         else:
-            ts.finish_call(ts_rule, EXTRAS, HELD, ts_result)
+            ts_scope = ts.current()
+            if ts_scope.ready and py.len(ts.records) < ts_limit:
+                ts.append((ts_template, ts_scope, ts.time_ns(), EXTRAS))
+            elif ts_scope.drop_suppressed:
+                py.next(ts.suppressed)
+            else:
+                ts.finish_call(ts_rule, EXTRAS, HELD, ts_result)
     except py.Exception as ts_fault:
         ts.count_fault("recording a call", ts_fault)
 """.strip()
