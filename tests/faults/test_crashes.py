@@ -119,7 +119,8 @@ import ts_autotrack
 for n in range(200):
     if (child := os.fork()) == 0:
         ts_autotrack.track("job", {"n": n}, user_id="u", group_id="g")
-        os.kill(os.getpid(), 9)  # at once: measuring coverage makes `os._exit` wait
+        report()
+        os.kill(os.getpid(), 9)  # measuring coverage makes `os._exit` wait: the job would take over files
     os.waitpid(child, 0)
 """
 
