@@ -49,6 +49,9 @@ SEED = """
 ]
 """
 
+COUNTED = 8 if hasattr(sys, "monitoring") else 17
+"""Events of the quickstart while the library is off: calls of watched functions are not counted then."""
+
 
 def run(name: str, *, status: int = 0, **environment: str) -> subprocess.CompletedProcess[str]:
     """Run an example as a user would, and check the exit status."""
@@ -111,7 +114,7 @@ def test_examples_say_so_when_nothing_was_delivered(settings: dict[str, str]) ->
     done = run("custom_event.py", status=1, **settings)
     assert (done.stdout, "not delivered: Stats(accepted=1, delivered=0" in done.stderr) == ("", True)
     done = run("quickstart.py", status=1, **settings)
-    assert "17 of 17 events did not arrive" in done.stderr
+    assert f"{COUNTED} of {COUNTED} events did not arrive" in done.stderr
 
 
 def test_quickstart_without_its_server(inspector: Inspector) -> None:
