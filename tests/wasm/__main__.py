@@ -16,7 +16,7 @@ from pathlib import Path
 
 PYODIDE, PYTHON = "314.0.7", "3.14"
 """Version of the npm package, and of its Python."""
-PACKAGES = ("httpx", "hypothesis", "opentelemetry-api", "pytest", "wrapt")
+PACKAGES = ("click", "httpx", "hypothesis", "opentelemetry-api", "pytest", "typer", "wrapt")
 """Packages that the tests import and that have a wheel for any machine. A stand-in takes the place of orjson."""
 TESTS = ("tests/core/capture", "tests/core/identity", "tests/core/test_decorate.py")
 DEADLINE = 300

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 
 import click
 import pytest
-import trio
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -149,6 +148,7 @@ def test_cancelled_streams(on: Any, step: int, returned: bool, inspector: Inspec
 @pytest.mark.parametrize("step", [0, 1])
 def test_streams_cancelled_by_trio(on: Any, step: int, inspector: Inspector) -> None:
     """Trio's cancellation counts as asyncio's: used if an item had come, else failed."""
+    trio = pytest.importorskip("trio")
 
     @track_feature("f", on=on)
     async def stream() -> AsyncGenerator[int, None]:

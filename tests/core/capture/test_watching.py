@@ -405,6 +405,7 @@ def test_a_forked_child_counts_its_own_calls(inspector: Inspector) -> None:
     assert features(inspector) == ["f"] * 2
 
 
+@pytest.mark.skipif(sys.platform == "emscripten", reason="no process can be started")
 @pytest.mark.slow
 def test_a_spawned_child_tracks(inspector: Inspector) -> None:
     """A watched function is pickled by its name and tracked in the spawned process."""

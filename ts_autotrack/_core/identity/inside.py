@@ -51,7 +51,8 @@ def call({parameters}):
         except py.BaseException as ts_error:
             ts.drop_frame(ts_error)
             raise
-    return ts.follow(ts_block, ts_result)
+    ts_result = ts.follow(ts_block, ts_result)
+    return ts_result
 """
 _COROUTINE = """
 async def call({parameters}):
