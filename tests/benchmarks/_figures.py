@@ -83,8 +83,6 @@ FORMS = {
 """Bounds of the time added to a call, as ratios to floor C."""
 
 
-NOISELESS = 1.15
-"""Slack of a ratio between the best of several repeats."""
 DECORATED = {
     "function": ("a tracked function", "closure", 1.05),
     "coroutine": ("a tracked coroutine function", "async closure", 0.8),
@@ -106,7 +104,7 @@ def of_interpreter(version: str, found: dict[str, list[float]]) -> list[Figure]:
                 found[floor],
                 names[floor],
                 most if watches else None,
-                NOISELESS,
+                NOISY,
             )
             for key, (name, floor, most) in DECORATED.items()
         ),
