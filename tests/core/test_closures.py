@@ -156,7 +156,7 @@ def test_random_argument_lists(drawn: tuple[str, list[str]], data: st.DataObject
 
 
 def test_readers_that_do_not_follow_wrapped() -> None:
-    """Defaults, code and argument specification of a closure are those of its function."""
+    """A closure has the defaults, argument names and argument specification of its function."""
 
     def function(a: int, b: int = 2, *rest: int, key: str = "k", **more: int) -> object:
         return a, b, rest, key, more

@@ -24,6 +24,7 @@ from asgiref.sync import markcoroutinefunction as asgiref_mark
 from tests.conftest import run_python
 from tests.core.conftest import arrived
 from ts_autotrack import add_properties, flush, stats, suppress, track, track_feature, user_context
+from ts_autotrack._core import diagnostics
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Generator, Iterator
@@ -451,3 +452,23 @@ def test_kind_of_other_callables(make: Any, run: Any, inspector: Inspector) -> N
     found = [(item["event_name"], item["user_id"]) for item in inspector.items()]
     inside = ("inside", "user_1")
     assert found == [("inside", "other")] * 2 + [inside, inside, ("feature_used", "user_1")] * 2
+
+
+class Unhashable(type):
+    """A metaclass whose classes have no hash."""
+
+    def __eq__(cls, other: object) -> bool:
+        return cls is other
+
+    __hash__ = None  # type: ignore[assignment]
+
+
+class Value(metaclass=Unhashable):
+    """Value of a class without a hash."""
+
+
+@pytest.mark.parametrize("decorate", [track_feature("f"), track_feature("f", on="always"), suppress()])
+def test_result_of_a_class_without_a_hash(decorate: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A result whose class cannot be looked up in a dict reaches the caller."""
+    monkeypatch.setattr(diagnostics, "reraise", False)
+    assert type(decorate(lambda: Value())()) is Value  # noqa: PLW0108

@@ -1,4 +1,4 @@
-"""Plugin of pytest: stand-ins for the things that WebAssembly lacks. The tests themselves are those of every run."""
+"""Pytest plugin: stand-ins for features that WebAssembly lacks. The tests are the same as in every other run."""
 
 from __future__ import annotations
 

@@ -76,6 +76,14 @@ def kind_of_code(code: CodeType) -> Kind:
     return "async generator" if flags & CO_ASYNC_GENERATOR else "function"
 
 
+def kind_of_result(result: object) -> Kind | None:
+    """Return the kind of work that a plain function has returned; None for a value. Never raises."""
+    try:
+        return WORK.get(type(result))
+    except Exception:  # noqa: BLE001 - a metaclass of the application may have no hash
+        return None
+
+
 def _references(work: object) -> int:
     return sys.getrefcount(work)
 

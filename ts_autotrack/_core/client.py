@@ -274,7 +274,8 @@ class Client:
         buffer.budget.limit = config.max_queue_bytes
         baggage.enabled = config.baggage
         diagnostics.set_debug(on=config.debug)
-        diagnostics.log("debug", "%s", monitor)
+        if config.debug:
+            diagnostics.log("debug", "%s", monitor)
         if config.off_reason is None:
             buffer.reopen()
             return

@@ -33,7 +33,7 @@ def captured(inspector: Inspector, *names: str) -> list[tuple[Any, ...]]:
 
 
 def injects(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Put an argument before those of the caller, as a decorator that opens a connection does."""
+    """Call the function with one more argument in front, as a decorator that opens a connection does."""
 
     @functools.wraps(function)
     def call(*args: Any, **kwargs: Any) -> Any:

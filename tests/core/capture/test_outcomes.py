@@ -316,7 +316,7 @@ ON_EXIT = ["raise", "return", "yield", "other"]
 
 
 def obey(told: object, stop: type[Exception]) -> None:
-    """Raise what a sent value asks for."""
+    """Raise an error for the sent value "raise", and `stop` for the sent value "stop"."""
     if told == "raise":
         raise LookupError
     if told == "stop":
@@ -324,7 +324,7 @@ def obey(told: object, stop: type[Exception]) -> None:
 
 
 def body(on_exit: str) -> Generator[Any, Any, Any]:
-    """Do what it is told by sent values, and show the exception that is being handled."""
+    """Return or raise as the sent values say; yield a number and the class of the exception being handled."""
     number = 0
     while True:
         number += 1

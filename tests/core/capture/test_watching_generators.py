@@ -212,7 +212,7 @@ def _run_unseen(action: Callable[[], None]) -> None:
 
 @pytest.mark.usefixtures("inspector")
 def test_garbage_generators_collected_at_the_begin_of_another_count() -> None:
-    """Generators that the garbage collector closes while the begin of another generator is noted are counted."""
+    """Generators that the garbage collector closes while the beginning of another generator is noted are counted."""
 
     @track_feature("rows")
     def rows() -> Iterator[int]:

@@ -102,6 +102,31 @@ def test_another_tool_frees_the_id(inspector: Inspector) -> None:
         monitoring.free_tool_id(freed)
 
 
+def test_events_that_another_tool_has_left_behind() -> None:
+    """Python keeps the events of a freed id: calls of foreign code make no event, and cost no other event."""
+    code = """
+import sys
+monitoring = sys.monitoring
+def foreign(): pass
+monitoring.use_tool_id(4, "other")
+monitoring.set_local_events(4, foreign.__code__, monitoring.events.PY_RETURN)
+monitoring.free_tool_id(4)
+import ts_autotrack
+@ts_autotrack.track_feature("f")
+def function(): pass
+with ts_autotrack.user_context("u", group_id="g"):
+    function(); ts_autotrack.flush(5)
+    for _ in range(5): function(); foreign()
+    ts_autotrack.flush(5)
+    foreign(); function(); ts_autotrack.flush(5)
+print(monitoring.get_tool(4), ts_autotrack.stats().delivered, ts_autotrack.stats().dropped)
+"""
+    done = run_python(code, TS_AUTOTRACK_EXPORTER="jsonl", TS_AUTOTRACK_JSONL_PATH=os.devnull)
+    left = {} if sys.version_info >= (3, 14) else {"invalid": 5}
+    assert done.stdout == f"ts_autotrack 7 {left}\n", done.stderr
+    assert ("left its events on foreign" in done.stderr) == bool(left)
+
+
 def test_without_a_free_id_functions_are_wrapped() -> None:
     """If other tools hold the ids 3, 4 and 5, tracked functions are wrapped; the debug log says so."""
     code = """

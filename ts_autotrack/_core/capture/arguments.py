@@ -212,7 +212,7 @@ def _replace(holder: Any, inner: object, names: tuple[str, ...], code_name: str)
 
 
 def _calls_wrapped(cls: type) -> bool:
-    """Return True for proxies, which call their `__wrapped__`: those of wrapt, in C or in Python, and similar ones."""
+    """Return True for proxies that call their `__wrapped__`: proxies of wrapt, in C or Python, and similar classes."""
     if issubclass(cls, (classmethod, staticmethod)):  # `__wrapped__` cannot be set
         return False
     wrapt = sys.modules.get("wrapt")

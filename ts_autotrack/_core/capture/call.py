@@ -121,7 +121,7 @@ def finish_call(
         call: Arguments of the call; None unless the rule describes finished calls.
         result: Return value.
         error: Raised exception.
-        scope: Result of `begin_scope` at the begin of a call that may end in another context.
+        scope: Result of `begin_scope` at the beginning of a call that may end in another context.
         frame: Frame of the call, for properties added by `add_properties`; default: the caller's.
     """
     try:

@@ -133,7 +133,7 @@ class Followed:
 
 
 def started(code: CodeType, _: int) -> object:
-    """Note the begin of a call. Called by `sys.monitoring` for generators, and for functions that add properties."""
+    """Note that a call begins. Called by `sys.monitoring` for generators, and for functions that add properties."""
     if buffer.append_limit == CLOSED:
         return DISABLE
     try:
@@ -205,6 +205,6 @@ _PREFIXES = {"coroutine": "cr", "generator": "gi", "async generator": "ag"}
 generator_rules: dict[int, CaptureRule] = {}
 """Rules of watched generator functions, by the id of their code."""
 
-monitor.call(START, started)
-monitor.call(YIELD, yielded)
-monitor.call(UNWIND, unwound)
+monitor.set_callback(START, started)
+monitor.set_callback(YIELD, yielded)
+monitor.set_callback(UNWIND, unwound)

@@ -90,7 +90,7 @@ class Monitor:
         if self._tool is not None and _monitoring.get_tool(self._tool) != NAME:
             self.ready()
 
-    def call(self, event: int, callback: Callable[..., object]) -> None:
+    def set_callback(self, event: int, callback: Callable[..., object]) -> None:
         """Set the callback of an event."""
         self._callbacks[event] = callback
 
@@ -110,6 +110,11 @@ class Monitor:
         self.expect_work(code)
         self.works[id(code)][1].add(work)
         self._fit(code)
+
+    def silence(self, code: CodeType) -> None:
+        """Turn off the events of a code object that an earlier holder of the id has left behind."""
+        if self.ready():
+            _monitoring.set_local_events(self._tool, code, 0)
 
     def expect_work(self, code: CodeType) -> None:
         """Take a code object into `works`."""

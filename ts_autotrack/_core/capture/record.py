@@ -69,6 +69,6 @@ watched_templates: dict[int, EventTemplate] = {}
 """Templates of watched functions, by the id of their code, as long as the code lives."""
 
 
-def template_of(subject: EventTemplate | CodeType) -> EventTemplate:
-    """Return the template of a record's first part."""
-    return subject if isinstance(subject, EventTemplate) else watched_templates[id(subject)]
+def template_of(subject: EventTemplate | CodeType) -> EventTemplate | None:
+    """Return the template of a record's first part; None for code that this library does not watch."""
+    return subject if isinstance(subject, EventTemplate) else watched_templates.get(id(subject))

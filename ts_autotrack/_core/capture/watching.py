@@ -9,7 +9,7 @@ everything but success without captured arguments.
 
 The end of a generator is its return, or the exception that leaves its frame: `close()` raises `GeneratorExit` there.
 Python reports such exceptions for all code only, at 50 to 100 ns for each function that an exception leaves. A step of
-a plain generator costs nothing; the begin and the end of a run cost 2 us more than those of a closure.
+a plain generator costs nothing; the beginning and the end of a run cost 2 us more than those of a closure.
 
 Not seen:
 
@@ -17,9 +17,9 @@ Not seen:
   handler at 1 kHz lost 63 % of its tracked calls in a loop of nothing but tracked calls, 15 % around calls of 3 us, and
   2 % around calls of 30 us. Finalizers of garbage in cycles lost up to a half: the record of a call is an allocation,
   which may start the garbage collector.
-  A generator that ends unseen counts late: when another generator of the function gets the address of its frame. Of
-  20,000 generators dropped in cycles, 0.5 % were not counted at the end of a loop of nothing else, and 0 % beside 10 to
-  1,000 other objects each.
+- The end of a generator, if the garbage collector closes it inside a callback. The event comes late: when another
+  generator of the function gets the address of its frame. Of 20,000 generators dropped in cycles, 0.5 % were not
+  counted at the end of a loop of nothing else, and 0 % beside 10 to 1,000 other objects each.
 - Generators begun while the library is off, whatever their end. Those in flight when it is turned off are counted.
 - Calls at a debugger's prompt and inside trace functions, for the same reason.
 - Calls of a copy that was pickled by value, and of a function whose `__code__` was replaced after the decoration.
@@ -215,5 +215,5 @@ def _finish(code: CodeType, rule: CaptureRule, result: Any, frame: FrameType) ->
         finish_call(rule, extras, None, result)
 
 
-monitor.call(RETURN, _returned)
+monitor.set_callback(RETURN, _returned)
 buffer.on_reopen = monitor.restart

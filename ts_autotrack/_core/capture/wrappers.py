@@ -20,6 +20,7 @@ from ts_autotrack._core.callables import (  # noqa: F401 - for the templates
     drop_frame,
     first_step,
     is_held_elsewhere,
+    kind_of_result,
 )
 from ts_autotrack._core.capture.buffer import buffer
 from ts_autotrack._core.capture.call import begin_scope, count_fault, finish_call, with_additions  # noqa: F401
@@ -192,7 +193,7 @@ def finish_function(rule: CaptureRule, extras: Extras, held: Arguments | None, r
     A result that is work still to be done is followed instead: the event belongs to its end.
     """
     frame = current_frame(1)
-    kind = WORK.get(type(result))
+    kind = kind_of_result(result)
     if kind is None or not buffer.append_limit or (kind != "future" and is_held_elsewhere(result)):
         finish_call(rule, extras, held, result, frame=frame)
         return result

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
+from ts_autotrack._core.capture.monitor import monitor
 from ts_autotrack._core.capture.record import template_of
 from ts_autotrack._core.contract import GROUP, MAX_BODY, SOURCE, TRACK
 from ts_autotrack._core.delivery.clock import Clock
@@ -93,6 +94,9 @@ class Encoder:
         for subject, scope, moment, extras in records:
             template = template_of(subject)
             sequence += 1
+            if template is None:
+                self._drop_foreign(subject)
+                continue
             try:
                 encoded: EncodedScope | None = scope._encoded  # noqa: SLF001 - the slot is the encoder's
                 if encoded is None or encoded.template is not template or encoded.ids is not ids:
@@ -129,6 +133,16 @@ class Encoder:
             encoded = scope._encoded = EncodedScope(self.ids, scope, user_id, group_id, user)  # noqa: SLF001 - likewise
         encoded.select_template(template)
         return encoded
+
+    def _drop_foreign(self, code: Any) -> None:
+        """Drop the record of code that another tool had watched: Python keeps the events of an id that a tool frees."""
+        monitor.silence(code)
+        self._counters.drop("invalid")
+        warn_once(
+            ("foreign", code.co_qualname),
+            f"another tool of sys.monitoring freed the id that this library now has, and left its events on "
+            f"{code.co_qualname} ({code.co_filename}). They are turned off; calls until then are counted as 'invalid'.",
+        )
 
     def _drop(self, reason: DropReason, template: EventTemplate, why: str) -> None:
         self._counters.drop(reason)

@@ -12,11 +12,11 @@ import sys
 
 from ts_autotrack._core.callables import (  # noqa: F401 - for the templates
     CO_ITERABLE_COROUTINE,
-    WORK,
     ReturnedWork,
     drop_frame,
     first_step,
     is_held_elsewhere,
+    kind_of_result,
 )
 from ts_autotrack._core.closures import closure
 
@@ -145,7 +145,7 @@ def wrap_inside(block: Block, function: Callable[..., Any], kind: Kind) -> Calla
 
 def follow(block: Block, result: Any) -> Any:
     """Return the result of a plain function; a coroutine or generator is wrapped, so that it runs inside the block."""
-    kind = WORK.get(type(result))
+    kind = kind_of_result(result)
     if kind is None or kind == "future" or is_held_elsewhere(result):  # a task has a copy of the context
         return result
     followed = wrap_inside(block, ReturnedWork(result), kind)()

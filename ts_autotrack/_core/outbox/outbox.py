@@ -103,7 +103,7 @@ class Outbox:
         Calls of the application adopt no file: a signal handler that raises in the middle would leave the file open.
         """
         if self._adoption.adopt_earlier() and self._cursor.source is not None:
-            self._cursor.rewind()  # these are events of the own file; those of the adopted file are older
+            self._cursor.rewind()  # the events of the adopted file are older than the events being sent
         self.put(items)
 
     def recover(self, after: int, through: int) -> bool:
