@@ -191,25 +191,26 @@ class EncodedScope:
         if template.path != TRACK or not self._properties:
             self.tail = b"%b%b}" % (fields, own)
         elif template.properties and self._properties.keys().isdisjoint(template.properties):
-            self._properties_json = self._properties_json or _dumps(self._properties)[:-1]
-            self.tail = b"%b%b,%b}" % (fields, self._properties_json, own[1:])
+            self._properties_json = self._properties_json or _dumps(self._properties)[1:-1]
+            self.tail = b"%b%b,%b}" % (fields, self._properties_json, own)
         else:
-            self.tail = b"%b%b}" % (fields, _dumps({**self._properties, **template.properties}))
+            self.tail = b"%b%b}" % (fields, _dumps({**self._properties, **template.properties})[1:])
         self.template = template
 
     def tail_with(self, template: EventTemplate, extras: Extras) -> bytes:
         """Return the tail of an event of `template` with properties or traits of its own."""
         fields, _ = template.encoded or _encode_template(template)
         base = {**self._properties, **template.properties} if template.path == TRACK else template.properties
-        return b"%b%b}" % (fields, _dumps({**base, **template.by_name(extras)}))
+        return b"%b%b}" % (fields, _dumps({**base, **template.by_name(extras)})[1:])
 
 
 def _encode_template(template: EventTemplate) -> tuple[bytes, bytes]:
     """Encode the common part of all events of a template.
 
     Returns:
-        JSON of the fields after the timestamp, up to the value of "properties" or "traits"; JSON of this value without
-        the scope's properties.
+        JSON of the fields after the timestamp, up to the opening brace of "properties" or "traits"; JSON of these,
+        from after their opening brace, without the scope's properties. Both are slices: bytes as orjson (3.13) returns
+        them hold up to ten times their length.
     """
     fields: dict[str, Any] = {}
     if template.path == TRACK:
@@ -217,7 +218,7 @@ def _encode_template(template: EventTemplate) -> tuple[bytes, bytes]:
     elif template.path == GROUP:
         fields["group_id"] = template.group_id
     fields["properties" if template.path == TRACK else "traits"] = {}
-    template.encoded = _dumps(fields)[1:-3], _dumps(template.properties)
+    template.encoded = _dumps(fields)[1:-2], _dumps(template.properties)[1:]
     return template.encoded
 
 
