@@ -89,6 +89,17 @@ class Feature:
     def __exit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
+        self._leave(exc, current_frame(1))
+
+    async def __aenter__(self) -> FeatureUse:
+        return self._enter(current_frame(1))
+
+    async def __aexit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._leave(exc, current_frame(1))
+
+    def _leave(self, error: BaseException | None, caller: FrameType) -> None:
         use = open_use()
         if use is None or use.owner is not self:  # left in another context, or before an inner block
             if len(self._entered) != 1:  # a wrong choice would give the event another user and other properties
@@ -98,15 +109,7 @@ class Feature:
                 return
             use = self._entered[0]
         self._entered.remove(use)
-        use.leave(exc)
-
-    async def __aenter__(self) -> FeatureUse:
-        return self._enter(current_frame(1))
-
-    async def __aexit__(
-        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.__exit__(exc_type, exc, traceback)
+        use.leave(error, caller)
 
     def _enter(self, caller: FrameType) -> FeatureUse:
         if self._options["name"] is None:
@@ -116,7 +119,7 @@ class Feature:
         properties: dict[str, Any] = {} if given is None or callable(given) else snapshot(given)
         use = FeatureUse(self._rule(None, place(caller)), self, innermost_call(caller), properties)
         self._entered.append(use)
-        use.enter()
+        use.enter(caller)
         return use
 
     def _rule(
