@@ -13,6 +13,7 @@ from ts_autotrack._core.counters import SharedValue
 from ts_autotrack._core.diagnostics import warn_once
 from ts_autotrack._core.forms import class_name
 from ts_autotrack._core.identity import baggage
+from ts_autotrack._core.identity.ids import as_id
 from ts_autotrack._core.process_id import process_id
 from ts_autotrack._core.snapshot import UNCOUNTED_BYTES, copied, shallow, size_of
 
@@ -102,7 +103,7 @@ class Scope:
     ) -> Scope:
         """Return a scope with these values over the values of this scope.
 
-        A given id without a text form, such as an empty text, means nobody: the id of this scope is not inherited.
+        A given value that is no id, such as an empty text, means nobody: the id of this scope is not inherited.
         """
         try:
             forked = getpid() != process_id.value
@@ -125,7 +126,7 @@ class Scope:
             size += len(user)
         if group_id is None:
             group = self.group_id
-        elif group := as_id(group_id):
+        elif group := as_id(group_id, "group_id"):
             size += len(group)
         scope = Scope(user, group, context_of_all, properties_of_all, suppressed=self.suppressed)
         scope.size = size
@@ -235,26 +236,6 @@ def nearest_open(scope: Scope) -> Scope:
     return scope
 
 
-def as_id(value: object) -> str | None:
-    """Return an id as text, as the contract asks; None for other values. Never raises.
-
-    Texts, numbers, UUIDs and all other objects with a text form of their own are ids. Bytes, booleans, and objects
-    whose text form is a memory address are none.
-    """
-    if type(value) is str:
-        return value.strip() or None
-    try:
-        if isinstance(value, str):
-            text = str.__str__(value)
-        elif isinstance(value, (bool, bytes, bytearray, type(None))) or _has_default_text(type(value)):
-            return None
-        else:
-            text = str.__str__(str(value))  # a text may be of a class of its own
-        return text.strip() or None
-    except Exception:  # noqa: BLE001 - a user's __str__
-        return None
-
-
 def take_group_id(context: object, group_id: object) -> tuple[dict[Any, Any], object]:
     """Return the values of a `context=` argument, and the group id; an id inside counts as the argument."""
     values = shallow(context)
@@ -266,11 +247,6 @@ def take_group_id(context: object, group_id: object) -> tuple[dict[Any, Any], ob
         values = None
     warn_once("context", f"context=: a {class_name(context)} is no dict that can be read; it is ignored")
     return {}, group_id
-
-
-def _has_default_text(kind: type) -> bool:
-    default: Any = object
-    return kind.__str__ is default.__str__ and kind.__repr__ is default.__repr__
 
 
 _root = Scope()
