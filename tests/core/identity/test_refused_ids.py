@@ -147,7 +147,7 @@ REFUSED: list[tuple[Any, str]] = [
     (np.float64("nan"), "a numpy value other than an integer"),
     (np.float32(5), "a numpy value"),
     (np.bool_(True), "a numpy value"),
-    (np.datetime64("NaT"), "a numpy value"),
+    (np.datetime64("NaT", "s"), "a numpy value"),
     (np.timedelta64(5, "ns"), "a duration"),
     (np.array(5), "a collection"),
     (Decimal("NaN"), "a Decimal that is not finite"),
