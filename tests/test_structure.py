@@ -116,6 +116,14 @@ def test_the_core_imports_no_edge() -> None:
             assert all(other.startswith(allowed) for other in imported), name
 
 
+def test_integrations_use_the_public_package_only() -> None:
+    """An integration imports public names and other integrations' parts, nothing of the core."""
+    allowed = ("ts_autotrack.integrations", "ts_autotrack.typing")
+    for name, imported in GRAPH.items():
+        if name.startswith("ts_autotrack.integrations"):
+            assert all(other == "ts_autotrack" or other.startswith(allowed) for other in imported), name
+
+
 def test_only_transports_import_httpx() -> None:
     """One module knows the HTTP client."""
     users = [

@@ -288,6 +288,8 @@ class RequestView(Scope):
 
     def resolve_later(self) -> Scope:
         """Return the scope for the end of work that began inside: baggage belongs to others by now."""
+        if self.suppressed:
+            return self
         known = self.known()
         return self if self.suppressed or (known.user_id is None and self.waits) else known
 

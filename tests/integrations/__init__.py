@@ -1,0 +1,1 @@
+"""Tests of the integrations with frameworks, in process and with real servers."""

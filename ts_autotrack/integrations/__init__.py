@@ -1,0 +1,1 @@
+"""Integrations: one module per framework, made of the public package only."""
