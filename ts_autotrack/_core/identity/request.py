@@ -291,7 +291,7 @@ class RequestView(Scope):
         if self.suppressed:
             return self
         known = self.known()
-        return self if self.suppressed or (known.user_id is None and self.waits) else known
+        return self if known.user_id is None and self.waits else known
 
     def known(self, *, asking: bool = True) -> Scope:
         """Return the scope of the acting user, as far as it is known."""
