@@ -8,6 +8,7 @@ Example:
 
 from __future__ import annotations
 
+import functools
 import inspect
 from functools import partial
 from typing import TYPE_CHECKING
@@ -92,12 +93,15 @@ class OpenResponse:
 
     Attributes:
         on_success: Called once inside the request when the response is complete, or closed early by the client.
+        complete: True if the body is all there: its iteration runs no code of the application, and the request ends
+            before the iteration. Test clients close no response.
     """
 
-    __slots__ = ("_body", "_environ", "_request", "_steps", "on_success")
+    __slots__ = ("_body", "_environ", "_request", "_steps", "complete", "on_success")
 
     def __init__(self, request: Any, environ: WSGIEnvironment) -> None:
         self.on_success: Callable[[], None] | None = None
+        self.complete = False
         self._request = request
         self._environ = environ
         self._body: Iterable[bytes] = ()
@@ -124,9 +128,13 @@ class OpenResponse:
             self.end()
             return body
         self._body = body
+        if self.complete:
+            self.end()
         return self
 
     def __iter__(self) -> Iterator[bytes]:
+        if self.complete:
+            return iter(self._body)
         with self._request:
             self._steps = iter(self._body)
         return self
@@ -176,8 +184,13 @@ def _is_for_the_server(body: object, environ: WSGIEnvironment) -> bool:
     return isinstance(body, (list, tuple)) or (wrapper is not None and hasattr(body, "fileno"))
 
 
+@functools.cache
+def _key(name: str) -> str:
+    return f"HTTP_{name.upper().replace('-', '_')}"
+
+
 def _header(environ: WSGIEnvironment, name: str) -> str | None:
-    value: str | None = environ.get(f"HTTP_{name.upper().replace('-', '_')}")
+    value: str | None = environ.get(_key(name))
     return value
 
 
