@@ -73,7 +73,7 @@ class Tracking:
             message = "user= must be a plain function: Flask cannot await a coroutine"
             raise TypeError(message)
         self._user = user
-        self._features = FeatureRoutes(features)
+        self._features = FeatureRoutes(features) or None
         self._trust_baggage = trust_baggage
         if app is not None:
             self.init_app(app)
@@ -106,7 +106,7 @@ class Tracking:
         own, streamed = opener is app.extensions[_EXTENSION][1], response.is_streamed
         rule = now.url_rule
         # Flask itself answers OPTIONS, which browsers send before a request to another site.
-        if self._features and rule and not (now.method == "OPTIONS" and _answers_options(rule)):
+        if self._features is not None and rule is not None and not (now.method == "OPTIONS" and _answers_options(rule)):
             record = partial(self._features.record, now.method, rule.rule, response.status_code)
             if own and streamed:
                 opened.on_success = record

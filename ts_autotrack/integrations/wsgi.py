@@ -61,7 +61,7 @@ class TrackingMiddleware:
             raise TypeError(message)
         self._app = app
         self._user = user
-        self._features = FeatureRoutes(features)
+        self._features = FeatureRoutes(features) or None
         self._trust_baggage = trust_baggage
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
@@ -73,7 +73,7 @@ class TrackingMiddleware:
         request = scope.begin()
         response = OpenResponse(request, environ)
         environ[REQUEST] = self, response
-        if self._features:
+        if self._features is not None:
             start_response = response.watch(start_response, self._features)
         try:
             with request:
@@ -161,7 +161,8 @@ class OpenResponse:
                     close()
         finally:
             self._succeed()
-            self.end()
+            if not self.complete:
+                self.end()
 
     def _succeed(self) -> None:
         on_success, self.on_success = self.on_success, None
