@@ -193,3 +193,32 @@ def test_bad_features_raise_when_the_middleware_is_made() -> None:
     """A mistake in `features` is seen at start."""
     with pytest.raises(ValueError, match="METHOD /template"):
         TrackingMiddleware(shop(lambda: None), features={"/reports": "report"})
+
+
+def test_bad_user_raises_when_the_middleware_is_made() -> None:
+    """A user that is no callable is seen at start, not in each request."""
+    user: Any = "jane"
+    with pytest.raises(TypeError, match=r"user='jane'.*callable"):
+        TrackingMiddleware(shop(lambda: None), user)
+
+
+def test_route_that_cannot_be_read(inspector: Inspector, caplog: pytest.LogCaptureFixture) -> None:
+    """A fault while the route is read costs the feature's event, one message, and nothing else."""
+
+    class Route:
+        @property
+        def path(self) -> str:
+            raise RuntimeError
+
+    async def application(scope: Any, _: Any, send: Any) -> None:
+        scope["route"] = Route()
+        await send({"type": "http.response.start", "status": 200})
+        await send({"type": "http.response.body"})
+
+    app = TrackingMiddleware(application, user_of, features={"GET /": "home"})
+    for _ in range(2):
+        asyncio.run(app(*connection(user="jane")))
+    assert events(inspector) == []
+    assert [record.message for record in caplog.records if "could not be read" in record.message] == [
+        "ts_autotrack: the route of a request could not be read, so its feature is missing: RuntimeError()"
+    ]
