@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from typing import TYPE_CHECKING, Any
 
-from ts_autotrack import track
+from ts_autotrack import track_feature
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -73,10 +73,11 @@ class FeatureRoutes:
         'report_export'
     """
 
-    __slots__ = ("_names",)
+    __slots__ = ("_names", "_uses")
 
     def __init__(self, features: Mapping[str, str] | None) -> None:
         self._names: dict[tuple[str, str], str] = {}
+        self._uses: dict[tuple[str, str], Callable[[], None]] = {}
         for key, name in (features or {}).items():
             method, _, template = key.strip().partition(" ") if isinstance(key, str) else ("", "", "")
             template = template.strip()
@@ -86,7 +87,10 @@ class FeatureRoutes:
             if not isinstance(name, str) or not name.strip():
                 message = f"features={{{key!r}: {name!r}}}: the feature's name must be a non-empty text"
                 raise ValueError(message)
-            self._names[method.upper(), template] = name.strip()
+            route = method.upper(), template
+            self._names[route] = name.strip()
+            # A tracked function makes an event in a third of the time that `track` takes.
+            self._uses[route] = track_feature(name.strip(), action=" ".join(route))(_new_function())
 
     def __bool__(self) -> bool:
         """Return True if any feature is named."""
@@ -98,13 +102,25 @@ class FeatureRoutes:
 
     def feature_of(self, method: str, template: str) -> str | None:
         """Return the name of the feature that a route uses; None without one."""
-        names = self._names
-        return names.get((method, template)) or names.get(("*", template))
+        return self._names.get((method, template)) or self._names.get(("*", template))
 
     def record(self, method: str, template: str, status: int) -> None:
-        """Send the event of a route's feature if the response's status is below 400. Called inside the request."""
-        if status < 400 and (name := self.feature_of(method, template)) is not None:  # noqa: PLR2004 - HTTP's limit
-            track("feature_used", {"feature_name": name})
+        """Send the event of a route's feature if the response's status is below 400. Called inside the request.
+
+        The event's `action` is the key in `features`.
+        """
+        if status < 400:  # noqa: PLR2004 - HTTP's limit
+            use = self._uses.get((method, template)) or self._uses.get(("*", template))
+            if use is not None:
+                use()
+
+
+def _new_function() -> Callable[[], None]:
+    """Return a function to be tracked: the use of one feature."""
+
+    def use() -> None: ...
+
+    return use
 
 
 def _without_secrets(referer: str) -> str:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import inspect
 import sys
 from collections.abc import Awaitable, Callable
+from contextlib import nullcontext
+from contextvars import ContextVar
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -34,6 +36,11 @@ _RESPONSES = (
     ("quart.wrappers.response", "Response"),
 )
 """Modules and names of the frameworks' response classes; only loaded modules count."""
+
+_serving: ContextVar[object] = ContextVar("ts_autotrack_asgi_request", default=None)
+"""Mark of the request that the current context serves, if the request may use a feature by its route."""
+
+_NOTHING = nullcontext()
 
 
 class TrackingMiddleware:
@@ -118,7 +125,8 @@ class TrackingMiddleware:
     ) -> Callable[[Any], Awaitable[None]]:
         """Return `send`, which also records the feature of the route, before the last part of the response."""
         routes, base = self._routes, self._routes.base(scope)
-        status = 0
+        status, mark = 0, object()
+        _serving.set(mark)
 
         async def record_and_send(message: MutableMapping[str, Any]) -> None:
             nonlocal status
@@ -128,7 +136,8 @@ class TrackingMiddleware:
             elif status and kind in _BODIES and not message.get("more_body"):
                 template = routes.template(scope, base)
                 if template is not None:
-                    with request:  # the framework may send from a task with a context of its own
+                    # Within the request, the application's own blocks count. A thread or task may be elsewhere.
+                    with _NOTHING if _serving.get() is mark else request:
                         self._features.record(scope["method"], template, status)
                 status = 0
             await send(message)
