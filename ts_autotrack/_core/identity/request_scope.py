@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from ts_autotrack._core.identity.blocks import Block
-from ts_autotrack._core.identity.request import Request, RequestView
+from ts_autotrack._core.identity.request import Request
+from ts_autotrack._core.identity.request_view import RequestView
 from ts_autotrack._core.identity.scope import restore, root
 
 TYPE_CHECKING = False  # typing costs as much to import as this whole library
@@ -88,7 +89,7 @@ class request_scope(_RequestBlock):  # noqa: N801 - used like a function, as con
 
     def inner(self, outer: Scope) -> Scope:
         """Return the scope of a new request."""
-        return RequestView(Request(*self._arguments).actor, suppressed=_is_suppressed(outer))
+        return RequestView(Request(*self._arguments), suppressed=_is_suppressed(outer))
 
     def leave(self, entry: BlockEntry) -> None:
         """End the request of one entering."""
@@ -121,7 +122,7 @@ class OpenRequest(_RequestBlock):
 
     def inner(self, outer: Scope) -> Scope:
         """Return a scope of this request."""
-        return RequestView(self._request.actor, suppressed=_is_suppressed(outer))
+        return RequestView(self._request, suppressed=_is_suppressed(outer))
 
     def end(self) -> None:
         """End the request: events that wait for a user get the user known now. Never raises, also if called again."""
