@@ -133,7 +133,9 @@ class _Middleware(TrackingMiddleware):
 
 def _ask(user: Callable[[], Identity], app: Flask, _: WSGIEnvironment) -> Identity:
     """Return the answer of `user`; None outside of the request context of its own application."""
-    return user() if has_request_context() and current_app == app else None
+    # The proxy's own comparison takes three times as long.
+    own = has_request_context() and current_app._get_current_object() is app  # type: ignore[attr-defined]  # noqa: SLF001
+    return user() if own else None
 
 
 def _answers_options(rule: object) -> bool:

@@ -8,13 +8,12 @@ Example:
 
 from __future__ import annotations
 
-import functools
 import inspect
 from functools import partial
 from typing import TYPE_CHECKING
 
 from ts_autotrack import request_scope
-from ts_autotrack.integrations._http import FeatureRoutes, request_context
+from ts_autotrack.integrations._http import CONTEXT_HEADERS, FeatureRoutes, request_context
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -26,6 +25,8 @@ if TYPE_CHECKING:
 
 REQUEST = "ts_autotrack.request"
 """Key of the environ: the outermost middleware, and the `OpenResponse` of the request that it has opened."""
+
+_CONTEXT_KEYS = {name: f"HTTP_{name.upper().replace('-', '_')}" for name in CONTEXT_HEADERS}
 
 
 class TrackingMiddleware:
@@ -85,7 +86,8 @@ class TrackingMiddleware:
 
     def context(self, environ: WSGIEnvironment) -> dict[str, object]:
         """Return the context of the request's events; asked by the first event."""
-        return request_context(partial(_header, environ))
+        headers = {name: environ.get(key) for name, key in _CONTEXT_KEYS.items()}
+        return request_context(headers.get)
 
 
 class OpenResponse:
@@ -183,16 +185,6 @@ def _is_for_the_server(body: object, environ: WSGIEnvironment) -> bool:
         return isinstance(body, (list, tuple, wrapper))
     # uWSGI's wrapper is a function that returns the file.
     return isinstance(body, (list, tuple)) or (wrapper is not None and hasattr(body, "fileno"))
-
-
-@functools.cache
-def _key(name: str) -> str:
-    return f"HTTP_{name.upper().replace('-', '_')}"
-
-
-def _header(environ: WSGIEnvironment, name: str) -> str | None:
-    value: str | None = environ.get(_key(name))
-    return value
 
 
 def _headers(environ: WSGIEnvironment) -> dict[str, str]:
