@@ -1,0 +1,200 @@
+"""Django: each request is a request scope, and `request.user` acts in it.
+
+    MIDDLEWARE = ["ts_autotrack.integrations.django.TrackingMiddleware", ...]
+    TS_AUTOTRACK = {"group": "user.account_id"}                            # optional, as is the next line
+    INSTALLED_APPS = [..., "ts_autotrack.integrations.django.TrackingConfig"]    # `manage.py check` knows the setting
+
+Keys of `TS_AUTOTRACK`, all optional:
+
+- `user`: path of attributes that begins at the request (default: `"user.pk"`), or a callable that receives the request.
+  A callable, sync or async, returns a user id, `(user_id, group_id)`, a mapping of `user_context`'s arguments, or None.
+- `group`: the account, a path such as `"tenant.slug"` (of `request.tenant`), or such a callable.
+- `features`: names of features by method and route, `{"POST /reports/<int:id>/export": "report_export"}`: an event for
+  each response below 400. The route is in Django's syntax, with or without the first slash.
+- `trust_baggage`: True if the ids in a request's own `baggage` header count. Default: False.
+
+The user is asked for at the first event of a request, not before: a request without an event loads no session and no
+user, and gets no `Vary: Cookie`. An event in an async view waits until the view has returned, if the user was not
+loaded before: `await request.auser()` tells who acted. So do the events before a `login()`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from asgiref.sync import iscoroutinefunction, markcoroutinefunction
+from django.apps import AppConfig
+from django.conf import settings
+from django.http.response import HttpResponseBase
+
+from ts_autotrack import register_response, request_scope
+from ts_autotrack.integrations._django_settings import read_settings, template_of
+from ts_autotrack.integrations._django_user import RequestUser
+from ts_autotrack.integrations._http import request_context
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Iterator
+
+_END: Any = object()
+"""Stands for the part after the last part of a stream."""
+
+
+class TrackingConfig(AppConfig):  # type: ignore[misc]  # Django has no types
+    """App for INSTALLED_APPS: `manage.py check` checks the setting TS_AUTOTRACK and MIDDLEWARE."""
+
+    name = "ts_autotrack.integrations.django"
+    label = "ts_autotrack"
+    verbose_name = "ts_autotrack"
+
+
+class TrackingMiddleware:
+    """Middleware that puts a request scope around each request: for WSGI and ASGI, sync and async views.
+
+    Any place in MIDDLEWARE is right; the first one includes the events of other middleware.
+
+    Raises:
+        ImproperlyConfigured: The setting TS_AUTOTRACK has a mistake.
+    """
+
+    sync_capable = async_capable = True
+
+    def __init__(self, get_response: Callable[[Any], Any]) -> None:
+        self._get_response = get_response
+        self._settings = read_settings()
+        self._known_views: set[int] = set()
+        self._is_async = iscoroutinefunction(get_response)
+        register_response(HttpResponseBase)
+        self.process_view: Callable[..., Any] = self._register_responses
+        if self._is_async:
+            markcoroutinefunction(self)
+            self.process_view = self._aregister_responses  # Django would call a plain function in a thread
+
+    def __call__(self, request: Any) -> Any:
+        """Return the response, or in async mode an awaitable of the response."""
+        if hasattr(request, "_ts_autotrack"):
+            return self._get_response(request)  # the middleware is twice in MIDDLEWARE
+        return self._arespond(request) if self._is_async else self._respond(request)
+
+    def _respond(self, request: Any) -> Any:
+        user, opened = self._begin(request)
+        streams = False
+        try:
+            with opened:
+                response = self._get_response(request)
+                self._record(request, response)
+            streams = _follow_stream(response, opened, user)
+        finally:
+            if not streams:
+                opened.end()
+        return response
+
+    async def _arespond(self, request: Any) -> Any:
+        user, opened = self._begin(request)
+        streams = False
+        try:
+            with opened:
+                response = await self._get_response(request)
+                self._record(request, response)
+            streams = _follow_stream(response, opened, user)
+        finally:
+            await (opened.settle() if streams else opened.aend())
+        return response
+
+    def _begin(self, request: Any) -> tuple[RequestUser, Any]:
+        request._ts_autotrack = True  # noqa: SLF001 - the name is our own
+        user = RequestUser(request, self._settings, can_await=self._is_async)
+        headers = None if self._settings.trust_baggage else partial(_headers, request)
+        return user, request_scope(user, context=partial(_context, request), headers=headers).begin()
+
+    def _record(self, request: Any, response: Any) -> None:
+        """Send the event of the feature that the request's route uses."""
+        routes, match = self._settings.routes, request.resolver_match
+        if routes and match is not None:
+            routes.record(request.method, template_of(match.route), response.status_code)
+
+    def _register_responses(self, _request: Any, view: object, *_: object) -> None:
+        """Find the response classes of modules that came with the URLconf, which Django imports at the first request."""
+        if id(view) not in self._known_views:
+            self._known_views.add(id(view))
+            register_response(HttpResponseBase)
+
+    async def _aregister_responses(self, _request: Any, view: object, *_: object) -> None:
+        self._register_responses(_request, view)
+
+
+def _context(request: Any) -> dict[str, object]:
+    """Return the context of a request's events. The session is not touched: Django would add `Vary: Cookie`."""
+    context = request_context(request.headers.get)
+    key = request.COOKIES.get(settings.SESSION_COOKIE_NAME)
+    if key and not settings.SESSION_ENGINE.endswith("signed_cookies"):  # there, the cookie is the session itself
+        context["session_id"] = hashlib.sha256(key.encode(errors="replace")).hexdigest()[:32]
+    return context
+
+
+def _headers(request: Any) -> Any:
+    return request.headers
+
+
+def _follow_stream(response: Any, opened: Any, user: RequestUser) -> bool:
+    """Let a stream and its end run inside the request; return False for a response that is no stream, or a file."""
+    if not response.streaming or getattr(response, "file_to_stream", None) is not None:
+        return False
+    content, close = response.streaming_content, response.close
+    user.can_await = response.is_async
+    response.streaming_content = (
+        _aiterate(content, _closing_of(response), opened, user) if response.is_async else _iterate(content, opened)
+    )
+
+    def close_inside() -> None:
+        if user.is_read:  # by a client that has left: Python closes the stream later, and the request with it
+            close()
+            return
+        user.can_await = False
+        try:
+            with opened:
+                close()
+        finally:
+            opened.end()
+
+    response.close = close_inside
+    return True
+
+
+def _iterate(content: Iterator[bytes], opened: Any) -> Iterator[bytes]:
+    """Yield the parts of a stream; each is made inside the request."""
+    part = None
+    try:
+        while part is not _END:
+            with opened:
+                part = next(content, _END)
+            if part is not _END:
+                yield part
+    finally:
+        opened.end()
+
+
+async def _aiterate(content: AsyncIterator[bytes], close: Any, opened: Any, user: RequestUser) -> AsyncIterator[bytes]:
+    """Yield the parts of an async stream; each is made inside the request, and so is the end of the stream."""
+    part, user.is_read = None, True
+    try:
+        while part is not _END:
+            with opened:
+                part = await anext(content, _END)
+            await opened.settle()
+            if part is not _END:
+                yield part
+    finally:
+        try:
+            if close is not None:
+                with opened:
+                    await close()
+        finally:
+            user.is_read = False
+            await opened.aend()
+
+
+def _closing_of(response: Any) -> Any:
+    """Return the method that ends an application's async generator; Django leaves this to the garbage collector."""
+    return getattr(getattr(response, "_iterator", None), "aclose", None)
