@@ -207,6 +207,25 @@ def clean_library(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.Temp
     client.reset()
 
 
+WAIT_FOR_REST = """
+def wait_for_rest():
+    # A thread at work during a fork in C leaves Python, or a C library, locked in the child.
+    import os, sys, threading, time
+    def places():
+        frames = sys._current_frames()
+        del frames[threading.get_ident()]
+        return {thread: (frame.f_code, frame.f_lasti) for thread, frame in frames.items()}
+    def is_sleeping(task):
+        with open(f"/proc/self/task/{task}/stat") as file: return file.read().rpartition(")")[2].split()[0] == "S"
+    while True:
+        before = places()
+        time.sleep(0.1)
+        others = set(os.listdir("/proc/self/task")) - {str(threading.get_native_id())}
+        if places() == before and all(map(is_sleeping, others)): return
+"""
+"""Part of a program that forks in C: waits until all other threads are at rest."""
+
+
 def run_python(code: str, **environment: str) -> subprocess.CompletedProcess[str]:
     """Run `code` in a fresh interpreter, with `environment` and no other variables of the library."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("TS_AUTOTRACK", "THRIVESTACK"))}

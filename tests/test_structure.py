@@ -39,6 +39,7 @@ LAYERS = [
             "closures",
             "outcomes",
             "registered",
+            "responses",
         ),
     ),
     ("identity",),

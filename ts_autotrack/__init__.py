@@ -4,7 +4,10 @@ from ts_autotrack._core.api import configure, flush, rejected, shutdown, stats
 from ts_autotrack._core.capture.additions import add_properties
 from ts_autotrack._core.capture.feature import track_feature
 from ts_autotrack._core.capture.manual import group, identify, track
+from ts_autotrack._core.identity.propagation import current_user, propagate_context
+from ts_autotrack._core.identity.request_scope import request_scope
 from ts_autotrack._core.identity.user_context import bind_user, clear_user, suppress, user_context
+from ts_autotrack._core.responses import register_response
 from ts_autotrack._version import __version__
 
 __all__ = [
@@ -13,10 +16,14 @@ __all__ = [
     "bind_user",
     "clear_user",
     "configure",
+    "current_user",
     "flush",
     "group",
     "identify",
+    "propagate_context",
+    "register_response",
     "rejected",
+    "request_scope",
     "shutdown",
     "stats",
     "suppress",

@@ -6,9 +6,12 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, NamedTuple, Protocol, TypeAlias
 
 __all__ = [
+    "CurrentUser",
     "DropReason",
     "FeatureType",
     "FinishedCall",
+    "Identity",
+    "IdentitySource",
     "Interface",
     "Outcome",
     "Properties",
@@ -26,6 +29,12 @@ Interface: TypeAlias = Literal["api", "cli", "agent"]
 
 Outcome: TypeAlias = Literal["success", "error", "always"]
 """Outcomes of a call that make an event."""
+
+IdentitySource: TypeAlias = Literal["user_context", "bind_user", "resolver", "baggage"]
+"""The ways in which the acting user became known."""
+
+Identity: TypeAlias = object
+"""Answer of a resolver: a user id, a pair `(user_id, group_id)`, a mapping of `user_context`'s arguments, or None."""
 
 DropReason: TypeAlias = Literal[
     "unattributed",
@@ -54,6 +63,30 @@ DropReason: TypeAlias = Literal[
 - "bad_endpoint": the library was off because its endpoint is no valid URL.
 - "fault": an error inside ts_autotrack.
 """
+
+
+class CurrentUser(NamedTuple):
+    """The acting user, for code that passes it on.
+
+    Attributes:
+        user_id: Id of the user; None if nobody is known.
+        group_id: Id of the user's account; None if unknown.
+        context: Values for the `context` of events.
+        properties: Values for the `properties` of events.
+        source: How the user became known; None if nobody is known.
+
+    Example:
+        >>> from ts_autotrack import current_user, user_context
+        >>> with user_context("user_123", group_id="account_456"):
+        ...     current_user().group_id
+        'account_456'
+    """
+
+    user_id: str | None
+    group_id: str | None
+    context: dict[str, Any]
+    properties: dict[str, Any]
+    source: IdentitySource | None
 
 
 class Stats(NamedTuple):

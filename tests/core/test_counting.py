@@ -63,7 +63,7 @@ def test_shared_values_count_once() -> None:
     with ts.user_context("outer", group_id="g", bio=LONG):
         assert memory_budget.held == 0  # no event waits
         for n in range(50):
-            with ts.user_context(f"user{n}", plan="pro"):
+            with ts.user_context("outer", plan=f"pro{n}"):
                 ts.track("e")
                 ts.track("e", {"n": [n]})
     assert 10_000 < memory_budget.held < 15_000

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.conftest import Answer, Request, ScriptedServer, run_python
+from tests.conftest import WAIT_FOR_REST, Answer, Request, ScriptedServer, run_python
 from tests.faults._programs import REPORT, numbers
 
 if TYPE_CHECKING:
@@ -107,21 +107,14 @@ def test_part_that_fails(
 
 C_FORK = (
     REPORT
+    + WAIT_FOR_REST
     + """
-import ctypes, sys, threading, time
+import ctypes, time
 import ts_autotrack
 from ts_autotrack import flush, track
 track("first", {"n": 0}, user_id="u", group_id="g")
 assert flush(10)
-def places():
-    frames = sys._current_frames()
-    del frames[threading.get_ident()]
-    return {thread: (frame.f_code, frame.f_lasti) for thread, frame in frames.items()}
-def rest():
-    before = places()
-    time.sleep(0.1)
-    return places() == before
-while not rest(): pass  # a thread at work during a fork in C leaves Python locked in the child
+wait_for_rest()
 child = ctypes.PyDLL(None).fork()
 for n in range(1, 21): track("e", {"n": n + (0 if child else 20)}, user_id="u", group_id="g")
 ended = ts_autotrack.shutdown(15)

@@ -12,8 +12,12 @@ if TYPE_CHECKING:
     from types import CodeType
     from typing import Any, Literal, Protocol, TypeAlias
 
-    Kind: TypeAlias = Literal["function", "coroutine", "generator", "generator coroutine", "async generator", "future"]
-    """Result of a call: a value, an object to await or iterate, or (of a plain function only) a future."""
+    Kind: TypeAlias = Literal[
+        "function", "coroutine", "generator", "generator coroutine", "async generator", "future", "response"
+    ]
+    """Result of a call: a value, an object to await or iterate, or (of a plain function only) a future.
+
+    A response is a value that may mean a failure, see `responses`."""
 
     class Wrap(Protocol):
         """Factory of the closure around a function."""
@@ -54,7 +58,10 @@ WORK: dict[type, Kind] = {
     GeneratorType: "generator",
     AsyncGeneratorType: "async generator",
 }
-"""Results of a plain function that are work still to be done, by type. `know_futures` adds the futures."""
+"""Results that need a second look, by type: work still to be done of a plain function, and responses.
+
+`know_futures` adds the futures, `register_response` the responses.
+"""
 
 
 def kind_of(target: Any) -> Kind:

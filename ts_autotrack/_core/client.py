@@ -9,6 +9,7 @@ import time
 
 from ts_autotrack._core import diagnostics, snapshot
 from ts_autotrack._core.callables import know_futures
+from ts_autotrack._core.capture import held
 from ts_autotrack._core.capture.buffer import buffer as process_buffer
 from ts_autotrack._core.capture.monitor import monitor
 from ts_autotrack._core.config import load
@@ -63,6 +64,7 @@ class Client:
         Args:
             announced: False in a child of a fork that Python's hooks did not see.
         """
+        held.forget()
         self.buffer.reset()
         self.forks.reset(announced=announced)
         self.shutdown.reset()
@@ -179,7 +181,8 @@ class Client:
         self.check_process()
         buffer = self.buffer
         drops: dict[DropReason, int] = {reason: counter.read() for reason, counter in buffer.drops.items()}
-        return self._counters.stats(drops, len(buffer.records), self.pending, snapshot.placeholders.read())
+        waiting, pending = len(buffer.records) + buffer.held, self.pending + buffer.held
+        return self._counters.stats(drops, waiting, pending, snapshot.placeholders.read())
 
     def rejected(self) -> list[RejectedItem]:
         """See `ts_autotrack.rejected`."""

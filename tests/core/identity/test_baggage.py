@@ -28,23 +28,26 @@ def carried() -> Iterator[None]:
 
 @pytest.mark.usefixtures("carried")
 def test_baggage_is_the_fallback(inspector: Inspector) -> None:
-    """Baggage gives the ids missing elsewhere, and the event says so."""
+    """Baggage gives the ids missing elsewhere, and the event says so. The account of another user is none of them."""
     track("baggage")
     track("baggage")
-    with user_context("u"):
+    with user_context("from_baggage"):
         track("user")
+    with user_context("another"):
+        track("another")
     with user_context("u", group_id="g"):
         track("both")
     track("own", user_id="own", group_id="own")
     assert users(inspector) == [
         ("baggage", "from_baggage", "tenant"),
         ("baggage", "from_baggage", "tenant"),
-        ("user", "u", "tenant"),
+        ("user", "from_baggage", "tenant"),
+        ("another", "another", None),
         ("both", "u", "g"),
         ("own", "own", "own"),
     ]
     sources = [item["context"].get("identity_source") for item in inspector.items()]
-    assert sources == ["baggage", "baggage", "baggage", None, None]
+    assert sources == ["baggage", "baggage", "baggage", None, None, None]
 
 
 @pytest.mark.usefixtures("carried")

@@ -37,14 +37,14 @@ def test_known_keys_become_context_and_the_rest_properties(inspector: Inspector)
 
 
 def test_blocks_nest_and_inherit(inspector: Inspector) -> None:
-    """Inner keys win, other keys are inherited, and leaving restores."""
+    """Inner keys win, other keys are inherited, and leaving restores. Another user starts anew."""
     with user_context("a", group_id="g", plan="pro", location="x"):
         with user_context("b", plan="free"):
             track("inner")
         with user_context(group_id="h"):
             track("group_only")
         track("outer")
-    assert users(inspector) == [("inner", "b", "g"), ("group_only", "a", "h"), ("outer", "a", "g")]
+    assert users(inspector) == [("inner", "b", None), ("group_only", "a", "h"), ("outer", "a", "g")]
     assert [item["properties"] for item in inspector.items()] == [{"plan": "free"}, {"plan": "pro"}, {"plan": "pro"}]
     assert all(item["context"]["location"] == "x" for item in inspector.items())
 

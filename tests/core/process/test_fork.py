@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.conftest import run_python
+from tests.conftest import WAIT_FOR_REST, run_python
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -65,7 +65,9 @@ os._exit(0)
     assert done.stdout == "0\n", done.stderr
 
 
-C_FORK = """
+C_FORK = (
+    WAIT_FOR_REST
+    + """
 import ctypes, os, time
 import ts_autotrack
 from ts_autotrack import bind_user, flush, track, track_feature, user_context
@@ -73,7 +75,8 @@ from ts_autotrack import bind_user, flush, track, track_feature, user_context
 def work(): pass
 with user_context("parent", group_id="g"):
     work()
-    flush(5)  # a thread at work during the fork could leave a lock of a C library behind
+    flush(5)
+    wait_for_rest()
     child = ctypes.PyDLL(None).fork()  # past Python's fork hooks
 with user_context("parent" if child else "child", group_id="g"):
     for _ in range(20): work()
@@ -81,6 +84,7 @@ ended = ts_autotrack.shutdown(10)
 if child == 0: os._exit(0 if ended else 1)
 print(os.waitpid(child, 0)[1], ended, flush=True)
 """
+)
 
 
 @pytest.mark.parametrize("durability", ["", "batch", "event"])

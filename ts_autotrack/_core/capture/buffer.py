@@ -54,6 +54,7 @@ class Buffer:
         on_reopen: Called when captures may append again after `close`.
         limit: Maximum of waiting records and items.
         queued: Items waiting in memory beside the records; they count towards the limit.
+        held: Records held by requests until somebody is known; they count towards the limit.
         budget: Memory for long properties.
         drops: Counters of the events dropped before the buffer, by reason. Never replaced.
         close_reason: Drop reason while the buffer is closed; None while records are accepted.
@@ -68,6 +69,7 @@ class Buffer:
         "closed_drops",
         "drops",
         "exiting",
+        "held",
         "limit",
         "on_reopen",
         "on_slow_path",
@@ -89,7 +91,7 @@ class Buffer:
         """Forget all records and counts: a forked child starts empty."""
         self.records.clear()
         self.budget.reset()
-        self.queued = 0
+        self.queued = self.held = 0
         self._open()
         self.limit = DEFAULT_LIMIT
         self.close_reason: DropReason | None = None
@@ -123,7 +125,7 @@ class Buffer:
     @property
     def full(self) -> bool:
         """True if no record may be added, by number or by bytes."""
-        return len(self.records) + self.queued >= self.limit or self.budget.exceeded
+        return len(self.records) + self.queued + self.held >= self.limit or self.budget.exceeded
 
     @property
     def backed_up(self) -> bool:
@@ -136,7 +138,7 @@ class Buffer:
 
     def allow_appends(self) -> None:
         """Let captures append directly, until enough records wait to wake the worker or the limit is reached."""
-        limit = self.limit - self.queued
+        limit = self.limit - self.queued - self.held
         enough = min(MAX_ITEMS, (limit + 1) // 2)
         append_limit = enough if len(self.records) < enough else limit or SLOW_ONLY  # 0 would mean closed
         if self.budget.exceeded or self.exiting:

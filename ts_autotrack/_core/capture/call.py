@@ -5,11 +5,13 @@ from __future__ import annotations
 from time import time_ns
 
 from ts_autotrack._core.capture.buffer import CLOSED, buffer
+from ts_autotrack._core.capture.held import hold
 from ts_autotrack._core.capture.stack import additions, current_frame, take_additions
 from ts_autotrack._core.closures import CODE_NAME
 from ts_autotrack._core.counters import Charge, MeteredDict
 from ts_autotrack._core.diagnostics import fault, warn_once
 from ts_autotrack._core.forms import class_name
+from ts_autotrack._core.identity.request import RequestView
 from ts_autotrack._core.identity.scope import current
 from ts_autotrack._core.outcomes import is_clean_exit
 from ts_autotrack._core.snapshot import UNCOUNTED_BYTES, has_items, plain_values, size_of, snapshot
@@ -94,14 +96,21 @@ class CaptureRule:
         return None
 
 
+def acting_scope() -> Scope:
+    """Return the current scope, with ids from baggage."""
+    scope = current()
+    if scope.ready or (buffer.append_limit == CLOSED and isinstance(scope, RequestView)):
+        return scope  # the application's resolver is not asked for events that are dropped
+    return scope.resolve()
+
+
 def begin_scope() -> Scope:
     """Return the scope of a call that may end in another context, with ids from baggage. Never raises."""
-    scope = current()
     try:
-        return scope if scope.ready else scope.resolve()
+        return acting_scope()
     except Exception as error:  # noqa: BLE001 # pragma: no cover - the barrier: nothing known raises here
         fault("reading the acting user", error)
-        return scope
+        return current()
 
 
 def finish_call(
@@ -223,15 +232,18 @@ def record_event(
         moment: Nanoseconds since 1970, or a timestamp as text; default: now.
     """
     if scope is None:
-        scope = current()
-        if not scope.ready:
-            scope = scope.resolve()
+        scope = acting_scope()
+    elif isinstance(scope, RequestView):  # somebody may have become known since the beginning of the call
+        scope = scope.resolve_later()
     if scope.suppressed:
         next(buffer.drops["suppressed"])
         return
     if scope.long or template.size:
         extras = _charged(template, scope, extras)
     record = (template, scope, time_ns() if moment is None else moment, extras)
+    if isinstance(scope, RequestView) and template.user_id is None:
+        hold(record, scope.actor.request)
+        return
     if len(buffer.records) < buffer.append_limit:
         buffer.records.append(record)
     else:

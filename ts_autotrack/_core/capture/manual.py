@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from ts_autotrack._core.capture.buffer import buffer
-from ts_autotrack._core.capture.call import count_fault, count_invalid, merge_extras, record_event
+from ts_autotrack._core.capture.call import acting_scope, count_fault, count_invalid, merge_extras, record_event
 from ts_autotrack._core.capture.record import EventTemplate
 from ts_autotrack._core.capture.stack import current_frame, place
 from ts_autotrack._core.contract import GROUP, IDENTIFY, TRACK
 from ts_autotrack._core.forms import class_name
-from ts_autotrack._core.identity.scope import as_id, current, nearest_open, take_group_id
+from ts_autotrack._core.identity.arguments import take_group_id
+from ts_autotrack._core.identity.scope import as_id, current, nearest_open
 from ts_autotrack._core.snapshot import UNCOUNTED_BYTES, has_items, plain_values, size_of, snapshot
 
 TYPE_CHECKING = False  # typing costs as much to import as this whole library
@@ -155,12 +156,12 @@ def _template(event_name: str, names: tuple[str, ...], where: str) -> EventTempl
 
 
 def _scope(user_id: object, group_id: object, context: Mapping[str, object] | None) -> Scope:
-    scope = current()
-    if user_id is not None or group_id is not None or context is not None:
-        values = _NOTHING
-        if context is not None:
-            values, group_id = take_group_id(context, group_id)
-        scope = nearest_open(scope).derive(user_id, group_id, values)
+    if user_id is None and group_id is None and context is None:
+        return acting_scope()
+    values = _NOTHING
+    if context is not None:
+        values, group_id = take_group_id(context, group_id)
+    scope = nearest_open(current()).derive(user_id, group_id, values)
     return scope if scope.ready else scope.resolve()
 
 

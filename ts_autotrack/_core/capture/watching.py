@@ -52,6 +52,7 @@ from ts_autotrack._core.capture.monitor import DISABLE, RETURN, START, YIELD, mo
 from ts_autotrack._core.capture.record import watched_templates
 from ts_autotrack._core.capture.stack import additions, current_frame, followed, watched_codes
 from ts_autotrack._core.identity.scope import current
+from ts_autotrack._core.responses import failed_response
 
 TYPE_CHECKING = False  # typing costs as much to import as this whole library
 if TYPE_CHECKING:
@@ -207,11 +208,15 @@ def _returned_otherwise(code: CodeType, result: Any, frame: FrameType) -> None:
 
 def _finish(code: CodeType, rule: CaptureRule, result: Any, frame: FrameType) -> None:
     """Record a call of a watched function, now or at the end of the work that it returned."""
-    kind = WORK.get(type(result)) if kind_of_code(code) == "function" else None
+    kind = WORK.get(type(result))
     extras = with_additions(rule, None, frame) if additions else None
-    if kind == "future":
+    if kind == "response":
+        finish_call(rule, extras, None, result, failed_response(result, code))
+    elif kind is None or kind_of_code(code) != "function":
+        finish_call(rule, extras, None, result)
+    elif kind == "future":
         follow_future(rule, extras, None, result)
-    elif kind is None or not follow(rule, extras, result, kind):
+    elif not follow(rule, extras, result, kind):
         finish_call(rule, extras, None, result)
 
 

@@ -29,6 +29,7 @@ from ts_autotrack._core.capture.stack import FILENAME, additions, current_frame
 from ts_autotrack._core.closures import closure, parameters_of
 from ts_autotrack._core.identity.scope import current  # noqa: F401 - for the templates
 from ts_autotrack._core.outcomes import is_early_end  # noqa: F401 - for the templates
+from ts_autotrack._core.responses import failed_response
 
 TYPE_CHECKING = False  # typing costs as much to import as this whole library
 if TYPE_CHECKING:
@@ -194,6 +195,9 @@ def finish_function(rule: CaptureRule, extras: Extras, held: Arguments | None, r
     """
     frame = current_frame(1)
     kind = kind_of_result(result)
+    if kind == "response":
+        finish_call(rule, extras, held, result, failed_response(result, frame.f_code), frame=frame)
+        return result
     if kind is None or not buffer.append_limit or (kind != "future" and is_held_elsewhere(result)):
         finish_call(rule, extras, held, result, frame=frame)
         return result
@@ -211,6 +215,13 @@ def finish_function(rule: CaptureRule, extras: Extras, held: Arguments | None, r
         count_fault("following a call", error)
         return result
     return followed
+
+
+def finish_coroutine(rule: CaptureRule, extras: Extras, held: Arguments | None, result: Any) -> None:
+    """Record a finished call of a coroutine function: its result is a value. Never raises."""
+    frame = current_frame(1)
+    error = failed_response(result, frame.f_code) if kind_of_result(result) == "response" else None
+    finish_call(rule, extras, held, result, error, frame=frame)
 
 
 def _made(
@@ -231,8 +242,7 @@ def _made(
     template = template.replace("FINISH", _DIRECT if rule.plain else _FINISH)
     template = template.replace("EXHAUSTED", _EXHAUSTED if rule.plain else _FINISH_EXHAUSTED)
     if kind == "coroutine":  # its result is a value
-        template = template.replace("ts_result = ts.finish_function", "ts.finish_call")
-        template = template.replace(" or py.type(ts_result) in ts.WORK", "")
+        template = template.replace("ts_result = ts.finish_function", "ts.finish_coroutine")
     template = template.replace("EXTRAS", extras).replace("HELD", held).replace("START", start)
     return closure(
         template,

@@ -128,9 +128,12 @@ class Encoder:
         """Return the encoded scope for an event of `template`."""
         encoded: EncodedScope | None = scope._encoded  # noqa: SLF001 - the slot is the encoder's
         user_id, group_id = template.user_id or scope.user_id, template.group_id or scope.group_id
+        if template.user_id and scope.user_id not in (None, template.user_id):
+            group_id = template.group_id  # another user starts anew
         if encoded is None or encoded.ids is not self.ids or (encoded.user_id, encoded.group_id) != (user_id, group_id):
             user = self._clock.user(user_id) if user_id else None
-            encoded = scope._encoded = EncodedScope(self.ids, scope, user_id, group_id, user)  # noqa: SLF001 - likewise
+            own = scope if user_id == scope.user_id else scope.derive(user_id, group_id)
+            encoded = scope._encoded = EncodedScope(self.ids, own, user_id, group_id, user)  # noqa: SLF001 - likewise
         encoded.select_template(template)
         return encoded
 

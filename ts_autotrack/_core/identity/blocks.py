@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     F = TypeVar("F")
 
 
-class ScopeBlock:
-    """A with-block, async-with-block or decorator with a scope of its own."""
+class Block:
+    """A with-block or async-with-block with a scope of its own."""
 
     __slots__ = ("_entered",)
 
@@ -45,38 +45,51 @@ class ScopeBlock:
 
     def leave(self, entry: BlockEntry) -> None:
         """End one entering of the block, in any context."""
-        if entry in self._entered:  # absent after a leave in a copy of the context
-            self._entered.remove(entry)
+        self._forget(entry)
         outer = entry.outer
         if current().entry is not entry or outer is None:
             entry.close()  # left in another context, or before an inner block
             return
         if restore(entry.token):
-            # Work begun inside goes on with the scope. Such work may enter a block and begin more work in that block,
-            # and so on: each scope would hold all scopes before it for good.
-            entry.scope = entry.outer = entry.bound = entry.token = None
+            entry.detach()
         else:
             entry.close()  # left in a copy of the entering context; the original goes on with the scope
-        entry.block = None
+            entry.block = None
         outer = nearest_open(outer)
         if current() is not outer:  # `restore` has done this already in most cases
             set_current(outer)
 
-    def __enter__(self) -> None:
+    def entry_to_leave(self) -> BlockEntry | None:
+        """Return the entering that ends now; None if it cannot be told."""
+        entry = current().entry
+        if entry is not None and entry.block is self:
+            return entry
+        # With several, a wrong choice would give events to another user.
+        return self._entered[0] if len(self._entered) == 1 else None
+
+    def _forget(self, entry: BlockEntry) -> None:
+        if entry in self._entered:  # absent after a leave in a copy of the context
+            self._entered.remove(entry)
+
+    def __enter__(self) -> Any:
         self.enter()
 
     def __exit__(self, *_: object) -> None:
-        entry = current().entry
-        if entry is not None and entry.block is self:
+        entry = self.entry_to_leave()
+        if entry is not None:
             self.leave(entry)
-        elif len(self._entered) == 1:  # with several, a wrong choice would give events to another user
-            self.leave(self._entered[0])
 
-    async def __aenter__(self) -> None:
-        self.__enter__()
+    async def __aenter__(self) -> Any:
+        return self.__enter__()
 
     async def __aexit__(self, *_: object) -> None:
         self.__exit__()
+
+
+class ScopeBlock(Block):
+    """A block that is a decorator, too."""
+
+    __slots__ = ()
 
     def __call__(self, function: F, /) -> F:
         """Return `function` decorated: each call, and each step of a generator, runs inside the block."""

@@ -9,18 +9,19 @@ from contextvars import ContextVar
 from os import getpid
 from weakref import ref
 
+from ts_autotrack._core.contract import CONTEXT_FIELDS
 from ts_autotrack._core.counters import SharedValue
-from ts_autotrack._core.diagnostics import warn_once
-from ts_autotrack._core.forms import class_name
 from ts_autotrack._core.identity import baggage
 from ts_autotrack._core.process_id import process_id
-from ts_autotrack._core.snapshot import UNCOUNTED_BYTES, copied, shallow, size_of
+from ts_autotrack._core.snapshot import UNCOUNTED_BYTES, copied, size_of
 
 TYPE_CHECKING = False  # typing costs as much to import as this whole library
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from contextvars import Token
     from typing import Any
+
+    from ts_autotrack.typing import IdentitySource
 
 MAX_BOUND = 64
 """Scopes of `bind_user` with the fast path of captures, inside one entered block."""
@@ -46,6 +47,7 @@ class Scope:
         drop_suppressed: True if suppressed and the block is not closed; lets wrappers drop the event without
             `resolve()`.
         entry: The entered block around this scope; None outside of every block.
+        source: The function that named the user; None if nobody is known.
         unbound: The scope before `bind_user`; None if `bind_user` did not make this scope.
         with_baggage: A reference to the last OpenTelemetry context, and the scope made from its baggage; None in place
             of the scope if the baggage has no id to add.
@@ -63,6 +65,7 @@ class Scope:
         "properties",
         "ready",
         "size",
+        "source",
         "suppressed",
         "unbound",
         "user_id",
@@ -85,6 +88,7 @@ class Scope:
         self.suppressed = self.drop_suppressed = suppressed
         self.ready = user_id is not None and group_id is not None and not suppressed
         self.entry: BlockEntry | None = None
+        self.source: IdentitySource | None = None
         self.unbound: Scope | None = None
         self.with_baggage: tuple[ref[Any], Scope | None] | None = None
         self.size = 0
@@ -99,18 +103,21 @@ class Scope:
         group_id: object = None,
         context: Mapping[str, object] = _NOTHING,
         properties: Mapping[str, object] = _NOTHING,
+        source: IdentitySource = "user_context",
     ) -> Scope:
         """Return a scope with these values over the values of this scope.
 
-        A given id without a text form, such as an empty text, means nobody: the id of this scope is not inherited.
+        Another user starts anew: account and properties are not inherited, and of the context only the fields of the
+        request. A given id without a text form, such as an empty text, means nobody.
         """
-        try:
-            forked = getpid() != process_id.value
-        except Exception:  # noqa: BLE001 - a sandbox, such as Temporal's, may forbid the call
-            forked = False
-        if forked:
-            process_id.on_change()
-        size, context_of_all, properties_of_all = self.size, self.context, self.properties
+        _check_process()
+        if user_id is None:
+            base, user, source_of_all = self, self.user_id, self.source
+        else:
+            user = as_id(user_id)
+            base = self if self.user_id in (None, user) else self.of_request()
+            source_of_all = source if user else None
+        size, context_of_all, properties_of_all = base.size, base.context, base.properties
         if context:
             own, length = copied(context)
             size += length
@@ -119,19 +126,35 @@ class Scope:
             own, length = copied(properties)
             size += length
             properties_of_all = {**properties_of_all, **own}
-        if user_id is None:
-            user = self.user_id
-        elif user := as_id(user_id):
+        if user_id is not None and user:
             size += len(user)
         if group_id is None:
-            group = self.group_id
+            group = base.group_id
         elif group := as_id(group_id):
             size += len(group)
         scope = Scope(user, group, context_of_all, properties_of_all, suppressed=self.suppressed)
+        scope.source = source_of_all
         scope.size = size
-        if size > UNCOUNTED_BYTES or self.long:
+        if size > UNCOUNTED_BYTES or base.long:
+            scope.measure(base.long)
+        return scope
+
+    def of_request(self) -> Scope:
+        """Return a scope with those values of this scope that are the same for each user: fields of the request."""
+        context, size = copied({key: self.context[key] for key in CONTEXT_FIELDS if key in self.context})
+        scope = Scope(None, None, context, suppressed=self.suppressed)
+        scope.size = size
+        if size > UNCOUNTED_BYTES:
             scope.measure(self.long)
         return scope
+
+    def known(self) -> Scope:
+        """Return the scope that names the acting user, as far as the user is known."""
+        return self
+
+    def suppress(self) -> Scope:
+        """Return this scope with its events dropped."""
+        return Scope(self.user_id, self.group_id, self.context, self.properties, suppressed=True)
 
     def measure(self, known: dict[int, SharedValue]) -> None:
         """Find the values that waiting events have to count; a value that the outer scope knows is shared with it."""
@@ -157,23 +180,38 @@ class Scope:
     def resolve(self) -> Scope:
         """Return the scope for a capture: the nearest open scope, with absent ids filled from baggage."""
         scope = nearest_open(self)
+        if scope is not self:
+            return scope.resolve()
         if scope.suppressed or (scope.user_id and scope.group_id):
             return scope
+        return scope.filled()
+
+    def filled(self, distrusted: baggage.Distrusted | None = None) -> Scope:
+        """Return this scope with absent ids from baggage.
+
+        Args:
+            distrusted: The baggage that a request brought along.
+        """
         context = baggage.current_context()
         if context is None:
-            return scope
-        memo = scope.with_baggage
+            return self
+        memo = self.with_baggage
         if memo is None or memo[0]() is not context:
-            memo = scope.with_baggage = (ref(context), scope.fill(*baggage.read_ids(context)))
-        return memo[1] or scope
+            memo = self.with_baggage = (ref(context), self._fill(*baggage.read_ids(context, distrusted)))
+        return memo[1] or self
 
-    def fill(self, user_id: str | None, group_id: str | None) -> Scope | None:
+    def _fill(self, user_id: str | None, group_id: str | None) -> Scope | None:
         """Return a scope with these ids in place of absent ids; None if the scope would be the same."""
-        user_id = None if self.user_id else user_id
-        group_id = None if self.group_id else group_id
+        if self.user_id:
+            if user_id not in (None, self.user_id):
+                return None  # the account belongs to another user
+            user_id = None
+        if self.group_id:
+            group_id = None
         if user_id is None and group_id is None:
             return None
-        return self.derive(user_id, group_id, {"identity_source": "baggage"})
+        baggage.announce()
+        return self.derive(user_id, group_id, {"identity_source": "baggage"}, source="baggage")
 
 
 _SHORT_VALUES = 0
@@ -218,6 +256,14 @@ class BlockEntry:
         if len(bound) > MAX_BOUND:  # a block around a whole server, in which every request binds its user
             bound.pop(0).require_resolve()
 
+    def detach(self) -> None:
+        """End the block in the entering context; work begun inside goes on with the scope.
+
+        Such work may enter a block and begin more work in that block, and so on: each scope would hold all scopes
+        before it for good.
+        """
+        self.scope = self.outer = self.bound = self.token = self.block = None
+
     def close(self) -> None:
         """End the block for all work with a scope of the block."""
         self.closed = True
@@ -255,26 +301,24 @@ def as_id(value: object) -> str | None:
         return None
 
 
-def take_group_id(context: object, group_id: object) -> tuple[dict[Any, Any], object]:
-    """Return the values of a `context=` argument, and the group id; an id inside counts as the argument."""
-    values = shallow(context)
-    try:
-        if values is not None:
-            inner = values.pop("group_id", None) if group_id is None else None
-            return values, inner if group_id is None else group_id
-    except Exception:  # noqa: BLE001 - a key of the application may fail to compare
-        values = None
-    warn_once("context", f"context=: a {class_name(context)} is no dict that can be read; it is ignored")
-    return {}, group_id
-
-
 def _has_default_text(kind: type) -> bool:
     default: Any = object
     return kind.__str__ is default.__str__ and kind.__repr__ is default.__repr__
 
 
-_root = Scope()
-_current: ContextVar[Scope] = ContextVar("ts_autotrack_scope", default=_root)
+def _check_process() -> None:
+    """Start over in a child of a fork that Python's hooks did not see."""
+    try:
+        forked = getpid() != process_id.value
+    except Exception:  # noqa: BLE001 - a sandbox, such as Temporal's, may forbid the call
+        return
+    if forked:
+        process_id.on_change()
+
+
+root = Scope()
+"""The scope outside of every block: nobody acts."""
+_current: ContextVar[Scope] = ContextVar("ts_autotrack_scope", default=root)
 current = _current.get
 set_current = _current.set
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from ts_autotrack._core.contract import CONTEXT_FIELDS
+from ts_autotrack._core.identity.arguments import identity_values
 from ts_autotrack._core.identity.blocks import ScopeBlock
-from ts_autotrack._core.identity.scope import Scope, current, nearest_open, replace, take_group_id
+from ts_autotrack._core.identity.request import RequestView
+from ts_autotrack._core.identity.scope import Scope, current, nearest_open, replace
 
 TYPE_CHECKING = False  # typing costs as much to import as this whole library
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ class user_context(ScopeBlock):  # noqa: N801 - used like a function, as context
         'ok'
     """
 
-    __slots__ = ("_context", "_group_id", "_properties", "_user_id")
+    __slots__ = ("values",)
 
     def __init__(
         self,
@@ -55,22 +56,15 @@ class user_context(ScopeBlock):  # noqa: N801 - used like a function, as context
         **properties: object,
     ) -> None:
         super().__init__()
-        self._user_id = user_id
-        self._group_id = group_id
-        self._properties = properties
-        self._context: dict[Any, object] = {}
-        if context is not None:
-            self._context, self._group_id = take_group_id(context, group_id)
-        for key, value in zip(CONTEXT_FIELDS, (device_type, location, referrer, session_id, device_id), strict=True):
-            if value is not None:
-                self._context[key] = value
+        fields = (device_type, location, referrer, session_id, device_id)
+        self.values = identity_values(user_id, group_id, context, fields, properties)
 
     def inner(self, outer: Scope) -> Scope:
         """Return the outer scope with the values of this block over its own."""
-        return outer.derive(self._user_id, self._group_id, self._context, self._properties)
+        return outer.derive(*self.values)
 
     def __reduce__(self) -> Any:
-        return _user_context, (self._user_id, self._group_id, self._context, self._properties)
+        return _user_context, self.values
 
 
 def _user_context(
@@ -95,7 +89,7 @@ class suppress(ScopeBlock):  # noqa: N801 - used like a function
 
     def inner(self, outer: Scope) -> Scope:
         """Return the outer scope, suppressed."""
-        return Scope(outer.user_id, outer.group_id, outer.context, outer.properties, suppressed=True)
+        return outer.suppress()
 
     def __reduce__(self) -> Any:
         return suppress, ()
@@ -117,8 +111,12 @@ def bind_user(user_id: object = None, **values: Any) -> None:
         >>> bind_user("user_123", group_id="account_456")
         >>> clear_user()
     """
-    scope = nearest_open(current())
-    bound = user_context(user_id, **values).inner(scope if user_id is None else scope.unbound or scope)
+    scope, given = nearest_open(current()), user_context(user_id, **values).values
+    if isinstance(scope, RequestView):
+        scope.actor.bind(*given)
+        return
+    outer = scope if user_id is None else scope.unbound or scope
+    bound = outer.derive(*given, source="bind_user")
     bound.unbound = scope.unbound or scope
     replace(scope, bound)
 
@@ -134,4 +132,7 @@ def clear_user() -> None:
         >>> clear_user()
     """
     scope = nearest_open(current())
-    replace(scope, Scope(suppressed=scope.suppressed))
+    if isinstance(scope, RequestView):
+        scope.actor.clear()
+    else:
+        replace(scope, Scope(suppressed=scope.suppressed))

@@ -6,6 +6,7 @@ import os
 import time
 
 from ts_autotrack._core import diagnostics
+from ts_autotrack._core.capture import held
 
 TYPE_CHECKING = False  # typing costs as much to import as this whole library
 if TYPE_CHECKING:
@@ -96,6 +97,7 @@ class Shutdown:
 
     def shutdown(self, timeout: float | None = None) -> bool:
         """See `ts_autotrack.shutdown`."""
+        held.release_all()
         buffer = self._engine.buffer
         worker = self._engine.worker_within(START_TIMEOUT if timeout is None else min(_bounded(timeout), START_TIMEOUT))
         buffer.close(buffer.close_reason or "shutdown")
@@ -117,6 +119,7 @@ class Shutdown:
             True if all events are settled. None if the interrupted code has to go on for a moment before another call.
         """
         engine = self._engine
+        held.release_all()
         if interrupting:
             engine.release_forks()  # the signal may have interrupted a fork
             self.terminating = os.getpid() != 1  # the first process of a container survives

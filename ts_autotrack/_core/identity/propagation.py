@@ -1,0 +1,73 @@
+"""Passing the acting user on: current_user for code that sends it elsewhere, propagate_context for threads."""
+
+from __future__ import annotations
+
+from ts_autotrack._core.identity.blocks import ScopeBlock
+from ts_autotrack._core.identity.request import RequestView
+from ts_autotrack._core.identity.scope import current, nearest_open
+
+TYPE_CHECKING = False  # typing costs as much to import as this whole library
+if TYPE_CHECKING:
+    from typing import TypeVar
+
+    from ts_autotrack._core.identity.scope import Scope
+    from ts_autotrack.typing import CurrentUser
+
+    F = TypeVar("F")
+
+
+def current_user() -> CurrentUser:
+    """Return who is acting: the user to whom an event would be credited here and now.
+
+    Inside a request scope this asks its resolver, unless the user is known already.
+
+    Returns:
+        The user, the account, context and properties, and how the user became known. The ids are None if nobody is
+        known.
+
+    Example:
+        >>> from ts_autotrack import current_user, user_context
+        >>> with user_context("user_123"):
+        ...     current_user().user_id
+        'user_123'
+    """
+    from ts_autotrack.typing import CurrentUser
+
+    scope = current().resolve().known()
+    return CurrentUser(scope.user_id, scope.group_id, {**scope.context}, {**scope.properties}, scope.source)
+
+
+def propagate_context(function: F, /) -> F:
+    """Return a callable that calls `function` for the user acting now: in a thread, an executor, a callback.
+
+    Threads and executors start with nobody. asyncio's tasks and `asyncio.to_thread` need no help: they copy the
+    context. Inside a request scope the callable belongs to the request, also after its end.
+
+    Args:
+        function: Any callable; the returned callable is of the same kind, with the same signature.
+
+    Example:
+        >>> from concurrent.futures import ThreadPoolExecutor
+        >>> from ts_autotrack import propagate_context, track, user_context
+        >>> with ThreadPoolExecutor() as pool, user_context("user_123"):
+        ...     _ = pool.submit(propagate_context(track), "report_ready")
+    """
+    scope = nearest_open(current())
+    if not isinstance(scope, RequestView):  # whose resolver is asked by the first event
+        scope = scope.resolve()
+    return _Propagated(scope)(function)
+
+
+class _Propagated(ScopeBlock):
+    """A block with the scope of another place."""
+
+    __slots__ = ("_scope",)
+
+    def __init__(self, scope: Scope) -> None:
+        super().__init__()
+        self._scope = scope
+
+    def inner(self, outer: Scope) -> Scope:
+        """Return a scope with the values of the other place."""
+        del outer
+        return self._scope.derive()
