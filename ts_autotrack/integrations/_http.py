@@ -83,6 +83,10 @@ class FeatureRoutes:
         """Return True if any feature is named."""
         return bool(self._names)
 
+    def templates(self) -> list[str]:
+        """Return the templates of all routes with a feature."""
+        return sorted({template for _, template in self._names})
+
     def feature_of(self, method: str, template: str) -> str | None:
         """Return the name of the feature that a route uses; None without one."""
         names = self._names

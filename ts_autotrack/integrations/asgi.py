@@ -1,0 +1,159 @@
+"""ASGI applications: FastAPI, Starlette, Litestar, Quart and others."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Awaitable, Callable, MutableMapping
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from ts_autotrack import register_response, request_scope
+from ts_autotrack.integrations._http import FeatureRoutes, request_context
+from ts_autotrack.integrations._asgi_routes import RouteFinder
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from contextlib import AbstractContextManager
+
+    from ts_autotrack.typing import Identity
+
+ConnectionScope: TypeAlias = MutableMapping[str, Any]
+Message: TypeAlias = MutableMapping[str, Any]
+Receive: TypeAlias = Callable[[], Awaitable[Message]]
+Send: TypeAlias = Callable[[Message], Awaitable[None]]
+Application: TypeAlias = Callable[[ConnectionScope, Receive, Send], Awaitable[None]]
+
+_MARK = "ts_autotrack.request"
+"""Key of the connection scope of a request that has a request scope already."""
+
+_BODIES = {"http.response.body", "http.response.pathsend", "http.response.zerocopysend"}
+_RESPONSES = (
+    ("starlette.responses", "Response"),
+    ("litestar.response.base", "Response"),
+    ("litestar.response.base", "ASGIResponse"),
+    ("quart.wrappers.response", "Response"),
+)
+"""Modules and names of the frameworks' response classes; only loaded modules count."""
+
+
+class TrackingMiddleware:
+    """Give each request and each websocket connection of an ASGI application an identity of its own.
+
+    `bind_user` in a dependency, an endpoint, a background task or a stream holds for the whole request and ends with the
+    request. The outermost middleware opens the request scope: a second one, of a mounted application, does nothing.
+
+    Args:
+        app: The ASGI application.
+        user: Returns the acting user, given the ASGI connection scope; sync or async. Asked at the first event of a
+            request, at most once: see `ts_autotrack.request_scope`. None: only `bind_user` and `user_context` tell.
+        features: Names of features by "METHOD /template", the template in the framework's own syntax, mounted prefixes
+            included. The feature is used when a response below 400 has been sent. Starlette without FastAPI tells
+            the templates from version 1.7 on.
+        trust_baggage: True if OpenTelemetry baggage of incoming requests may name the user.
+
+    Raises:
+        ValueError: A key of `features` is not of the form "METHOD /template".
+
+    Example:
+        app = FastAPI()
+        app.add_middleware(TrackingMiddleware, user=lambda scope: scope["session"].get("user_id"))
+    """
+
+    def __init__(
+        self,
+        app: Application,
+        user: Callable[[ConnectionScope], Identity | Awaitable[Identity]] | None = None,
+        *,
+        features: Mapping[str, str] | None = None,
+        trust_baggage: bool = False,
+    ) -> None:
+        self.app = app
+        self._user = user
+        self._features = FeatureRoutes(features)
+        self._routes = RouteFinder(self._features.templates())
+        self._trust_baggage = trust_baggage
+        self._loaded_modules = 0
+
+    async def __call__(self, scope: ConnectionScope, receive: Receive, send: Send) -> None:
+        """Serve one connection."""
+        if scope["type"] not in {"http", "websocket"} or _MARK in scope:
+            return await self.app(scope, receive, send)
+        scope[_MARK] = True
+        if len(sys.modules) != self._loaded_modules:
+            self._register_responses()
+        request = request_scope(
+            None if self._user is None else partial(self._user, scope),
+            context=partial(_context, scope),
+            headers=None if self._trust_baggage else partial(_headers, scope),
+        ).begin()
+        if self._user is not None or self._features:
+            send = self._sender(scope, send, request, request.settle)
+        if self._user is not None and scope["type"] == "websocket":
+            receive = _settled_first(receive, request.settle)
+        try:
+            with request:
+                return await self.app(scope, receive, send)
+        finally:
+            await request.aend()
+
+    def _register_responses(self) -> None:
+        """Register the frameworks' response classes, and the subclasses that modules loaded since have added."""
+        self._loaded_modules = len(sys.modules)
+        for module, name in _RESPONSES:
+            kind = getattr(sys.modules.get(module), name, None)
+            if isinstance(kind, type):
+                register_response(kind)
+        self._routes.connect()
+
+    def _sender(
+        self,
+        scope: ConnectionScope,
+        send: Send,
+        request: AbstractContextManager[object],
+        settle: Callable[[], Awaitable[None]],
+    ) -> Send:
+        """Return `send`, which also records the feature of the route and asks an async resolver."""
+        features, routes, base = self._features, self._routes, self._routes.base(scope)
+        status = 0
+
+        async def send_and_record(message: Message) -> None:
+            nonlocal status
+            kind = message["type"]
+            if kind == "http.response.start":
+                status = message["status"]
+            elif status and features and kind in _BODIES and not message.get("more_body"):
+                template = routes.template(scope, base)
+                if template is not None:
+                    with request:  # the framework may send from a task with a context of its own
+                        features.record(scope["method"], template, status)
+                status = 0
+            await settle()
+            await send(message)
+
+        return send_and_record
+
+
+def _settled_first(receive: Receive, settle: Callable[[], Awaitable[None]]) -> Receive:
+    """Return `receive`, which asks an async resolver first: a connection may wait for messages for hours."""
+
+    async def settle_and_receive() -> Message:
+        await settle()
+        return await receive()
+
+    return settle_and_receive
+
+
+def _context(scope: ConnectionScope) -> dict[str, object]:
+    """Return the context of a connection's events, by its headers."""
+    headers = dict(scope["headers"])
+
+    def header(name: str) -> str | None:
+        value = headers.get(name.encode("ascii"))
+        return None if value is None else value.decode("latin-1")
+
+    return request_context(header)
+
+
+def _headers(scope: ConnectionScope) -> list[tuple[str, str]]:
+    """Return a connection's headers as text."""
+    return [(name.decode("latin-1"), value.decode("latin-1")) for name, value in scope["headers"]]
