@@ -15,11 +15,11 @@ from tests.integrations.apps.django_app import (
     AUTHENTICATION,
     SESSION,
     TRACKING,
-    User,
     aperson,
     create_session,
     create_user,
     person,
+    user_of,
 )
 from tests.integrations.django_requests import aget, both_handlers, database, events, get, project, tracking
 from ts_autotrack._core import diagnostics
@@ -53,7 +53,7 @@ def test_a_user_is_named_by_the_primary_key(project: Inspector, get: Get) -> Non
     """Without a setting the id is `request.user.pk`, and there is no account."""
     with tracking():
         get("/async/1", "user-1")
-    assert events(project) == [("work", str(User.objects.get(username="user-1").pk), None)]
+    assert events(project) == [("work", str(user_of("user-1").pk), None)]
 
 
 @both_handlers
@@ -107,7 +107,7 @@ def test_rest_framework_authenticates_after_the_middleware(project: Inspector, g
     """A user known by a token acts, and so does a user of the session."""
     from rest_framework.authtoken.models import Token  # noqa: PLC0415 - needs the settings
 
-    token, _ = Token.objects.get_or_create(user=User.objects.get(username="user-3"))
+    token, _ = Token.objects.get_or_create(user=user_of("user-3"))
     get("/rest/1", headers={"Authorization": f"Token {token.key}"})
     get("/rest/1", "user-4")
     assert {(name, user) for name, user, _ in events(project)} == {
@@ -120,7 +120,7 @@ def test_rest_framework_s_forced_authentication(project: Inspector) -> None:
     from rest_framework.test import APIClient  # noqa: PLC0415 - needs the settings
 
     client = APIClient()
-    client.force_authenticate(User.objects.get(username="user-5"))
+    client.force_authenticate(user_of("user-5"))
     client.get("/rest/1")
     assert {user for _, user, _ in events(project)} == {"user-5"}
 
@@ -156,7 +156,7 @@ async def agroup(request: Any) -> str:
     ],
 )
 def test_the_account(project: Inspector, get: Get, group: object, account: str | None) -> None:
-    """The account is at a path of attributes that begins at the request, or the answer of a callable; or there is none."""
+    """The account is at a path of attributes that begins at the request, or comes from a callable; or there is none."""
     with tracking(user="user.username", group=group):
         for path in ("/work/1", "/async/1"):
             get(path, "user-7")

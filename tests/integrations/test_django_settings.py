@@ -48,8 +48,8 @@ def found() -> list[Any]:
         ({"group": "a..b"}, "E003", "TS_AUTOTRACK[\"group\"] is 'a..b'."),
         ({"group": "tenant.get()"}, "E003", "TS_AUTOTRACK[\"group\"] is 'tenant.get()'."),
         ({"features": ["x"]}, "E004", 'TS_AUTOTRACK["features"]'),
-        ({"features": {"reports": "x"}}, "E004", 'TS_AUTOTRACK["features"]: features={\'reports\': ...}'),
-        ({"features": {"GET x": ""}}, "E004", 'TS_AUTOTRACK["features"]: features={\'GET /x\': \'\'}'),
+        ({"features": {"reports": "x"}}, "E004", "TS_AUTOTRACK[\"features\"]: features={'reports': ...}"),
+        ({"features": {"GET x": ""}}, "E004", "TS_AUTOTRACK[\"features\"]: features={'GET /x': ''}"),
         ({"trust_baggage": "yes"}, "E005", "TS_AUTOTRACK[\"trust_baggage\"] is 'yes'. Use True or False."),
     ],
 )
@@ -137,7 +137,7 @@ except django.core.management.CommandError as error:
     print(error)
 """
     output = run_project(code, [TRACKING], [APP], TS_AUTOTRACK={"usr": "user.pk"})
-    assert '(ts_autotrack.E002) TS_AUTOTRACK has the unknown key \'usr\'' in output
+    assert "(ts_autotrack.E002) TS_AUTOTRACK has the unknown key 'usr'" in output
     assert 'HINT: Did you mean "user"?' in output
     assert "no issues" in run_project(code, [TRACKING], [APP], TS_AUTOTRACK={"user": "user.pk"})
 

@@ -71,11 +71,12 @@ def template_of(route: str) -> str:
     return "/" + route.lstrip("/")
 
 
-@checks.register("ts_autotrack")
 def check_tracking(**_: object) -> list[Any]:
     """Check the setting TS_AUTOTRACK, and the place of the middleware in MIDDLEWARE."""
     value = getattr(settings, "TS_AUTOTRACK", {})
-    found = [checks.Error(message, hint=hint, id=f"ts_autotrack.{id}") for id, message, hint in _mistakes(value)]
+    found: list[Any] = [
+        checks.Error(message, hint=hint, id=f"ts_autotrack.{code}") for code, message, hint in _mistakes(value)
+    ]
     count = sum(map(_is_tracking, settings.MIDDLEWARE))
     if count > 1:
         message = f"{MIDDLEWARE} is in MIDDLEWARE {count} times; the first entry tracks, the others do nothing."
@@ -85,6 +86,9 @@ def check_tracking(**_: object) -> list[Any]:
         hint = f'Add "{MIDDLEWARE}" to MIDDLEWARE, as its first entry.'
         found.append(checks.Warning(message, hint=hint, id="ts_autotrack.W001"))
     return found
+
+
+checks.register(check_tracking, "ts_autotrack")
 
 
 def _mistakes(value: object) -> Iterator[tuple[str, str, str]]:

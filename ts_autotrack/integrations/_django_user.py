@@ -38,7 +38,7 @@ class RequestUser:
         self.is_read = False
 
     def __call__(self) -> Identity | Awaitable[Identity]:
-        """Return who acts, or a coroutine that finds out; None if nobody does, or if nobody can await that coroutine."""
+        """Return who acts, or a coroutine that finds out; None if nobody does, or if no coroutine can be awaited."""
         in_loop = _in_event_loop()
         if self._settings.awaits and not (self.can_await or in_loop):
             answer: Identity = async_to_sync(self._load)()

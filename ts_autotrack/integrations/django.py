@@ -31,14 +31,12 @@ from django.http.response import HttpResponseBase
 
 from ts_autotrack import register_response, request_scope
 from ts_autotrack.integrations._django_settings import read_settings, template_of
+from ts_autotrack.integrations._django_streams import follow_stream
 from ts_autotrack.integrations._django_user import RequestUser
 from ts_autotrack.integrations._http import request_context
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterator
-
-_END: Any = object()
-"""Stands for the part after the last part of a stream."""
+    from collections.abc import Callable
 
 
 class TrackingConfig(AppConfig):  # type: ignore[misc]  # Django has no types
@@ -84,7 +82,7 @@ class TrackingMiddleware:
             with opened:
                 response = self._get_response(request)
                 self._record(request, response)
-            streams = _follow_stream(response, opened, user)
+            streams = follow_stream(response, opened, user)
         finally:
             if not streams:
                 opened.end()
@@ -97,7 +95,7 @@ class TrackingMiddleware:
             with opened:
                 response = await self._get_response(request)
                 self._record(request, response)
-            streams = _follow_stream(response, opened, user)
+            streams = follow_stream(response, opened, user)
         finally:
             await (opened.settle() if streams else opened.aend())
         return response
@@ -115,7 +113,7 @@ class TrackingMiddleware:
             routes.record(request.method, template_of(match.route), response.status_code)
 
     def _register_responses(self, _request: Any, view: object, *_: object) -> None:
-        """Find the response classes of modules that came with the URLconf, which Django imports at the first request."""
+        """Find the response classes that came with the URLconf, which Django imports at the first request."""
         if id(view) not in self._known_views:
             self._known_views.add(id(view))
             register_response(HttpResponseBase)
@@ -135,66 +133,3 @@ def _context(request: Any) -> dict[str, object]:
 
 def _headers(request: Any) -> Any:
     return request.headers
-
-
-def _follow_stream(response: Any, opened: Any, user: RequestUser) -> bool:
-    """Let a stream and its end run inside the request; return False for a response that is no stream, or a file."""
-    if not response.streaming or getattr(response, "file_to_stream", None) is not None:
-        return False
-    content, close = response.streaming_content, response.close
-    user.can_await = response.is_async
-    response.streaming_content = (
-        _aiterate(content, _closing_of(response), opened, user) if response.is_async else _iterate(content, opened)
-    )
-
-    def close_inside() -> None:
-        if user.is_read:  # by a client that has left: Python closes the stream later, and the request with it
-            close()
-            return
-        user.can_await = False
-        try:
-            with opened:
-                close()
-        finally:
-            opened.end()
-
-    response.close = close_inside
-    return True
-
-
-def _iterate(content: Iterator[bytes], opened: Any) -> Iterator[bytes]:
-    """Yield the parts of a stream; each is made inside the request."""
-    part = None
-    try:
-        while part is not _END:
-            with opened:
-                part = next(content, _END)
-            if part is not _END:
-                yield part
-    finally:
-        opened.end()
-
-
-async def _aiterate(content: AsyncIterator[bytes], close: Any, opened: Any, user: RequestUser) -> AsyncIterator[bytes]:
-    """Yield the parts of an async stream; each is made inside the request, and so is the end of the stream."""
-    part, user.is_read = None, True
-    try:
-        while part is not _END:
-            with opened:
-                part = await anext(content, _END)
-            await opened.settle()
-            if part is not _END:
-                yield part
-    finally:
-        try:
-            if close is not None:
-                with opened:
-                    await close()
-        finally:
-            user.is_read = False
-            await opened.aend()
-
-
-def _closing_of(response: Any) -> Any:
-    """Return the method that ends an application's async generator; Django leaves this to the garbage collector."""
-    return getattr(getattr(response, "_iterator", None), "aclose", None)

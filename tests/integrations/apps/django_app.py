@@ -1,12 +1,13 @@
-"""A Django project in one module: sync and async views, REST framework, streams; for tests in process and real servers.
+"""A Django project in one module, for tests in process and for real servers: sync and async views, REST, streams.
 
-`python -m tests.integrations.apps.django_app` makes the database: 50 users, and a session of each, signed in. The header
-`X-User` chooses the session.
+`python -m tests.integrations.apps.django_app` makes the database: 50 users, and a session of each, signed in. The
+header `X-User` chooses the session.
 """
 
 from __future__ import annotations
 
 import asyncio
+import functools
 import os
 import tempfile
 from datetime import timedelta
@@ -232,7 +233,7 @@ def once_sync(_request: Any, number: int) -> StreamingHttpResponse:
 def file(_request: Any) -> FileResponse:
     """Answer with a file."""
     work(1)
-    return FileResponse(open(__file__, "rb"))  # noqa: PTH123, SIM115 - Django closes it
+    return FileResponse(open(__file__, "rb"))  # noqa: PTH123 - Django closes the file
 
 
 async def cleanup(_request: Any) -> StreamingHttpResponse:
@@ -261,8 +262,6 @@ async def wait(_request: Any) -> HttpResponse:
     return HttpResponse()
 
 
-@api_view()
-@authentication_classes([TokenAuthentication, SessionAuthentication])
 @track_feature("rest")
 def rest(_request: Any, number: int) -> Response:
     """Answer with the status given by the number, from 400."""
@@ -270,12 +269,14 @@ def rest(_request: Any, number: int) -> Response:
     return Response({}, status=number if number >= 400 else 200)
 
 
+rest_view = api_view()(authentication_classes([TokenAuthentication, SessionAuthentication])(rest))
+
 urlpatterns = [
     path("work/<int:number>", view),
     path("async/<int:number>", aview),
     path("loaded/<int:number>", loaded),
     path("plain/<int:number>", plain),
-    path("rest/<int:number>", rest),
+    path("rest/<int:number>", rest_view),
     path("stream/<int:number>", stream),
     path("astream/<int:number>", astream),
     path("once/<int:number>", once),
@@ -297,9 +298,14 @@ def create_user(name: str) -> None:
     create_session(name)
 
 
+def user_of(name: str) -> Any:
+    """Return a user."""
+    return User.objects.get(username=name)
+
+
 def create_session(name: str) -> None:
     """Create the session of a user, signed in."""
-    user = User.objects.get(username=name)
+    user = user_of(name)
     data = {
         "_auth_user_id": str(user.pk),
         "_auth_user_backend": "django.contrib.auth.backends.ModelBackend",
@@ -309,8 +315,9 @@ def create_session(name: str) -> None:
     Session.objects.update_or_create(session_key=session_of(name), defaults=values)
 
 
+@functools.cache
 def prepare() -> None:
-    """Make the database."""
+    """Make the database, once."""
     call_command("migrate", verbosity=0)
     for number in range(USERS):
         create_user(f"user-{number}")
