@@ -275,7 +275,7 @@ class Client:
         self.config = config
         buffer.limit = config.max_queue
         buffer.budget.limit = config.max_queue_bytes
-        baggage.enabled = config.baggage
+        baggage.enabled, baggage.chosen = config.baggage is not False, config.baggage is not None
         diagnostics.set_debug(on=config.debug)
         if config.debug:
             diagnostics.log("debug", "%s", monitor)

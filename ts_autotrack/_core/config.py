@@ -78,7 +78,10 @@ class OutboxSettings(_Frozen):
 
 
 class Config(_Frozen):
-    """All settings, valid. Durations are in seconds. The repr shows no credential."""
+    """All settings, valid. Durations are in seconds. The repr shows no credential.
+
+    `baggage` is None if nobody has chosen: baggage counts, and the first event credited by baggage is announced.
+    """
 
     __slots__ = (
         "baggage",
@@ -93,7 +96,7 @@ class Config(_Frozen):
         "outbox",
         "server",
     )
-    baggage: bool
+    baggage: bool | None
     debug: bool
     disabled: bool
     exit_timeout: float
@@ -272,7 +275,7 @@ SETTINGS: dict[str, Setting] = {
     "outbox": Setting("TS_AUTOTRACK_OUTBOX", parsers.directory, None),
     "outbox_bytes": Setting("TS_AUTOTRACK_OUTBOX_BYTES", parsers.count, 256_000_000),
     "durability": Setting("TS_AUTOTRACK_DURABILITY", parsers.one_of(*DURABILITIES), "batch"),
-    "baggage": Setting("TS_AUTOTRACK_BAGGAGE", parsers.flag, default=True),
+    "baggage": Setting("TS_AUTOTRACK_BAGGAGE", parsers.flag, default=None),
     "disabled": Setting("TS_AUTOTRACK_DISABLED", parsers.flag, default=False),
     "debug": Setting("TS_AUTOTRACK_DEBUG", parsers.flag, default=False),
 }

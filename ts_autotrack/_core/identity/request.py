@@ -92,7 +92,7 @@ class Request:
                 values = context() if callable(context) else context
             except Exception as error:  # noqa: BLE001 - the application's callable
                 fault("reading the context of a request", error)
-            self._base = _NOBODY.derive(context=values or _NOTHING)
+            self._base = _NOBODY.derive(context=values) if values else Scope()
         return self._base
 
     def ask(self) -> Scope | None:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import sys
+
 from ts_autotrack._core.identity.arguments import identity_values
 from ts_autotrack._core.identity.blocks import ScopeBlock
 from ts_autotrack._core.identity.request import RequestView
 from ts_autotrack._core.identity.scope import Scope, current, nearest_open, replace
+from ts_autotrack._core.identity.servers import warn_of_reused_thread
 
 TYPE_CHECKING = False  # typing costs as much to import as this whole library
 if TYPE_CHECKING:
@@ -16,12 +19,17 @@ if TYPE_CHECKING:
 class user_context(ScopeBlock):  # noqa: N801 - used like a function, as contextlib's are
     """Set the acting user for the events inside a block or a decorated function.
 
-    Blocks nest: an inner block inherits the values that it does not set. The identity follows `await`. asyncio tasks
-    inherit the block they were started in; other tasks and new threads do not.
+    Blocks nest: an inner block inherits the values that it does not set. A block that names another user than the user
+    around it starts anew: it inherits neither account nor properties, but `device_type`, `location`, `referrer`,
+    `session_id` and `device_id`, which belong to the request. The identity follows `await`. asyncio tasks inherit the
+    block they were started in; other tasks and new threads do not: see `propagate_context`.
 
     Args:
-        user_id: Stable id of the acting user, as in your database. Other values than text are turned into text.
-        group_id: Id of the user's account. The vendor needs it for account-level analytics.
+        user_id: Stable id of the acting user, as in your database: a text, an integer, a UUID, or another type with a
+            text form of its own. Anything else, such as a whole record or a function, is refused with a warning, and
+            the events inside have no user.
+        group_id: Id of the user's account. The vendor needs it for account-level analytics. `account_id`, `tenant_id`,
+            `org_id` and `organization_id` mean the same.
         device_type: Sent as `context.device_type`, such as `"mobile"`.
         location: Sent as `context.location`, such as `"New York, USA"`.
         referrer: Sent as `context.referrer`.
@@ -37,6 +45,10 @@ class user_context(ScopeBlock):  # noqa: N801 - used like a function, as context
         ...     return "ok"
         >>> with user_context("user_123", group_id="account_456", device_type="mobile"):
         ...     open_dashboard()
+        'ok'
+        >>> with user_context("admin_1", group_id="staff", team="support"):
+        ...     with user_context("user_123", group_id="account_456"):  # impersonation: nothing of admin_1 is sent
+        ...         open_dashboard()
         'ok'
     """
 
@@ -98,9 +110,12 @@ class suppress(ScopeBlock):  # noqa: N801 - used like a function
 def bind_user(user_id: object = None, **values: Any) -> None:
     """Set the acting user for the rest of the current context: in a login view, a middleware, a message handler.
 
-    Binding a user replaces earlier bindings; binding only a group or properties adds to earlier bindings. The binding
-    ends with the enclosing `user_context` block. Without a block the binding ends with the task or thread: a server
-    that handles several requests on one thread needs a block around each request, or `clear_user()`.
+    Inside a request scope, which the integrations of web frameworks open, the binding holds for the whole request,
+    wherever it is made: in a dependency, a thread of a pool, a child task. Elsewhere it ends with the enclosing
+    `user_context` block, or with the task or thread: a server of your own that handles several requests on one thread
+    needs a `request_scope` around each request.
+
+    Binding a user replaces earlier bindings; binding only a group or properties adds to earlier bindings.
 
     Args:
         user_id: Stable id of the acting user. None adds to the earlier bindings.
@@ -115,6 +130,8 @@ def bind_user(user_id: object = None, **values: Any) -> None:
     if isinstance(scope, RequestView):
         scope.actor.bind(*given)
         return
+    if scope.entry is None or scope.entry.block is None:
+        warn_of_reused_thread(sys._getframe(1))  # noqa: SLF001 - inspect.currentframe takes no depth
     outer = scope if user_id is None else scope.unbound or scope
     bound = outer.derive(*given, source="bind_user")
     bound.unbound = scope.unbound or scope
@@ -124,7 +141,8 @@ def bind_user(user_id: object = None, **values: Any) -> None:
 def clear_user() -> None:
     """Forget user, group, context and properties for the rest of the current context; `suppress` stays in force.
 
-    The values of enclosing blocks are forgotten, too: later events inside these blocks have no user.
+    Inside a request scope the user is forgotten for the whole request. Elsewhere the values of enclosing blocks are
+    forgotten, too: later events inside these blocks have no user.
 
     Example:
         >>> from ts_autotrack import bind_user, clear_user
