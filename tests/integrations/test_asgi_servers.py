@@ -21,6 +21,7 @@ from tests.integrations.load import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from contextlib import AbstractContextManager
     from subprocess import Popen
 
@@ -88,7 +89,7 @@ def test_sigterm_under_load_loses_nothing(inspector: Inspector, server: str) -> 
     port, answered = free_port(), []
     enough = threading.Event()
 
-    def counted() -> object:
+    def counted() -> Iterator[Request]:
         for request in endless_requests():
             if request.number == 500:
                 enough.set()

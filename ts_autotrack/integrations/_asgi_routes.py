@@ -50,7 +50,7 @@ class RouteFinder:
             base: The result of `base` for this scope, before the application was called.
         """
         if template := scope.get("path_template"):  # Litestar, without the types of parameters
-            return self._untyped.get(template, template)
+            return self._untyped.get(template, str(template))
         if template := scope.get(_RULE):  # Quart
             return str(template)
         route = scope.get("route")  # Starlette, or FastAPI
@@ -87,4 +87,5 @@ async def _keep_rule(_: object, **__: object) -> None:
     from quart import request
 
     if request.url_rule is not None:
-        request.scope[_RULE] = request.url_rule.rule
+        scope: Any = request.scope
+        scope[_RULE] = request.url_rule.rule

@@ -3,25 +3,22 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from ts_autotrack import register_response, request_scope
-from ts_autotrack.integrations._http import FeatureRoutes, request_context
 from ts_autotrack.integrations._asgi_routes import RouteFinder
+from ts_autotrack.integrations._http import FeatureRoutes, request_context
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, MutableMapping
     from contextlib import AbstractContextManager
 
     from ts_autotrack.typing import Identity
 
-ConnectionScope: TypeAlias = MutableMapping[str, Any]
-Message: TypeAlias = MutableMapping[str, Any]
-Receive: TypeAlias = Callable[[], Awaitable[Message]]
-Send: TypeAlias = Callable[[Message], Awaitable[None]]
-Application: TypeAlias = Callable[[ConnectionScope, Receive, Send], Awaitable[None]]
+Application: TypeAlias = Callable[[Any, Any, Any], Awaitable[None]]
+"""An ASGI application: scope, receive, send. Each framework has types of its own for these."""
 
 _MARK = "ts_autotrack.request"
 """Key of the connection scope of a request that has a request scope already."""
@@ -39,8 +36,8 @@ _RESPONSES = (
 class TrackingMiddleware:
     """Give each request and each websocket connection of an ASGI application an identity of its own.
 
-    `bind_user` in a dependency, an endpoint, a background task or a stream holds for the whole request and ends with the
-    request. The outermost middleware opens the request scope: a second one, of a mounted application, does nothing.
+    `bind_user` in a dependency, an endpoint, a background task or a stream holds for the whole request and ends with
+    the request. The outermost middleware opens the request scope; a second one, of a mounted application, does nothing.
 
     Args:
         app: The ASGI application.
@@ -62,7 +59,7 @@ class TrackingMiddleware:
     def __init__(
         self,
         app: Application,
-        user: Callable[[ConnectionScope], Identity | Awaitable[Identity]] | None = None,
+        user: Callable[[Any], Identity | Awaitable[Identity]] | None = None,
         *,
         features: Mapping[str, str] | None = None,
         trust_baggage: bool = False,
@@ -74,7 +71,7 @@ class TrackingMiddleware:
         self._trust_baggage = trust_baggage
         self._loaded_modules = 0
 
-    async def __call__(self, scope: ConnectionScope, receive: Receive, send: Send) -> None:
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """Serve one connection."""
         if scope["type"] not in {"http", "websocket"} or _MARK in scope:
             return await self.app(scope, receive, send)
@@ -107,16 +104,16 @@ class TrackingMiddleware:
 
     def _sender(
         self,
-        scope: ConnectionScope,
-        send: Send,
+        scope: MutableMapping[str, Any],
+        send: Callable[[Any], Awaitable[None]],
         request: AbstractContextManager[object],
         settle: Callable[[], Awaitable[None]],
-    ) -> Send:
+    ) -> Callable[[Any], Awaitable[None]]:
         """Return `send`, which also records the feature of the route and asks an async resolver."""
         features, routes, base = self._features, self._routes, self._routes.base(scope)
         status = 0
 
-        async def send_and_record(message: Message) -> None:
+        async def send_and_record(message: MutableMapping[str, Any]) -> None:
             nonlocal status
             kind = message["type"]
             if kind == "http.response.start":
@@ -133,17 +130,19 @@ class TrackingMiddleware:
         return send_and_record
 
 
-def _settled_first(receive: Receive, settle: Callable[[], Awaitable[None]]) -> Receive:
+def _settled_first(
+    receive: Callable[[], Awaitable[Any]], settle: Callable[[], Awaitable[None]]
+) -> Callable[[], Awaitable[Any]]:
     """Return `receive`, which asks an async resolver first: a connection may wait for messages for hours."""
 
-    async def settle_and_receive() -> Message:
+    async def settle_and_receive() -> Any:
         await settle()
         return await receive()
 
     return settle_and_receive
 
 
-def _context(scope: ConnectionScope) -> dict[str, object]:
+def _context(scope: MutableMapping[str, Any]) -> dict[str, object]:
     """Return the context of a connection's events, by its headers."""
     headers = dict(scope["headers"])
 
@@ -154,6 +153,6 @@ def _context(scope: ConnectionScope) -> dict[str, object]:
     return request_context(header)
 
 
-def _headers(scope: ConnectionScope) -> list[tuple[str, str]]:
+def _headers(scope: MutableMapping[str, Any]) -> list[tuple[str, str]]:
     """Return a connection's headers as text."""
     return [(name.decode("latin-1"), value.decode("latin-1")) for name, value in scope["headers"]]

@@ -118,7 +118,10 @@ class Request:
         if awaitable is None:
             return
         try:
-            self.actor.found(self._scope_of(await awaitable))
+            scope = self._scope_of(await awaitable)
+            self.actor.found(scope)
+            if scope is not None:
+                on_release(self)  # a websocket may stay open for days
         except Exception as error:  # noqa: BLE001 - the application's resolver
             self._failed(error)
         finally:
