@@ -1,4 +1,4 @@
-"""Streaming responses of Django: their parts are made after the middleware has returned, and still inside the request."""
+"""Streaming responses of Django: parts that are made after the middleware has returned, and still inside the request."""
 
 from __future__ import annotations
 

@@ -37,7 +37,8 @@ class ChosenSession:
             markcoroutinefunction(self)
 
     def __call__(self, request: Any) -> Any:
-        """Choose the session of the user named by the header."""
+        """Choose the session of the user named by the header; read the body, or gunicorn closes the connection."""
+        bytes(request.body)
         if user := request.headers.get("X-User"):
             request.COOKIES[settings.SESSION_COOKIE_NAME] = session_of(user)
         return self.get_response(request)
@@ -127,6 +128,12 @@ async def aview(_request: Any, number: int) -> HttpResponse:
     """Do the same without a thread."""
     work(number)
     await asyncio.sleep(0.001)
+    return HttpResponse("done")
+
+
+def served(_request: Any, number: int) -> HttpResponse:
+    """Answer with one event."""
+    work(number)
     return HttpResponse("done")
 
 
@@ -269,10 +276,19 @@ def rest(_request: Any, number: int) -> Response:
     return Response({}, status=number if number >= 400 else 200)
 
 
+def api(_request: Any, number: int) -> Response:
+    """Answer with one event."""
+    work(number)
+    return Response({})
+
+
+api_rest = api_view()(authentication_classes([SessionAuthentication])(api))
 rest_view = api_view()(authentication_classes([TokenAuthentication, SessionAuthentication])(rest))
 
 urlpatterns = [
     path("work/<int:number>", view),
+    path("served/<int:number>", served),
+    path("api/<int:number>", api_rest),
     path("async/<int:number>", aview),
     path("loaded/<int:number>", loaded),
     path("plain/<int:number>", plain),
