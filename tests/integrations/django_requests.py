@@ -48,9 +48,9 @@ def get(path: str, user: str | None = None, method: str = "GET", headers: Mappin
     return Answer(int(status.split()[0]), {name.lower(): value for name, value in fields}, body)
 
 
-def aget(path: str, user: str | None = None, method: str = "GET", headers: Mapping[str, str] | None = None) -> Answer:
+async def asend(handler: ASGIHandler, path: str, headers: Mapping[str, str], method: str = "GET") -> Answer:
     """Send a request through the ASGI handler."""
-    fields = [(name.lower().encode(), value.encode()) for name, value in _headers(user, headers).items()]
+    fields = [(name.lower().encode(), value.encode()) for name, value in headers.items()]
     scope = {"type": "http", "method": method, "path": path, "query_string": b"", "headers": fields}
     received = iter([{"type": "http.request"}])
     sent: list[dict[str, Any]] = []
@@ -64,9 +64,14 @@ def aget(path: str, user: str | None = None, method: str = "GET", headers: Mappi
     async def send(message: dict[str, Any]) -> None:
         sent.append(message)
 
-    asyncio.run(ASGIHandler()(scope, receive, send))
+    await handler(scope, receive, send)
     answered = {name.decode().lower(): value.decode() for name, value in sent[0]["headers"]}
     return Answer(sent[0]["status"], answered, b"".join(message.get("body", b"") for message in sent[1:]))
+
+
+def aget(path: str, user: str | None = None, method: str = "GET", headers: Mapping[str, str] | None = None) -> Answer:
+    """Send a request through the ASGI handler, in an event loop of its own."""
+    return asyncio.run(asend(ASGIHandler(), path, _headers(user, headers), method))
 
 
 both_handlers = pytest.mark.parametrize("get", [get, aget], ids=["wsgi", "asgi"])

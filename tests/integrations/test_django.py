@@ -13,6 +13,7 @@ from django.test import RequestFactory, override_settings
 import ts_autotrack
 from tests.integrations.apps.django_app import (
     AUTHENTICATION,
+    CHOSEN,
     SESSION,
     TRACKING,
     aperson,
@@ -33,7 +34,6 @@ if TYPE_CHECKING:
 
 __all__ = ["database", "project"]
 
-CHOSEN = "tests.integrations.apps.django_app.ChosenSession"
 OTHERS = [CHOSEN, SESSION, AUTHENTICATION]
 
 

@@ -27,7 +27,6 @@ from tests.integrations.load import (
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from contextlib import AbstractContextManager
-    from pathlib import Path
     from subprocess import Popen
 
     from tests.conftest import Inspector
@@ -86,11 +85,10 @@ def test_200_concurrent_requests_of_50_users(inspector: Inspector, database: str
 def test_signed_in_and_anonymous_requests_of_one_connection(inspector: Inspector, database: str, server: str) -> None:
     """The requests of a keep-alive connection have their own user, or none; large bodies make no difference."""
     users = ["user-1", None, "user-2", None, None, "user-1", None, "user-3"]
+    kinds = [(path, size) for path in VIEWS if "api" not in path for size in (0, 300_000)]
     requests = [
         Request(index * len(users) + number, user, path, b"x" * size)
-        for index, (path, size) in enumerate(
-            (path, size) for path in VIEWS if "api" not in path for size in (0, 300_000)
-        )
+        for index, (path, size) in enumerate(kinds)
         for number, user in enumerate(users)
     ]
     port = free_port()

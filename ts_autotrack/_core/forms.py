@@ -38,6 +38,9 @@ BASIC = frozenset(
 )
 """Classes that `snapshot` copies itself, subclasses included."""
 
+_FIELDS = ("__dataclass_fields__", "__attrs_attrs__", "__struct_fields__")
+"""Attributes with the fields of a dataclass, an attrs class and a struct."""
+
 FIELD_COST = 4
 """Work to read one field, in plain values copied."""
 
@@ -84,6 +87,18 @@ def is_request(values: dict[Any, Any]) -> bool:
     )
 
 
+def is_orm_record(kind: type) -> bool:
+    """Return True if the objects of a class are rows of a database, mapped by SQLAlchemy or Django."""
+    return form_of(kind)[1] in (_sqlalchemy_key, _django_key)
+
+
+def has_declared_fields(kind: type) -> bool:
+    """Return True for dataclasses, attrs classes, msgspec structs and pydantic models."""
+    return form_of(kind)[1] in (_pydantic, _pydantic_root) or any(
+        name in base.__dict__ for base in kind.__mro__ for name in _FIELDS
+    )
+
+
 def _fields(value: Any, kind: Any, budget: Budget) -> dict[str, Any]:
     """Return the declared fields of a dataclass, an attrs class or a struct."""
     if hasattr(kind, "__dataclass_fields__"):
@@ -105,7 +120,7 @@ def _stored(value: Any, names: Iterable[str], budget: Budget) -> dict[str, Any]:
     if budget.left < 0:
         message = f"{class_name(value)} of too many fields"
         raise UnsendableError(message)
-    state, found = _state(value), {}
+    state, found = state_of(value), {}
     for name in names:
         if name in state:
             found[name] = state[name]
@@ -121,7 +136,7 @@ def _stored(value: Any, names: Iterable[str], budget: Budget) -> dict[str, Any]:
     return found
 
 
-def _state(value: object) -> dict[str, Any]:
+def state_of(value: object) -> dict[str, Any]:
     """Return the attributes in an object's own dict."""
     try:
         state = object.__getattribute__(value, "__dict__")
@@ -169,7 +184,7 @@ def _spend_on_all(value: object, budget: Budget) -> None:
     while waiting:
         inside: Any = waiting.pop()
         if type(inside) not in _CONTAINERS:
-            inside = _state(inside)
+            inside = state_of(inside)
         budget.left -= FIELD_COST * (1 + len(inside))
         if budget.left < 0:
             message = f"{class_name(value)} of too many values"
@@ -181,13 +196,13 @@ _CONTAINERS = (dict, list, tuple, set, frozenset)
 
 
 def _sqlalchemy_key(value: Any, _: Any, __: Budget) -> Any:
-    instance = _state(value).get("_sa_instance_state")
+    instance = state_of(value).get("_sa_instance_state")
     identity = None if instance is None else instance.key
     return _primary_key(value, identity[1] if identity else ())
 
 
 def _django_key(value: Any, _: Any, __: Budget) -> Any:
-    state, options = _state(value), type(value)._meta  # noqa: SLF001 - documented by Django
+    state, options = state_of(value), type(value)._meta  # noqa: SLF001 - documented by Django
     columns = getattr(options, "pk_fields", None) or [options.pk]
     return _primary_key(value, [state.get(column.attname) for column in columns])
 
@@ -207,7 +222,7 @@ def _mapping_proxy(value: Any, _: Any, budget: Budget) -> dict[Any, Any]:
 
 
 def _chain_map(value: Any, _: Any, budget: Budget) -> dict[Any, Any]:
-    maps = _state(value)["maps"]
+    maps = state_of(value)["maps"]
     merged: dict[Any, Any] = {}
     if any(not issubclass(type(part), dict) for part in maps) or sum(map(dict.__len__, maps)) > budget.left:
         raise UnsendableError(class_name(value))
@@ -280,7 +295,7 @@ _FORMS: dict[tuple[str, str], Simplify | None] = {
     ("builtins", "odict_items"): _series,
     ("builtins", "mappingproxy"): _mapping_proxy,
     ("collections", "ChainMap"): _chain_map,
-    ("collections", "UserDict"): lambda value, _, __: _state(value)["data"],
+    ("collections", "UserDict"): lambda value, _, __: state_of(value)["data"],
     ("enum", "Enum"): lambda value, _, __: object.__getattribute__(value, "_value_"),
     ("datetime", "timedelta"): lambda value, base, _: base.total_seconds(value),
     ("datetime", "datetime"): _iso,

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from ts_autotrack._core.callables import WORK
-from ts_autotrack._core.diagnostics import fault
+from ts_autotrack._core.diagnostics import warn_once
+from ts_autotrack._core.forms import class_name
 
 TYPE_CHECKING = False  # typing costs as much to import as this whole library
 if TYPE_CHECKING:
@@ -70,7 +71,11 @@ def failed_response(result: object, code: CodeType) -> FailedResponse | None:
         status = _status[type(result)](result, code)
         return FailedResponse(status) if status is not None and status >= FIRST_ERROR else None
     except Exception as error:  # noqa: BLE001 - the application's response
-        fault("reading the status of a response", error)
+        warn_once(
+            ("response", type(result)),
+            f"reading the status of a response of class {class_name(result)} raised {type(error).__name__}; it counts "
+            "as a success",
+        )
         return None
 
 

@@ -1,4 +1,4 @@
-"""Streaming responses of Django: parts that are made after the middleware has returned, and still inside the request."""
+"""Streaming responses of Django: the middleware has returned, and each part is still made inside the request."""
 
 from __future__ import annotations
 

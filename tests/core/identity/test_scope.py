@@ -9,7 +9,17 @@ from typing import TYPE_CHECKING
 from uuid import UUID
 
 from tests.core.identity.conftest import users
-from ts_autotrack import bind_user, clear_user, flush, stats, suppress, track, track_feature, user_context
+from ts_autotrack import (
+    bind_user,
+    clear_user,
+    flush,
+    request_scope,
+    stats,
+    suppress,
+    track,
+    track_feature,
+    user_context,
+)
 
 if TYPE_CHECKING:
     import pytest
@@ -103,6 +113,30 @@ def test_bind_and_clear(inspector: Inspector) -> None:
     assert [item["properties"] for item in inspector.items()][-2:] == [{"plan": "old"}, {}]
     assert "location" not in inspector.items()[-1]["context"]
     assert stats().dropped == {"unattributed": 3, "suppressed": 1}
+
+
+def test_suppression_inside_a_request(inspector: Inspector) -> None:
+    """Nothing of a suppressed block is sent, whether the request's user is known before or later."""
+
+    @track_feature("function")
+    def function() -> None:
+        """Do nothing."""
+
+    def suppressed() -> None:
+        with suppress():
+            track("e")
+            track("e", user_id="own")
+            function()
+            with track_feature("block"), user_context("inner"):
+                pass
+
+    with request_scope():
+        suppressed()
+        bind_user("u")
+        suppressed()
+        track("after")
+    assert users(inspector) == [("after", "u", None)]
+    assert stats().dropped == {"suppressed": 8}
 
 
 def test_no_user_is_counted_and_told_once_per_site(inspector: Inspector, caplog: pytest.LogCaptureFixture) -> None:

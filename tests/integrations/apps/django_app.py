@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 TRACKING = "ts_autotrack.integrations.django.TrackingMiddleware"
 SESSION = "django.contrib.sessions.middleware.SessionMiddleware"
 AUTHENTICATION = "django.contrib.auth.middleware.AuthenticationMiddleware"
+CHOSEN = f"{__name__}.ChosenSession"
 DATABASE = os.environ.get("DJANGO_APP_DATABASE") or f"{tempfile.mkdtemp()}/app.db"
 
 
@@ -78,7 +79,7 @@ settings.configure(
         "rest_framework.authtoken",
         "ts_autotrack.integrations.django.TrackingConfig",
     ],
-    MIDDLEWARE=[TRACKING, f"{__name__}.ChosenSession", SESSION, AUTHENTICATION],
+    MIDDLEWARE=[TRACKING, CHOSEN, SESSION, AUTHENTICATION],
     TS_AUTOTRACK={"user": {"sync": person, "async": aperson, None: None}[os.environ.get("DJANGO_APP_USER")]},
 )
 django.setup()

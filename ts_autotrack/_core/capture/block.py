@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from contextvars import ContextVar
 
+from ts_autotrack._core.capture.binding import is_generator, open_blocks, own_scope
 from ts_autotrack._core.capture.call import begin_scope, finish_call, merge_extras
-from ts_autotrack._core.capture.stack import current_frame, place
+from ts_autotrack._core.capture.stack import current_frame, current_task, place
 from ts_autotrack._core.diagnostics import warn_once
 from ts_autotrack._core.identity.scope import Scope
 from ts_autotrack._core.snapshot import snapshot
 
 TYPE_CHECKING = False  # typing costs as much to import as this whole library
 if TYPE_CHECKING:
-    from types import FrameType
+    from types import CodeType, FrameType
     from typing import Any
 
     from ts_autotrack._core.capture.call import CaptureRule
@@ -32,13 +33,15 @@ class FeatureUse:
         ...     use.set(rows=3)
     """
 
-    __slots__ = ("_call", "_properties", "_rule", "_scope", "finished", "outer", "owner")
+    __slots__ = ("_call", "_properties", "_rule", "_run", "_scope", "_task", "finished", "outer", "owner")
 
     def __init__(self, rule: CaptureRule, owner: object, call: FrameType | None, properties: dict[str, Any]) -> None:
         self._rule = rule
         self._properties = properties
         self._call = call
         self._scope = begin_scope()
+        self._task = id(current_task())
+        self._run: tuple[int, CodeType | None] = 0, None
         self.outer = open_use()
         self.finished = False
         self.owner = owner
@@ -58,26 +61,57 @@ class FeatureUse:
         except RecursionError:  # the stack has no space for a call of `fault`
             pass
 
-    def enter(self) -> None:
+    def enter(self, caller: FrameType) -> None:
         """Make this the innermost open block of the context."""
         _open_use.set(self)
+        run = _run_of(caller)
+        self._run = id(run), run.f_code
+        if is_generator(run.f_code):
+            open_blocks[id(run)] = open_blocks.get(id(run), 0) + 1
 
-    def leave(self, error: BaseException | None) -> None:
+    def leave(self, error: BaseException | None, caller: FrameType) -> None:
         """End the block and record its event. A GeneratorExit counts as success: the consumer closed early."""
         self.finished = True
         if _open_use.get() is self:
             _open_use.set(_nearest_open(self.outer))
-        properties, scope = self._properties, self._scope
+        run = _run_of(caller)
+        is_closed, is_here = isinstance(error, GeneratorExit), (id(run), run.f_code) == self._run
+        # Else the end may be in another user's context.
+        scope = None if is_here and not (is_closed or is_generator(run.f_code)) else self._start()
+        properties = self._properties
         # A task begun inside refers to this block for good: without the frame, the properties and the blocks around.
         self._call, self._properties, self._scope, self.outer = None, {}, _NOBODY, _nearest_open(self.outer)
-        if isinstance(error, GeneratorExit):  # the generator may be closed in another user's context
-            finish_call(self._rule, properties, ((), {}), scope=scope)
-        else:
-            finish_call(self._rule, properties, ((), {}), None, error)
+        finish_call(self._rule, properties, ((), {}), None, None if is_closed else error, scope)
 
     def directly_contains(self, call: FrameType | None) -> bool:
-        """Return True if no tracked call lies between this block and code whose innermost tracked call is `call`."""
-        return not self.finished and (call is None or call is self._call)
+        """Return True if no tracked call lies between this block and code whose innermost tracked call is `call`.
+
+        A task that was started inside the block inherits the block, but its work does not belong to the block.
+        """
+        if self.finished or not (call is None or call is self._call):
+            return False
+        task = current_task()
+        return task is None or id(task) == self._task
+
+    def _start(self) -> Scope:
+        """Return the scope at the beginning, or the scope that the generator around the block has bound since."""
+        number, code = self._run
+        if code is None or number not in open_blocks:
+            return self._scope
+        open_blocks[number] -= 1
+        if not open_blocks[number]:
+            del open_blocks[number]
+        return own_scope(self._scope, number, code)
+
+
+def _run_of(frame: FrameType) -> FrameType:
+    """Return the frame whose run a block belongs to: not a context manager that opens the block for its caller."""
+    while frame.f_back is not None:
+        outside = frame.f_back.f_globals.get("__name__") == "contextlib"
+        if not (frame.f_globals.get("__name__") == "contextlib" or (outside and is_generator(frame.f_code))):
+            break
+        frame = frame.f_back
+    return frame
 
 
 _NOBODY = Scope()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from time import time_ns
 
+from ts_autotrack._core.capture.binding import bindings, own_scope
 from ts_autotrack._core.capture.buffer import CLOSED, buffer
 from ts_autotrack._core.capture.held import hold
 from ts_autotrack._core.capture.stack import additions, current_frame, take_additions
@@ -143,7 +144,7 @@ def finish_call(
                 extras = _complete(rule, extras, call, result, error)
             if additions:
                 extras = with_additions(rule, extras, frame or current_frame(1))
-            record_event(rule.template, extras, scope)
+            record_event(rule.template, extras, _decided(scope, frame or current_frame(1)))
     except RecursionError:
         for _ in buffer.drops["fault"]:  # advances the counter without a call: the stack may have no space for a call
             break
@@ -151,7 +152,18 @@ def finish_call(
         count_fault(f"recording a call of {rule.template.where}", ours)
     finally:
         if additions:  # the call made no event
-            additions.pop(id(frame or current_frame(1)), None)
+            number = id(frame or current_frame(1))
+            additions.pop(number, None)
+            bindings.pop(number, None)
+
+
+def _decided(scope: Scope | None, frame: FrameType) -> Scope | None:
+    """Return the scope of a call that began with `scope` and ended in `frame`."""
+    if scope is None:
+        return None
+    if bindings:
+        scope = own_scope(scope, id(frame), frame.f_code)
+    return scope.resolve_later() if isinstance(scope, RequestView) else scope
 
 
 def count_fault(activity: str, error: Exception) -> None:
@@ -233,8 +245,6 @@ def record_event(
     """
     if scope is None:
         scope = acting_scope()
-    elif isinstance(scope, RequestView):  # somebody may have become known since the beginning of the call
-        scope = scope.resolve_later()
     if scope.suppressed:
         next(buffer.drops["suppressed"])
         return

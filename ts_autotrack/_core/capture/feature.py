@@ -13,8 +13,9 @@ from ts_autotrack._core.capture.wrappers import wrap_function
 from ts_autotrack._core.closures import CODE_NAME
 from ts_autotrack._core.contract import FEATURE_TYPES, FEATURE_USED, INTERFACES, TRACK
 from ts_autotrack._core.decorate import decorate
+from ts_autotrack._core.diagnostics import warn_once
 from ts_autotrack._core.forms import class_name
-from ts_autotrack._core.identity.scope import as_id
+from ts_autotrack._core.identity.ids import NoIdError, read_id
 from ts_autotrack._core.snapshot import UNCOUNTED_BYTES, has_items, snapshot
 
 TYPE_CHECKING = False  # typing costs as much to import as this whole library
@@ -52,8 +53,11 @@ class Feature:
         """Return `function` tracked, with the same signature and of the same kind.
 
         Raises:
-            TypeError: If `function` is a class or not callable, or has no argument named in `capture`.
+            TypeError: If `function` is a class or not callable, or has no argument named in `capture`, or if a given
+                `user_id` or `group_id` is no id.
         """
+        if self._options["refusal"]:
+            raise TypeError(self._options["refusal"])
         decorated: F = decorate(self, function)
         return decorated
 
@@ -89,6 +93,17 @@ class Feature:
     def __exit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
+        self._leave(exc, current_frame(1))
+
+    async def __aenter__(self) -> FeatureUse:
+        return self._enter(current_frame(1))
+
+    async def __aexit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._leave(exc, current_frame(1))
+
+    def _leave(self, error: BaseException | None, caller: FrameType) -> None:
         use = open_use()
         if use is None or use.owner is not self:  # left in another context, or before an inner block
             if len(self._entered) != 1:  # a wrong choice would give the event another user and other properties
@@ -98,25 +113,20 @@ class Feature:
                 return
             use = self._entered[0]
         self._entered.remove(use)
-        use.leave(exc)
-
-    async def __aenter__(self) -> FeatureUse:
-        return self._enter(current_frame(1))
-
-    async def __aexit__(
-        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.__exit__(exc_type, exc, traceback)
+        use.leave(error, caller)
 
     def _enter(self, caller: FrameType) -> FeatureUse:
         if self._options["name"] is None:
             message = "a `with track_feature(...)` block needs the feature's name: track_feature('export')"
             raise TypeError(message)
+        refusal = self._options["refusal"]
+        if refusal:  # a block's ids are data of the moment: never an error of the application
+            warn_once(("id", refusal), f"{refusal}. The block has no such id")
         given = self._options["properties"]
         properties: dict[str, Any] = {} if given is None or callable(given) else snapshot(given)
         use = FeatureUse(self._rule(None, place(caller)), self, innermost_call(caller), properties)
         self._entered.append(use)
-        use.enter()
+        use.enter(caller)
         return use
 
     def _rule(
@@ -218,8 +228,9 @@ def track_feature(  # noqa: F811, PLR0913 - the contract's known properties
             taken where the decorator calls that function.
         on: "success" (the vendor counts engagement, not errors), "error", or "always". "always" adds
             `properties.outcome`: "success" or "error".
-        user_id: Overrides the acting user, for a service account or a job.
-        group_id: Overrides the user's account.
+        user_id: Overrides the acting user, for a service account or a job. A value that is no id raises at decoration;
+            in a block the event then has no user. An empty text means nobody, not the acting user.
+        group_id: Overrides the user's account, likewise.
 
     Returns:
         The decorated function if used bare; otherwise an object that is both a decorator and a context manager. A task
@@ -247,9 +258,10 @@ def track_feature(  # noqa: F811, PLR0913 - the contract's known properties
         "properties": _properties(properties),
         "capture": _names(capture),
         "on": _one_of("on", on, OUTCOMES),
-        "user_id": as_id(user_id),
-        "group_id": as_id(group_id),
     }
+    options["user_id"], no_user = _id("user_id", user_id)
+    options["group_id"], no_group = _id("group_id", group_id)
+    options["refusal"] = no_user or no_group
     feature = Feature(options)
     return feature(name) if bare else feature
 
@@ -261,6 +273,14 @@ def _text(parameter: str, value: object) -> str | None:
         return text
     message = f"track_feature({parameter}={_shown(value)}): expected a text that is not empty"
     raise TypeError(message)
+
+
+def _id(parameter: str, value: object) -> tuple[str | None, str]:
+    """Return an id, None if not given, and an empty text for nobody; besides the reason why a value is no id."""
+    try:
+        return (None if value is None else read_id(value) or ""), ""
+    except NoIdError as refusal:
+        return "", f"track_feature({parameter}=...): {refusal}"
 
 
 def _one_of(parameter: str, value: object, allowed: tuple[str, ...]) -> object:

@@ -9,6 +9,7 @@ from functools import partial
 from weakref import ref
 
 from ts_autotrack._core.callables import kind_of_code
+from ts_autotrack._core.capture.binding import bindings, own_scope
 from ts_autotrack._core.capture.buffer import CLOSED, buffer
 from ts_autotrack._core.capture.call import begin_scope, count_fault, finish_call, merge_extras
 from ts_autotrack._core.capture.monitor import DISABLE, START, UNWIND, YIELD, monitor, with_events
@@ -55,6 +56,8 @@ def follow(rule: CaptureRule, extras: Extras, work: Any, kind: Kind) -> bool:
         known = None
     if known is None:
         known = followed[id(frame)] = Followed(work, kind, frame)
+        if kind != "coroutine":
+            known.scope = begin_scope()
     elif any(of is rule for of, _ in known.calls):
         return False
     known.calls.append((rule, extras))
@@ -73,7 +76,7 @@ class Followed:
     Attributes:
         calls: Rule of each function, and the properties attached to its call, innermost first.
         kind: Kind of the work.
-        scope: Scope at the first step of a generator, which may end in another context.
+        scope: Scope at the call of a generator, which may end in another context; None for a coroutine.
         used: True once a generator has yielded an item; from the first step on for a watched plain generator.
         watched: True for a generator of a watched function, whose code reports all of its ends.
     """
@@ -109,10 +112,11 @@ class Followed:
     def finish(self, result: object = None) -> None:
         """Record the calls that returned this work."""
         added = take_additions(self._frame_id, self._code) if additions else None
+        scope = self.scope if self.scope is None else own_scope(self.scope, self._frame_id, self._code)
         self.forget()
         for rule, extras in self.calls:
             given = merge_extras(rule.template.by_name(extras), added) if added else extras
-            finish_call(rule, given, None, result, None, self.scope)
+            finish_call(rule, given, None, result, None, scope)
             added = None  # properties from `add_properties` go to the innermost function
 
     def forget(self) -> None:
@@ -120,6 +124,7 @@ class Followed:
         if followed.get(self._frame_id) is self:
             del followed[self._frame_id]
             additions.pop(self._frame_id, None)
+            bindings.pop(self._frame_id, None)
             if not self.watched:
                 monitor.unfollow(self._code, self._frame_id)
 
@@ -159,7 +164,7 @@ def _begin(code: CodeType) -> None:
     if work is None:
         work = followed[id(frame)] = Followed(None, kind_of_code(code), frame)
     work.calls.insert(0, (generator_rules[id(code)], None))  # before the plain functions that returned the generator
-    work.scope = begin_scope()
+    work.scope = work.scope or begin_scope()
 
 
 def work_returned(result: object, frame: FrameType) -> None:
@@ -176,7 +181,6 @@ def yielded(_: CodeType, __: int, item: object) -> None:
         if work is None or work.used or work.kind == "coroutine":
             return
         if work.is_of(current_frame(1)):
-            work.scope = work.scope or begin_scope()
             # An async generator yields at each await, too; Python wraps its items.
             work.used = work.kind == "generator" or type(item).__name__ == "async_generator_wrapped_value"
     except RecursionError:

@@ -9,7 +9,8 @@ from ts_autotrack._core.capture.stack import current_frame, place
 from ts_autotrack._core.contract import GROUP, IDENTIFY, TRACK
 from ts_autotrack._core.forms import class_name
 from ts_autotrack._core.identity.arguments import take_group_id
-from ts_autotrack._core.identity.scope import as_id, current, nearest_open
+from ts_autotrack._core.identity.ids import NoIdError, read_id
+from ts_autotrack._core.identity.scope import current, nearest_open
 from ts_autotrack._core.snapshot import UNCOUNTED_BYTES, has_items, plain_values, size_of, snapshot
 
 TYPE_CHECKING = False  # typing costs as much to import as this whole library
@@ -104,7 +105,10 @@ def group(group_id: object, traits: Mapping[str, object] | None = None, *, group
         ...     group("account_456", {"account_name": "Example Inc."})
     """
     try:
-        account = as_id(group_id)
+        try:
+            account = read_id(group_id)
+        except NoIdError as refusal:
+            return _invalid(f"group(): {refusal}")
         if account is None or (traits is not None and not has_items(traits)):
             return _invalid("group(): group_id must be the account's id, and traits must be a dict")
         if not issubclass(type(group_type), str):

@@ -29,8 +29,8 @@ class EventTemplate:
         captured: Names of the captured arguments. An event carries their values as a tuple: a dict takes four times
             the memory and longer to build.
         where: Place in the application, such as "module.function, line 5", for messages.
-        user_id: Overrides the scope's user.
-        group_id: Overrides the scope's group.
+        user_id: Overrides the scope's user, an empty text by nobody.
+        group_id: Overrides the scope's group, an empty text by none.
         size: Bytes to count against the memory budget; 0 if many events share the template, or it is short.
         encoded: Encoder's cache: the fields before the properties or traits, and their JSON.
     """

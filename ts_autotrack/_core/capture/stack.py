@@ -40,7 +40,7 @@ def innermost_call(frame: FrameType | None) -> FrameType | None:
     None if there is no such call in the `MAX_FRAMES` innermost frames, or in this task: a task that an event loop runs
     inside a tracked call does not belong to the call.
     """
-    outermost = _task_frame()
+    outermost = task_frame()
     for _ in range(MAX_FRAMES):
         if frame is None or frame.f_code.co_filename == FILENAME:
             return frame
@@ -52,19 +52,28 @@ def innermost_call(frame: FrameType | None) -> FrameType | None:
     return None
 
 
-def _task_frame() -> FrameType | None:
-    """Return the frame of the coroutine that the current task of asyncio or trio runs; None outside of tasks."""
+def current_task() -> Any:
+    """Return the current task of asyncio or trio; None outside of tasks."""
     for module, submodule in (("asyncio", "tasks"), ("trio", "lowlevel")):
-        current_task = getattr(getattr(sys.modules.get(module), submodule, None), "current_task", None)
-        if current_task is not None:
+        find = getattr(getattr(sys.modules.get(module), submodule, None), "current_task", None)
+        if find is not None:
             try:
-                task = current_task()
-                if task is not None:
-                    frame: FrameType | None = (task.get_coro() if module == "asyncio" else task.coro).cr_frame
-                    return frame
+                task = find()
             except Exception:  # noqa: BLE001, S112 - no event loop runs in this thread
                 continue
+            if task is not None:
+                return task
     return None
+
+
+def task_frame() -> FrameType | None:
+    """Return the frame of the coroutine that the current task runs; None outside of tasks."""
+    task = current_task()
+    try:
+        frame: FrameType | None = (task.coro if hasattr(task, "coro") else task.get_coro()).cr_frame
+    except Exception:  # noqa: BLE001 - no task, or a task of another event loop
+        return None
+    return frame
 
 
 def attach(

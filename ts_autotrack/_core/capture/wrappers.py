@@ -23,7 +23,7 @@ from ts_autotrack._core.callables import (  # noqa: F401 - for the templates
     kind_of_result,
 )
 from ts_autotrack._core.capture.buffer import buffer
-from ts_autotrack._core.capture.call import begin_scope, count_fault, finish_call, with_additions  # noqa: F401
+from ts_autotrack._core.capture.call import begin_scope, count_fault, finish_call, with_additions
 from ts_autotrack._core.capture.following import follow_future
 from ts_autotrack._core.capture.stack import FILENAME, additions, current_frame
 from ts_autotrack._core.closures import closure, parameters_of
@@ -207,9 +207,8 @@ def finish_function(rule: CaptureRule, extras: Extras, held: Arguments | None, r
         if kind == "future":
             follow_future(rule, extras, held, result)
             return result
-        followed = _made(
-            rule, ReturnedWork(result), kind, [], "ts_extras", "ts_held", (), ts_extras=extras, ts_held=held
-        )()
+        begun = {"ts_extras": extras, "ts_held": held, "ts_begun": begin_scope()}
+        followed = _made(rule, ReturnedWork(result), kind, [], "ts_extras", "ts_held", (), **begun)()
         followed.__name__, followed.__qualname__ = result.__name__, result.__qualname__
     except Exception as error:  # noqa: BLE001 # pragma: no cover - the barrier: nothing known raises here
         count_fault("following a call", error)
@@ -243,6 +242,9 @@ def _made(
     template = template.replace("EXHAUSTED", _EXHAUSTED if rule.plain else _FINISH_EXHAUSTED)
     if kind == "coroutine":  # its result is a value
         template = template.replace("ts_result = ts.finish_function", "ts.finish_coroutine")
+    if "ts_begun" in cells:  # the call began before the first step
+        template = template.replace("ts_start = ts.current()", "ts_start = ts_begun")
+        template = template.replace("ts_start, ts_used = ts.begin_scope()", "ts_start, ts_used = ts_begun")
     template = template.replace("EXTRAS", extras).replace("HELD", held).replace("START", start)
     return closure(
         template,

@@ -127,7 +127,8 @@ class Encoder:
     def _encoded_scope(self, scope: Scope, template: EventTemplate) -> EncodedScope:
         """Return the encoded scope for an event of `template`."""
         encoded: EncodedScope | None = scope._encoded  # noqa: SLF001 - the slot is the encoder's
-        user_id, group_id = template.user_id or scope.user_id, template.group_id or scope.group_id
+        user_id = scope.user_id if template.user_id is None else template.user_id
+        group_id = scope.group_id if template.group_id is None else template.group_id
         if template.user_id and scope.user_id not in (None, template.user_id):
             group_id = template.group_id  # another user starts anew
         if encoded is None or encoded.ids is not self.ids or (encoded.user_id, encoded.group_id) != (user_id, group_id):

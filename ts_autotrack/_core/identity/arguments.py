@@ -5,7 +5,7 @@ from __future__ import annotations
 from ts_autotrack._core.contract import CONTEXT_FIELDS
 from ts_autotrack._core.diagnostics import warn_once
 from ts_autotrack._core.forms import class_name
-from ts_autotrack._core.identity.scope import as_id
+from ts_autotrack._core.identity.ids import as_id
 from ts_autotrack._core.snapshot import has_items, shallow
 
 TYPE_CHECKING = False  # typing costs as much to import as this whole library
@@ -74,7 +74,7 @@ def _account(group_id: object, others: dict[str, object]) -> object:
     for name, value in others.items():
         if group_id is None:
             group_id = value
-        elif value is not None and as_id(value) != as_id(group_id):
+        elif value is not None and as_id(value, name) != as_id(group_id, "group_id"):
             warn_once(
                 ("account", name),
                 f"{name}= is another name of group_id=, and both were given, with different values; {name}= is ignored",

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections import deque
 
-from ts_autotrack._core.diagnostics import fault, warn_once
+from ts_autotrack._core.diagnostics import warn_once
 from ts_autotrack._core.identity.arguments import identity_of
 from ts_autotrack._core.identity.baggage import Distrusted
 from ts_autotrack._core.identity.scope import Scope, nearest_open
@@ -91,7 +91,11 @@ class Request:
             try:
                 values = context() if callable(context) else context
             except Exception as error:  # noqa: BLE001 - the application's callable
-                fault("reading the context of a request", error)
+                warn_once(
+                    ("context", type(error)),
+                    f"the context= callable of a request scope raised {type(error).__name__}; the request's events are "
+                    "sent without its values",
+                )
             self._base = _NOBODY.derive(context=values) if values else Scope()
         return self._base
 
@@ -160,7 +164,11 @@ class Request:
 
     def _failed(self, error: Exception) -> None:
         self._failures += 1
-        fault("asking the resolver of a request for the acting user", error)
+        warn_once(
+            ("resolver", type(error)),
+            f"the resolver of a request scope raised {type(error).__name__}; the request's events wait for another "
+            "answer or `bind_user`, and are counted as 'unattributed' without one",
+        )
 
 
 class Actor:
@@ -283,6 +291,8 @@ class RequestView(Scope):
 
     def resolve_later(self) -> Scope:
         """Return the scope for the end of work that began inside: baggage belongs to others by now."""
+        if self.suppressed:
+            return self
         known = self.known()
         return self if known.user_id is None and self.waits else known
 

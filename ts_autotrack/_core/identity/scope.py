@@ -12,6 +12,7 @@ from weakref import ref
 from ts_autotrack._core.contract import CONTEXT_FIELDS
 from ts_autotrack._core.counters import SharedValue
 from ts_autotrack._core.identity import baggage
+from ts_autotrack._core.identity.ids import as_id
 from ts_autotrack._core.process_id import process_id
 from ts_autotrack._core.snapshot import UNCOUNTED_BYTES, copied, size_of
 
@@ -108,7 +109,7 @@ class Scope:
         """Return a scope with these values over the values of this scope.
 
         Another user starts anew: account and properties are not inherited, and of the context only the fields of the
-        request. A given id without a text form, such as an empty text, means nobody.
+        request. A given value that is no id, such as an empty text, means nobody.
         """
         _check_process()
         if user_id is None:
@@ -130,7 +131,7 @@ class Scope:
             size += len(user)
         if group_id is None:
             group = base.group_id
-        elif group := as_id(group_id):
+        elif group := as_id(group_id, "group_id"):
             size += len(group)
         scope = Scope(user, group, context_of_all, properties_of_all, suppressed=self.suppressed)
         scope.source = source_of_all
@@ -279,31 +280,6 @@ def nearest_open(scope: Scope) -> Scope:
     while entry is not None and entry.closed and (outer := entry.outer) is not None:
         scope, entry = outer, outer.entry
     return scope
-
-
-def as_id(value: object) -> str | None:
-    """Return an id as text, as the contract asks; None for other values. Never raises.
-
-    Texts, numbers, UUIDs and all other objects with a text form of their own are ids. Bytes, booleans, and objects
-    whose text form is a memory address are none.
-    """
-    if type(value) is str:
-        return value.strip() or None
-    try:
-        if isinstance(value, str):
-            text = str.__str__(value)
-        elif isinstance(value, (bool, bytes, bytearray, type(None))) or _has_default_text(type(value)):
-            return None
-        else:
-            text = str.__str__(str(value))  # a text may be of a class of its own
-        return text.strip() or None
-    except Exception:  # noqa: BLE001 - a user's __str__
-        return None
-
-
-def _has_default_text(kind: type) -> bool:
-    default: Any = object
-    return kind.__str__ is default.__str__ and kind.__repr__ is default.__repr__
 
 
 def _check_process() -> None:

@@ -12,7 +12,8 @@ from ts_autotrack._core.identity.servers import warn_of_reused_thread
 
 TYPE_CHECKING = False  # typing costs as much to import as this whole library
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
+    from types import FrameType
     from typing import Any
 
 
@@ -107,6 +108,14 @@ class suppress(ScopeBlock):  # noqa: N801 - used like a function
         return suppress, ()
 
 
+def _ignore(frame: FrameType, scope: Scope) -> None:
+    """Stand in for the hook that notes bindings."""
+
+
+on_bind: Callable[[FrameType, Scope], None] = _ignore
+"""Called with the frame that binds or clears a user, and the new scope. Capture sets this hook."""
+
+
 def bind_user(user_id: object = None, **values: Any) -> None:
     """Set the acting user for the rest of the current context: in a login view, a middleware, a message handler.
 
@@ -127,15 +136,18 @@ def bind_user(user_id: object = None, **values: Any) -> None:
         >>> clear_user()
     """
     scope, given = nearest_open(current()), user_context(user_id, **values).values
+    frame = sys._getframe(1)  # noqa: SLF001 - inspect.currentframe takes no depth
     if isinstance(scope, RequestView):
         scope.actor.bind(*given)
+        on_bind(frame, scope)
         return
     if scope.entry is None or scope.entry.block is None:
-        warn_of_reused_thread(sys._getframe(1))  # noqa: SLF001 - inspect.currentframe takes no depth
+        warn_of_reused_thread(frame)
     outer = scope if user_id is None else scope.unbound or scope
     bound = outer.derive(*given, source="bind_user")
     bound.unbound = scope.unbound or scope
     replace(scope, bound)
+    on_bind(frame, bound)
 
 
 def clear_user() -> None:
@@ -153,4 +165,6 @@ def clear_user() -> None:
     if isinstance(scope, RequestView):
         scope.actor.clear()
     else:
-        replace(scope, Scope(suppressed=scope.suppressed))
+        scope = Scope(suppressed=scope.suppressed)
+        replace(nearest_open(current()), scope)
+    on_bind(sys._getframe(1), scope)  # noqa: SLF001 - likewise
