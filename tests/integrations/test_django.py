@@ -188,7 +188,7 @@ def test_a_failing_callable_is_no_problem_of_the_request(
     assert events(project) == []
     assert set(ts_autotrack.stats().dropped) == {"unattributed"}
     diagnostics.report()
-    assert "LookupError: no tenant" in caplog.text
+    assert "LookupError" in caplog.text
 
 
 @both_handlers

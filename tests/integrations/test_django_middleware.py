@@ -114,7 +114,6 @@ def test_the_project_names_the_user(project: Inspector, get: Get, kind: str) -> 
 @each_kind
 def test_concurrent_requests_under_asgi(project: Inspector, kind: str) -> None:
     """Of 40 requests at once, signed in and anonymous, each has its own user in sync and async views."""
-
     users = [None if number % 3 == 0 else f"user-{number}" for number in range(20)]
 
     async def send_all() -> None:

@@ -80,8 +80,13 @@ def _found(source: Source, request: Any, user: Any) -> Any:
         return source(request)
     value = request
     for name in source:
-        value = user if value is request and name == "user" and user is not None else getattr(value, name, None)
-        if value is None or getattr(value, "is_authenticated", True) is False:
+        if value is request and user is not None and name == "user":
+            value = user
+        elif value is not request and getattr(value, "is_authenticated", True) is False:
+            return None
+        else:
+            value = getattr(value, name, None)
+        if value is None:
             return None
     return value
 
@@ -106,8 +111,4 @@ def _loaded_user(request: Any) -> Any:
 
 def _in_event_loop() -> bool:
     """Return True in a thread with a running event loop, where Django refuses to use the database."""
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return False
-    return True
+    return asyncio._get_running_loop() is not None  # noqa: SLF001 - documented; ten times as fast as an exception

@@ -41,7 +41,7 @@ class ChosenSession:
         """Choose the session of the user named by the header; read the body, or gunicorn closes the connection."""
         bytes(request.body)
         if user := request.headers.get("X-User"):
-            request.COOKIES[settings.SESSION_COOKIE_NAME] = session_of(user)
+            request.META["HTTP_COOKIE"] = f"{settings.SESSION_COOKIE_NAME}={session_of(user)}"
         return self.get_response(request)
 
 
