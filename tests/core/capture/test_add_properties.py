@@ -271,3 +271,47 @@ def test_finished_block_of_another_context_gets_no_more_properties(inspector: In
 
     asyncio.run(main())
     assert {p["feature_name"]: p.get("mine") for p in arrived(inspector)} == {"rows": None, "outer": True}
+
+
+def test_properties_of_another_task(inspector: Inspector, caplog: pytest.LogCaptureFixture) -> None:
+    """A task never reaches the call or block of another task: not one that started it, nor one whose stack it is on."""
+
+    async def child() -> None:
+        add_properties(of_the_child=1)
+
+    @track_feature("call")
+    async def call() -> None:
+        await asyncio.create_task(child())
+        await asyncio.to_thread(lambda: None)
+        add_properties(own=1)
+
+    async def block() -> None:
+        with track_feature("block"):
+            await asyncio.create_task(child())
+            add_properties(own=1)
+
+    @track_feature("function")
+    def function() -> None:
+        asyncio.run(child())
+        add_properties(own=1)
+
+    def function_with_a_block() -> None:
+        with track_feature("block"):
+            asyncio.run(child())
+            add_properties(own=1)
+
+    async def eagerly(work: Callable[[], Any]) -> None:
+        if hasattr(asyncio, "eager_task_factory"):
+            asyncio.get_running_loop().set_task_factory(asyncio.eager_task_factory)
+        await work()
+
+    for work in (call, block):
+        asyncio.run(work())
+        asyncio.run(eagerly(work))
+    function()
+    function_with_a_block()
+    events = arrived(inspector)
+    assert [event["own"] for event in events] == [1] * 6
+    assert not any("of_the_child" in event for event in events)
+    assert "outside of every tracked call has no effect" in caplog.text
+    assert not additions

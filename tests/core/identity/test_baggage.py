@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from opentelemetry import baggage, context
+from opentelemetry.baggage.propagation import W3CBaggagePropagator
 
 from tests.core.identity.conftest import users
-from ts_autotrack import configure, track, user_context
+from ts_autotrack import configure, request_scope, track, user_context
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -71,3 +72,45 @@ def test_strange_baggage_is_no_identity(inspector: Inspector, value: Any) -> Non
     track("none")
     context.detach(other)
     assert users(inspector) == [("second", "second", None)]
+
+
+HEADERS = {"baggage": "user.id=victim,account.id=acme%20inc", "accept": "*/*"}
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [HEADERS, [*HEADERS.items()], lambda: HEADERS, [("Baggage", "user.id=victim"), ("baggage", "account.id=acme+inc")]],
+)
+def test_baggage_of_a_request_s_own_headers(inspector: Inspector, headers: Any) -> None:
+    """Ids in the baggage that came in with a request are ignored; ids that the application sets inside count."""
+    arrived = W3CBaggagePropagator().extract({"baggage": HEADERS["baggage"]})
+    token = context.attach(arrived)
+    with request_scope(headers=headers):
+        track("forged")
+        inner = context.attach(baggage.set_baggage("user.id", "known", baggage.set_baggage("account.id", "own")))
+        track("set inside")
+        context.detach(inner)
+    with request_scope():
+        track("trusted")
+    context.detach(token)
+    assert users(inspector) == [("set inside", "known", "own"), ("trusted", "victim", "acme inc")]
+
+
+def test_headers_that_cannot_be_read(inspector: Inspector) -> None:
+    """If the headers of a request cannot be read, no baggage counts."""
+    token = context.attach(baggage.set_baggage("user.id", "victim"))
+    with request_scope(headers=lambda: 1 / 0):  # type: ignore[arg-type, return-value]
+        track("forged")
+    context.detach(token)
+    assert users(inspector) == []
+
+
+@pytest.mark.usefixtures("carried")
+@pytest.mark.parametrize("chosen", [None, True])
+def test_baggage_is_announced(inspector: Inspector, caplog: pytest.LogCaptureFixture, chosen: Any) -> None:
+    """The first event credited by baggage says so in one line, unless the setting says that baggage is wanted."""
+    configure(baggage=chosen)
+    track("e")
+    track("e")
+    assert len(users(inspector)) == 2
+    assert caplog.text.count("TS_AUTOTRACK_BAGGAGE=1 to confirm") == (chosen is None)

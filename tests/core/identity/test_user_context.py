@@ -6,12 +6,12 @@ import asyncio
 import functools
 import pickle
 from contextlib import aclosing
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from tests.core.identity.conftest import users
-from ts_autotrack import flush, suppress, track, user_context
+from ts_autotrack import bind_user, flush, suppress, track, track_feature, user_context
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Generator
@@ -137,3 +137,48 @@ def test_pickled_context_works(inspector: Inspector) -> None:
     with pickle.loads(pickle.dumps(suppress())):  # noqa: S301
         track("e", user_id="u")
     assert users(inspector) == [("e", "u", "g")]
+
+
+@pytest.mark.parametrize("name", ["account_id", "tenant_id", "org_id", "organization_id"])
+def test_other_names_of_the_account(inspector: Inspector, name: str, caplog: pytest.LogCaptureFixture) -> None:
+    """Other names of group_id mean the account; beside group_id another value is ignored with a hint."""
+    given: Any = {name: 7}
+    with user_context("u", **given):
+        track("e")
+    with user_context("u", group_id="7", **given):
+        track("same")
+    assert not caplog.text.count("another name")
+    with user_context("u", group_id="g", **given):
+        track("both")
+    assert users(inspector) == [("e", "u", "7"), ("same", "u", "7"), ("both", "u", "g")]
+    assert all(item["properties"] == {} for item in inspector.items())
+    assert f"{name}= is another name of group_id=" in caplog.text
+
+
+def test_impersonation(inspector: Inspector) -> None:
+    """A block or binding with another user starts anew; the fields of the request stay."""
+    request = {"device_type": "mobile", "location": "l", "referrer": "r", "session_id": "s", "device_id": "d"}
+    with user_context("admin", group_id="staff", team="support", context={"desk": 1, **request}):
+        with user_context("victim", group_id="acme"):
+            track("block")
+        bind_user("victim")
+        track("binding")
+        track("event", user_id="third")
+        track_feature("decorated", user_id="service")(lambda: None)()
+    flush()
+    for item in inspector.items():
+        assert {key: value for key, value in item["context"].items() if key in request} == request
+        assert "desk" not in item["context"]
+        assert "team" not in item["properties"]
+    ids = [(item["user_id"], item["context"].get("group_id")) for item in inspector.items()]
+    assert ids == [("victim", "acme"), ("victim", None), ("third", None), ("service", None)]
+
+
+def test_a_user_named_later_inherits(inspector: Inspector) -> None:
+    """A block that names the same user, or the first one, inherits account and properties."""
+    with user_context(group_id="acme", plan="pro"), user_context("u"):
+        track("first")
+        with user_context("u", step=1):
+            track("same")
+    assert users(inspector) == [("first", "u", "acme"), ("same", "u", "acme")]
+    assert [item["properties"] for item in inspector.items()] == [{"plan": "pro"}, {"plan": "pro", "step": 1}]

@@ -146,7 +146,7 @@ def wrap_inside(block: Block, function: Callable[..., Any], kind: Kind) -> Calla
 def follow(block: Block, result: Any) -> Any:
     """Return the result of a plain function; a coroutine or generator is wrapped, so that it runs inside the block."""
     kind = kind_of_result(result)
-    if kind in {None, "future", "response"} or is_held_elsewhere(result):  # a task has a copy of the context
+    if kind is None or kind in {"future", "response"} or is_held_elsewhere(result):  # a task has a copy of the context
         return result
     followed = wrap_inside(block, ReturnedWork(result), kind)()
     followed.__name__, followed.__qualname__ = result.__name__, result.__qualname__

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from ts_autotrack._core.identity.blocks import ScopeBlock
+from ts_autotrack._core.callables import kind_of
+from ts_autotrack._core.identity.blocks import Block
+from ts_autotrack._core.identity.inside import wrap_inside
 from ts_autotrack._core.identity.request import RequestView
 from ts_autotrack._core.identity.scope import current, nearest_open
 
 TYPE_CHECKING = False  # typing costs as much to import as this whole library
 if TYPE_CHECKING:
-    from typing import TypeVar
+    from collections.abc import Callable
+    from typing import Any, TypeVar
 
     from ts_autotrack._core.identity.scope import Scope
     from ts_autotrack.typing import CurrentUser
 
-    F = TypeVar("F")
+    F = TypeVar("F", bound=Callable[..., Any])
 
 
 def current_user() -> CurrentUser:
@@ -55,10 +58,12 @@ def propagate_context(function: F, /) -> F:
     scope = nearest_open(current())
     if not isinstance(scope, RequestView):  # whose resolver is asked by the first event
         scope = scope.resolve()
-    return _Propagated(scope)(function)
+    # Not by `decorate`, which changes tasks and commands of other libraries in place.
+    carried: Any = wrap_inside(_Propagated(scope), function, kind_of(function))
+    return carried  # type: ignore[no-any-return]
 
 
-class _Propagated(ScopeBlock):
+class _Propagated(Block):
     """A block with the scope of another place."""
 
     __slots__ = ("_scope",)
