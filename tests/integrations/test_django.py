@@ -13,6 +13,7 @@ from django.test import RequestFactory, override_settings
 import ts_autotrack
 from tests.integrations.apps.django_app import (
     AUTHENTICATION,
+    BACKEND,
     CHOSEN,
     SESSION,
     TRACKING,
@@ -189,6 +190,21 @@ def test_a_failing_callable_is_no_problem_of_the_request(
     assert set(ts_autotrack.stats().dropped) == {"unattributed"}
     diagnostics.report()
     assert "LookupError" in caplog.text
+
+
+@both_handlers
+@pytest.mark.parametrize("path", ["/touch/1", "/served/1", "/async/1"])
+def test_loading_the_user_is_tracked(project: Inspector, get: Get, path: str) -> None:
+    """An event while the user is loaded waits for this user; the resolver does not ask without end."""
+    with override_settings(AUTHENTICATION_BACKENDS=[BACKEND]):
+        create_session("user-9", BACKEND)
+        assert get(path, "user-9").status == 200
+    create_session("user-9")
+    found = events(project)
+    assert ("load_user", "user-9", "account-user-9") in found
+    assert ("work", "user-9", "account-user-9") in found
+    assert {user for _, user, _ in found} == {"user-9"}
+    assert ts_autotrack.stats().dropped == {}
 
 
 @both_handlers

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from django.core.handlers.asgi import ASGIHandler
 from django.db.backends.signals import connection_created
-from django.test import override_settings
+from django.test import Client, override_settings
 
 import ts_autotrack
 from tests.integrations.apps.django_app import SESSION, TRACKING, WAITS, session_of
@@ -100,13 +100,23 @@ def test_a_client_that_disconnects(project: Inspector, path: str, names: list[st
 
 def test_a_stream_that_is_never_read(project: Inspector) -> None:
     """A response to HEAD is closed without a part being read: its request ends, and leaves nothing pending."""
-    from django.test import Client  # noqa: PLC0415 - drops the bodies of HEAD responses, as servers do
-
     with tracking(user="user.username", features={"* stream/<int:number>": "route"}):
         response = Client(headers={"X-User": "user-1"}).head("/stream/1")
         response.close()
     assert [name for name, *_ in events(project)] == ["route"]
     assert ts_autotrack.stats().pending == 0
+
+
+def test_a_stream_that_is_closed_early_and_twice(project: Inspector) -> None:
+    """A client may close the response while the stream is read, and the end of the stream closes the response again."""
+    response = Client(headers={"X-User": "user-1"}).get("/stream/1")
+    parts = response.streaming_content
+    assert next(parts) == b"part"
+    response.close()
+    assert list(parts) == []
+    response.close()
+    assert events(project) == [("work", "user-1", "account-user-1")] * 2
+    assert ts_autotrack.stats().dropped == {}
 
 
 @both_handlers

@@ -16,7 +16,7 @@ _END: Any = object()
 
 def follow_stream(response: Any, opened: Any, user: RequestUser) -> bool:
     """Let a stream and its end run inside the request; return False for a response that is no stream, or a file."""
-    if not response.streaming or getattr(response, "file_to_stream", None) is not None:
+    if not getattr(response, "streaming", False) or getattr(response, "file_to_stream", None) is not None:
         return False
     content, close = response.streaming_content, response.close
     user.can_await = response.is_async
@@ -25,16 +25,16 @@ def follow_stream(response: Any, opened: Any, user: RequestUser) -> bool:
     )
 
     def close_inside() -> None:
-        del response.close  # a cycle would leave the stream to the garbage collector
+        vars(response).pop("close", None)  # a cycle would leave the stream to the garbage collector
         if user.is_read:  # by a client that has left: Python closes the stream later, and the request with it
             close()
             return
         user.can_await = False
-        try:
-            with opened:
+        with opened:
+            try:
                 close()
-        finally:
-            opened.end()
+            finally:
+                opened.end()
 
     response.close = close_inside
     return True
@@ -82,18 +82,18 @@ class _AsyncParts:
             while part is not _END:
                 with self._opened:
                     part = await anext(self._content, _END)
-                await self._opened.settle()
+                    await self._opened.settle()
                 if part is not _END:
                     yield part
         finally:
-            try:
-                if self._close is not None:
-                    # RuntimeError: the loop ends, and closes all generators at the same time.
-                    with self._opened, suppress(RuntimeError):
-                        await self._close()
-            finally:
-                self._user.is_read = False
-                await self._opened.aend()
+            with self._opened:
+                try:
+                    if self._close is not None:
+                        with suppress(RuntimeError):  # the loop ends, and closes all generators at the same time
+                            await self._close()
+                finally:
+                    self._user.is_read = False
+                    await self._opened.aend()
 
 
 def _closing_of(response: Any) -> Any:

@@ -78,26 +78,26 @@ class TrackingMiddleware:
     def _respond(self, request: Any) -> Any:
         user, opened = self._begin(request)
         streams = False
-        try:
-            with opened:
+        with opened:
+            try:
                 response = self._get_response(request)
                 self._record(request, response)
-            streams = follow_stream(response, opened, user)
-        finally:
-            if not streams:
-                opened.end()
+                streams = follow_stream(response, opened, user)
+            finally:
+                if not streams:
+                    opened.end()
         return response
 
     async def _arespond(self, request: Any) -> Any:
         user, opened = self._begin(request)
         streams = False
-        try:
-            with opened:
+        with opened:
+            try:
                 response = await self._get_response(request)
                 self._record(request, response)
-            streams = follow_stream(response, opened, user)
-        finally:
-            await (opened.settle() if streams else opened.aend())
+                streams = follow_stream(response, opened, user)
+            finally:
+                await (opened.settle() if streams else opened.aend())
         return response
 
     def _begin(self, request: Any) -> tuple[RequestUser, Any]:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 TRACKING = "ts_autotrack.integrations.django.TrackingMiddleware"
 SESSION = "django.contrib.sessions.middleware.SessionMiddleware"
 AUTHENTICATION = "django.contrib.auth.middleware.AuthenticationMiddleware"
+BACKEND = f"{__name__}.TrackedBackend"
 CHOSEN = f"{__name__}.ChosenSession"
 DATABASE = os.environ.get("DJANGO_APP_DATABASE") or f"{tempfile.mkdtemp()}/app.db"
 
@@ -85,6 +86,7 @@ settings.configure(
 django.setup()
 
 from django.contrib.auth import aauthenticate, alogin, authenticate, login, logout  # noqa: E402
+from django.contrib.auth.backends import ModelBackend  # noqa: E402
 from django.contrib.auth.models import User  # noqa: E402
 from django.contrib.sessions.backends.db import SessionStore  # noqa: E402
 from django.contrib.sessions.models import Session  # noqa: E402
@@ -112,6 +114,20 @@ def close_connections(**_: object) -> None:
 request_finished.connect(close_connections)
 
 
+class TrackedBackend(ModelBackend):  # type: ignore[misc]  # Django has no types
+    """Authentication backend that uses a feature to load a user."""
+
+    @track_feature("load_user")
+    def get_user(self, user_id: object) -> Any:
+        """Load a user."""
+        return super().get_user(user_id)
+
+    @track_feature("load_user")
+    async def aget_user(self, user_id: object) -> Any:
+        """Load a user without a thread, as Django does from 5.2 on."""
+        return await super().aget_user(user_id)
+
+
 @track_feature("work")
 def work(number: int) -> None:
     """Use the feature."""
@@ -136,6 +152,12 @@ def served(_request: Any, number: int) -> HttpResponse:
     """Answer with one event."""
     work(number)
     return HttpResponse("done")
+
+
+def touch(request: Any, number: int) -> HttpResponse:
+    """Load the user, before the first event."""
+    request.user.get_username()
+    return served(request, number)
 
 
 async def loaded(request: Any, number: int) -> HttpResponse:
@@ -288,6 +310,7 @@ rest_view = api_view()(authentication_classes([TokenAuthentication, SessionAuthe
 
 urlpatterns = [
     path("work/<int:number>", view),
+    path("touch/<int:number>", touch),
     path("served/<int:number>", served),
     path("api/<int:number>", api_rest),
     path("async/<int:number>", aview),
@@ -320,12 +343,12 @@ def user_of(name: str) -> Any:
     return User.objects.get(username=name)
 
 
-def create_session(name: str) -> None:
-    """Create the session of a user, signed in."""
+def create_session(name: str, backend: str = "django.contrib.auth.backends.ModelBackend") -> None:
+    """Create the session of a user, signed in by a backend."""
     user = user_of(name)
     data = {
         "_auth_user_id": str(user.pk),
-        "_auth_user_backend": "django.contrib.auth.backends.ModelBackend",
+        "_auth_user_backend": backend,
         "_auth_user_hash": user.get_session_auth_hash(),
     }
     values = {"session_data": SessionStore().encode(data), "expire_date": timezone.now() + timedelta(days=1)}
