@@ -44,8 +44,10 @@ on_release: Callable[[Request], None] = _keep
 class Request:
     """One request: its resolver, its own context, and the records that wait for an identity.
 
+    The actor refers to the request, never the request to its actor: a cycle would leave the framework's request object
+    to the garbage collector.
+
     Attributes:
-        actor: The acting user.
         distrusted: The baggage that came in with the request; None if all baggage is trusted.
         ended: True after the end of the request.
         held: Records captured before anybody was known.
@@ -58,7 +60,6 @@ class Request:
         "_context",
         "_failures",
         "_resolver",
-        "actor",
         "distrusted",
         "ended",
         "held",
@@ -70,7 +71,6 @@ class Request:
         context: Context | None = None,
         headers: Headers | Callable[[], Headers] | None = None,
     ) -> None:
-        self.actor = Actor(self, self.ask)
         self.distrusted = None if headers is None else Distrusted(headers)
         self.ended = False
         self.held: deque[Any] = deque()
@@ -116,14 +116,14 @@ class Request:
             self._asking = self._awaitable is not None
         return None
 
-    async def settle(self) -> None:
-        """Await the answer of an async resolver, if an event has asked for it."""
+    async def settle(self, actor: Actor) -> None:
+        """Await the answer of an async resolver for the request's actor, if an event has asked for it."""
         awaitable, self._awaitable = self._awaitable, None
         if awaitable is None:
             return
         try:
             scope = self._scope_of(await awaitable)
-            self.actor.found(scope)
+            actor.found(scope)
             if scope is not None:
                 on_release(self)  # a websocket may stay open for days
         except Exception as error:  # noqa: BLE001 - the application's resolver
@@ -131,12 +131,12 @@ class Request:
         finally:
             self._asking = False
 
-    def end(self) -> None:
-        """Give held records the identity known now. Never raises."""
+    def end(self, actor: Actor) -> None:
+        """Give held records the identity known now of the request's actor. Never raises."""
         if self.ended:
             return
         if self.held:
-            self.actor.scope()
+            actor.scope()
         self.ended = True
         self._resolver = None
         awaitable: Any = self._awaitable
@@ -147,15 +147,15 @@ class Request:
             warn_once("resolver", _NOT_AWAITED)
         on_release(self)
 
-    async def aend(self) -> None:
+    async def aend(self, actor: Actor) -> None:
         """Do the same, after awaiting an async resolver if events wait for an identity."""
         try:
             if self.held and not self.ended:
-                self.actor.scope()
-                await self.settle()
+                actor.scope()
+                await self.settle(actor)
                 self._resolver = None
         finally:
-            self.end()
+            self.end(actor)
 
     def _scope_of(self, answer: object) -> Scope | None:
         values = identity_of(answer)
@@ -177,11 +177,15 @@ class Actor:
     Attributes:
         request: The request.
         cleared: True after `clear_user`, until a user is bound again.
+
+    Args:
+        request: The request.
+        find: Returns the scope of the user whom a block names; None for the actor of the request itself.
     """
 
     __slots__ = ("_added", "_bound", "_find", "_found", "_merged", "cleared", "request")
 
-    def __init__(self, request: Request, find: Callable[[], Scope | None]) -> None:
+    def __init__(self, request: Request, find: Callable[[], Scope | None] | None = None) -> None:
         self.request = request
         self.cleared = False
         self._find = find
@@ -199,7 +203,7 @@ class Actor:
         known = self._bound or self._found
         if known is None:
             if asking:
-                self.found(self._find())
+                self.found((self._find or self.request.ask)())
             known = self._bound or self._found or self.request.base
         added = self._added
         if added is None:
@@ -223,7 +227,7 @@ class Actor:
             self._added = (self._added or _NOBODY).derive(None, group_id, context, properties)
             return
         known = self.scope(asking=False)
-        around = self._found or (self.request.base if self is self.request.actor else self.scope())
+        around = self._found or (self.request.base if self._find is None else self.scope())
         bound = around.derive(user_id, group_id, context, properties, "bind_user")
         if known.user_id not in (None, bound.user_id):
             on_release(self.request)  # these events happened before another user took over
