@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import hashlib
+import io
 from collections import Counter
 from typing import TYPE_CHECKING, Any
+from weakref import ref
 
 import pytest
 from django.core.handlers.asgi import ASGIHandler
+from django.core.signals import request_started
 from django.db.backends.signals import connection_created
 from django.test import Client, override_settings
 
 import ts_autotrack
 from tests.integrations.apps.django_app import SESSION, TRACKING, WAITS, session_of
 from tests.integrations.apps.django_app import __file__ as app_file
-from tests.integrations.django_requests import both_handlers, database, events, project, tracking
+from tests.integrations.django_requests import both_handlers, database, events, get, project, tracking
 
 if TYPE_CHECKING:
     from tests.conftest import Inspector
@@ -206,6 +210,30 @@ def test_no_query_without_an_event(project: Inspector, get: Get) -> None:
     assert len([sql for sql in queries if "django_session" in sql]) == 2
     assert len([sql for sql in queries if "auth_user" in sql]) == 2
     assert events(project)
+
+
+@pytest.mark.parametrize("path", ["/plain/1", "/served/1", "/once-sync/1"])
+def test_a_request_is_freed_at_once(project: Inspector, path: str) -> None:
+    """The request, which may hold uploads, is freed with the end of the response: no garbage collection is needed."""
+    left: list[ref[Any]] = []
+
+    def see(sender: object, environ: Any, **_: object) -> None:
+        del sender
+        environ["wsgi.input"] = io.BytesIO()
+        left.append(ref(environ["wsgi.input"]))
+
+    gc.collect()
+    gc.disable()
+    request_started.connect(see)
+    try:
+        with tracking(TRACKING, user=lambda _: "user"):
+            get(path)
+        assert ts_autotrack.flush()
+        assert [reference() for reference in left] == [None]
+    finally:
+        request_started.disconnect(see)
+        gc.enable()
+    assert [user for _, user, _ in events(project)] == ["user"] * (path != "/plain/1")
 
 
 @both_handlers
