@@ -6,6 +6,7 @@ import asyncio
 import gc
 import hashlib
 import io
+import sys
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 from weakref import ref
@@ -212,6 +213,7 @@ def test_no_query_without_an_event(project: Inspector, get: Get) -> None:
     assert events(project)
 
 
+@pytest.mark.skipif(sys.version_info < (3, 11), reason="Django's own requests are cycles on Python 3.10")
 @pytest.mark.parametrize("path", ["/plain/1", "/served/1", "/once-sync/1"])
 def test_a_request_is_freed_at_once(project: Inspector, path: str) -> None:
     """The request, which may hold uploads, is freed with the end of the response: no garbage collection is needed."""

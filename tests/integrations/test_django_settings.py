@@ -126,8 +126,9 @@ def run_project(code: str, middleware: list[str], apps: list[str], **settings: o
     return done.stdout + done.stderr
 
 
-def test_manage_py_check_reaches_the_checks() -> None:
-    """`manage.py check` fails on a mistake if the app is installed."""
+@pytest.mark.parametrize("app", [APP, "ts_autotrack.integrations.django"])
+def test_manage_py_check_reaches_the_checks(app: str) -> None:
+    """`manage.py check` fails on a mistake if the app is installed, by its configuration or by its module."""
     code = """
 try:
     call_command("check")
@@ -136,10 +137,10 @@ except SystemExit as end:
 except django.core.management.CommandError as error:
     print(error)
 """
-    output = run_project(code, [TRACKING], [APP], TS_AUTOTRACK={"usr": "user.pk"})
+    output = run_project(code, [TRACKING], [app], TS_AUTOTRACK={"usr": "user.pk"})
     assert "(ts_autotrack.E002) TS_AUTOTRACK has the unknown key 'usr'" in output
     assert 'HINT: Did you mean "user"?' in output
-    assert "no issues" in run_project(code, [TRACKING], [APP], TS_AUTOTRACK={"user": "user.pk"})
+    assert "no issues" in run_project(code, [TRACKING], [app], TS_AUTOTRACK={"user": "user.pk"})
 
 
 def test_a_project_without_authentication() -> None:

@@ -61,6 +61,8 @@ class TrackingMiddleware:
     def __init__(self, get_response: Callable[[Any], Any]) -> None:
         self._get_response = get_response
         self._settings = read_settings()
+        self._routes = self._settings.routes
+        self._names_features = bool(self._routes)
         self._known_views: set[int] = set()
         self._is_async = iscoroutinefunction(get_response)
         register_response(HttpResponseBase)
@@ -81,7 +83,8 @@ class TrackingMiddleware:
         with opened:
             try:
                 response = self._get_response(request)
-                self._record(request, response)
+                if self._names_features:
+                    self._record(request, response)
                 streams = follow_stream(response, opened, user)
             finally:
                 if not streams:
@@ -94,7 +97,8 @@ class TrackingMiddleware:
         with opened:
             try:
                 response = await self._get_response(request)
-                self._record(request, response)
+                if self._names_features:
+                    self._record(request, response)
                 streams = follow_stream(response, opened, user)
             finally:
                 await (opened.settle() if streams else opened.aend())
@@ -108,9 +112,9 @@ class TrackingMiddleware:
 
     def _record(self, request: Any, response: Any) -> None:
         """Send the event of the feature that the request's route uses."""
-        routes, match = self._settings.routes, request.resolver_match
-        if routes and match is not None:
-            routes.record(request.method, template_of(match.route), response.status_code)
+        match = request.resolver_match
+        if match is not None:
+            self._routes.record(request.method, template_of(match.route), response.status_code)
 
     def _register_responses(self, _request: Any, view: object, *_: object) -> None:
         """Find the response classes that came with the URLconf, which Django imports at the first request."""
