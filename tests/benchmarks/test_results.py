@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
@@ -11,9 +12,9 @@ from xml.etree import ElementTree as ET
 import pytest
 
 from tests.benchmarks import __main__ as benchmark
-from tests.benchmarks import _chart, _probe
+from tests.benchmarks import _chart, _probe, _web
 from tests.benchmarks._figures import Figure
-from tests.benchmarks._sink import MARKER
+from tests.benchmarks._sink import MARKER, arrived
 
 HERE = Path(__file__).parent
 
@@ -64,9 +65,20 @@ def test_cpu_is_divided_by_the_events_received() -> None:
             connection.request("POST", "/track", MARKER * (events // 2))
             connection.getresponse().read()
 
-        _, arrived = _probe.cpu(deliver_half, 100, url)
+        _, count = _probe.cpu(deliver_half, 100, url)
         connection.close()
-    assert arrived == 50
+    assert count == 50
+
+
+@pytest.mark.parametrize("stack", _web.STACKS)
+def test_requests_of_web_applications_are_measured(stack: str) -> None:
+    """Each request of the tracked application leaves one event, and the bare application's requests leave none."""
+    with benchmark.sink() as url:
+        runner = benchmark.PartRunner(sys.executable, url)
+        found = runner.module("_web", stack, "ts_autotrack", url, "1")
+        assert arrived(url) == 2 * _web.REPEATS * _web.REQUESTS
+    assert {name: len(values) for name, values in found.items()} == {"bare": 1, "added": 1}
+    assert found["bare"][0] > 0
 
 
 @pytest.mark.parametrize(

@@ -71,6 +71,24 @@ def test_user_bound_in_a_dependency(
     assert events(inspector) == expected(*WORK, *([after] * len(PATHS) if after else []))
 
 
+@pytest.mark.parametrize("tracking", [False, True])
+def test_block_in_a_middleware(inspector: Inspector, tracking: bool) -> None:  # noqa: FBT001 - a parameter of the test
+    """A block of the application's own `BaseHTTPMiddleware` names the user of streams and background tasks, too."""
+
+    class Named(BaseHTTPMiddleware):
+        async def dispatch(self, request: Request, call_next: Callable[[Request], Awaitable[Any]]) -> Any:
+            user = request.headers["x-user"]
+            async with user_context(user, group_id=account_of(user)):
+                return await call_next(request)
+
+    app = shop(lambda: None)
+    app.add_middleware(Named)
+    if tracking:
+        app.add_middleware(TrackingMiddleware)
+    get(app, *PATHS, users=USERS)
+    assert events(inspector) == expected(*WORK)
+
+
 def test_user_by_the_connection_scope(inspector: Inspector) -> None:
     """The resolver names the user of every request; requests of nobody have no event."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import contextvars
 import sys
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -16,7 +17,7 @@ from starlette.responses import PlainTextResponse
 from starlette.routing import Mount, Route
 
 import ts_autotrack
-from ts_autotrack import flush, track, track_feature
+from ts_autotrack import flush, track, track_feature, user_context
 from ts_autotrack.integrations.asgi import TrackingMiddleware
 
 if TYPE_CHECKING:
@@ -189,7 +190,53 @@ def test_feature_s_event_is_captured_before_the_end_of_the_answer(inspector: Ins
     assert events(inspector) == [("home", "jane", None)]
 
 
+@pytest.mark.parametrize("elsewhere", [False, True])
+def test_feature_s_event_inside_a_block_of_the_application(inspector: Inspector, elsewhere: bool) -> None:  # noqa: FBT001
+    """A block around the sending names the user; sending from a context outside of the request changes nothing."""
+
+    async def application(scope: Any, _: Any, send: Any) -> None:
+        scope["route"] = Route("/", lambda _: PlainTextResponse(""))
+        with user_context("jane"):
+            await send({"type": "http.response.start", "status": 200})
+            last = send({"type": "http.response.body"})
+            await (outside.run(asyncio.ensure_future, last) if elsewhere else last)
+
+    outside = contextvars.copy_context()
+    app = TrackingMiddleware(application, lambda _: "joe", features={"GET /": "home"})
+    asyncio.run(app(*connection()))
+    assert events(inspector) == [("home", "joe" if elsewhere else "jane", None)]
+
+
 def test_bad_features_raise_when_the_middleware_is_made() -> None:
     """A mistake in `features` is seen at start."""
     with pytest.raises(ValueError, match="METHOD /template"):
         TrackingMiddleware(shop(lambda: None), features={"/reports": "report"})
+
+
+def test_bad_user_raises_when_the_middleware_is_made() -> None:
+    """A user that is no callable is seen at start, not in each request."""
+    user: Any = "jane"
+    with pytest.raises(TypeError, match=r"user='jane'.*callable"):
+        TrackingMiddleware(shop(lambda: None), user)
+
+
+def test_route_that_cannot_be_read(inspector: Inspector, caplog: pytest.LogCaptureFixture) -> None:
+    """A fault while the route is read costs the feature's event, one message, and nothing else."""
+
+    class Route:
+        @property
+        def path(self) -> str:
+            raise RuntimeError
+
+    async def application(scope: Any, _: Any, send: Any) -> None:
+        scope["route"] = Route()
+        await send({"type": "http.response.start", "status": 200})
+        await send({"type": "http.response.body"})
+
+    app = TrackingMiddleware(application, user_of, features={"GET /": "home"})
+    for _ in range(2):
+        asyncio.run(app(*connection(user="jane")))
+    assert events(inspector) == []
+    assert [record.message for record in caplog.records if "could not be read" in record.message] == [
+        "ts_autotrack: the route of a request could not be read, so its feature is missing: RuntimeError()"
+    ]

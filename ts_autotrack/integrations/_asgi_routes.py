@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 import re
 import sys
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, MutableMapping
+
+_log = logging.getLogger("ts_autotrack")
 
 _RULE = "ts_autotrack.rule"
 """Key of the connection scope for the template of Quart, which writes none."""
@@ -24,12 +27,12 @@ class RouteFinder:
             path of a `Mount` as requested, not its template.
     """
 
-    __slots__ = ("_connected", "_templates", "_untyped")
+    __slots__ = ("_connected", "_failed", "_templates", "_untyped")
 
     def __init__(self, templates: Iterable[str]) -> None:
         self._templates = list(templates)
         self._untyped = {_TYPE.sub("}", template): template for template in self._templates}
-        self._connected = False
+        self._connected = self._failed = False
 
     def connect(self) -> None:
         """Listen to Quart's requests, once Quart is loaded."""
@@ -49,6 +52,17 @@ class RouteFinder:
             scope: The connection scope, with the framework's notes.
             base: The result of `base` for this scope, before the application was called.
         """
+        try:
+            return self._template(scope, base)
+        except Exception as error:  # noqa: BLE001 - objects of the framework
+            if not self._failed:
+                self._failed = True
+                _log.warning(
+                    "ts_autotrack: the route of a request could not be read, so its feature is missing: %r", error
+                )
+            return None
+
+    def _template(self, scope: MutableMapping[str, Any], base: str | None) -> str | None:
         if template := scope.get("path_template"):  # Litestar, without the types of parameters
             return self._untyped.get(template, str(template))
         if template := scope.get(_RULE):  # Quart

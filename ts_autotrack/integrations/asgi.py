@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import inspect
 import sys
 from collections.abc import Awaitable, Callable
+from contextlib import nullcontext
+from contextvars import ContextVar
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from ts_autotrack import register_response, request_scope
 from ts_autotrack.integrations._asgi_routes import RouteFinder
-from ts_autotrack.integrations._http import FeatureRoutes, request_context
+from ts_autotrack.integrations._http import CONTEXT_HEADERS, FeatureRoutes, request_context
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, MutableMapping
@@ -19,10 +22,12 @@ if TYPE_CHECKING:
 
 Application: TypeAlias = Callable[[Any, Any, Any], Awaitable[None]]
 """An ASGI application: scope, receive, send. Each framework has types of its own for these."""
+Send: TypeAlias = Callable[[Any], Awaitable[None]]
 
 _MARK = "ts_autotrack.request"
 """Key of the connection scope of a request that has a request scope already."""
 
+_NAMES = {name.encode("ascii"): name for name in CONTEXT_HEADERS}
 _BODIES = {"http.response.body", "http.response.pathsend", "http.response.zerocopysend"}
 _RESPONSES = (
     ("starlette.responses", "Response"),
@@ -31,6 +36,11 @@ _RESPONSES = (
     ("quart.wrappers.response", "Response"),
 )
 """Modules and names of the frameworks' response classes; only loaded modules count."""
+
+_serving: ContextVar[object] = ContextVar("ts_autotrack_asgi_request", default=None)
+"""Mark of the request that the current context serves, if the request may use a feature by its route."""
+
+_NOTHING = nullcontext()
 
 
 class TrackingMiddleware:
@@ -49,6 +59,7 @@ class TrackingMiddleware:
         trust_baggage: True if OpenTelemetry baggage of incoming requests may name the user.
 
     Raises:
+        TypeError: `user` is not callable.
         ValueError: A key of `features` is not of the form "METHOD /template".
 
     Example:
@@ -64,8 +75,12 @@ class TrackingMiddleware:
         features: Mapping[str, str] | None = None,
         trust_baggage: bool = False,
     ) -> None:
+        if user is not None and not callable(user):
+            message = f"TrackingMiddleware(user={user!r}): expected a callable that takes the ASGI connection scope"
+            raise TypeError(message)
         self.app = app
         self._user = user
+        self._asks = inspect.iscoroutinefunction(user) or inspect.iscoroutinefunction(getattr(user, "__call__", None))  # noqa: B004 - not whether, but which
         self._features = FeatureRoutes(features)
         self._routes = RouteFinder(self._features.templates())
         self._trust_baggage = trust_baggage
@@ -83,10 +98,10 @@ class TrackingMiddleware:
             context=partial(_context, scope),
             headers=None if self._trust_baggage else partial(_headers, scope),
         ).begin()
-        if self._user is not None or self._features:
-            send = self._sender(scope, send, request, request.settle)
-        if self._user is not None and scope["type"] == "websocket":
-            receive = _settled_first(receive, request.settle)
+        if self._asks:
+            receive, send = _settled_first(receive, request.settle), _settled_first(send, request.settle)
+        if self._features and scope["type"] == "http":
+            send = self._recording(scope, send, request)
         try:
             with request:
                 return await self.app(scope, receive, send)
@@ -102,55 +117,51 @@ class TrackingMiddleware:
                 register_response(kind)
         self._routes.connect()
 
-    def _sender(
+    def _recording(
         self,
         scope: MutableMapping[str, Any],
         send: Callable[[Any], Awaitable[None]],
-        request: AbstractContextManager[object],
-        settle: Callable[[], Awaitable[None]],
+        request: AbstractContextManager[Any],
     ) -> Callable[[Any], Awaitable[None]]:
-        """Return `send`, which also records the feature of the route and asks an async resolver."""
-        features, routes, base = self._features, self._routes, self._routes.base(scope)
-        status = 0
+        """Return `send`, which also records the feature of the route, before the last part of the response."""
+        routes, base = self._routes, self._routes.base(scope)
+        status, mark = 0, object()
+        _serving.set(mark)
 
-        async def send_and_record(message: MutableMapping[str, Any]) -> None:
+        async def record_and_send(message: MutableMapping[str, Any]) -> None:
             nonlocal status
             kind = message["type"]
             if kind == "http.response.start":
                 status = message["status"]
-            elif status and features and kind in _BODIES and not message.get("more_body"):
+            elif status and kind in _BODIES and not message.get("more_body"):
                 template = routes.template(scope, base)
                 if template is not None:
-                    with request:  # the framework may send from a task with a context of its own
-                        features.record(scope["method"], template, status)
+                    # Within the request, the application's own blocks count. A thread or task may be elsewhere.
+                    with _NOTHING if _serving.get() is mark else request:
+                        self._features.record(scope["method"], template, status)
                 status = 0
-            await settle()
             await send(message)
 
-        return send_and_record
+        return record_and_send
 
 
 def _settled_first(
-    receive: Callable[[], Awaitable[Any]], settle: Callable[[], Awaitable[None]]
-) -> Callable[[], Awaitable[Any]]:
-    """Return `receive`, which asks an async resolver first: a connection may wait for messages for hours."""
+    function: Callable[..., Awaitable[Any]], settle: Callable[[], Awaitable[None]]
+) -> Callable[..., Any]:
+    """Return a function that asks an async resolver first: a connection may wait for its next message for hours."""
 
-    async def settle_and_receive() -> Any:
+    async def settle_first(*arguments: Any) -> Any:
         await settle()
-        return await receive()
+        return await function(*arguments)
 
-    return settle_and_receive
+    return settle_first
 
 
 def _context(scope: MutableMapping[str, Any]) -> dict[str, object]:
     """Return the context of a connection's events, by its headers."""
-    headers = dict(scope["headers"])
-
-    def header(name: str) -> str | None:
-        value = headers.get(name.encode("ascii"))
-        return None if value is None else value.decode("latin-1")
-
-    return request_context(header)
+    return request_context(
+        {_NAMES[name]: value.decode("latin-1") for name, value in scope["headers"] if name in _NAMES}.get
+    )
 
 
 def _headers(scope: MutableMapping[str, Any]) -> list[tuple[str, str]]:

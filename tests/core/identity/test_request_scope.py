@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import threading
+import weakref
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
@@ -399,6 +400,35 @@ def test_the_context_is_read_once_and_late(inspector: Inspector) -> None:
     assert len(read) == 1
     flush()
     assert [item["context"]["referrer"] for item in inspector.items()] == ["https://example.com/"] * 2
+
+
+def test_an_ended_request_is_freed_at_once(inspector: Inspector) -> None:
+    """The headers and the session of a request need no garbage collection: they may hold much, and credentials."""
+
+    class Connection:
+        def user(self) -> str:
+            return "jane"
+
+        def nothing(self) -> dict[str, str]:
+            return {}
+
+    def serve() -> weakref.ref[Connection]:
+        connection = Connection()
+        request = request_scope(connection.user, context=connection.nothing, headers=connection.nothing).begin()
+        with request:
+            track("work")
+            with user_context("joe"):
+                track("work")
+        request.end()
+        return weakref.ref(connection)
+
+    gc.disable()
+    try:
+        freed = [serve()() is None for _ in range(3)]
+    finally:
+        gc.enable()
+    assert freed == [True] * 3
+    assert users(inspector) == [("work", "jane", None), ("work", "joe", None)] * 3
 
 
 def test_the_library_is_off(inspector: Inspector) -> None:

@@ -12,7 +12,7 @@ from ts_autotrack._core.closures import CODE_NAME
 from ts_autotrack._core.counters import Charge, MeteredDict
 from ts_autotrack._core.diagnostics import fault, warn_once
 from ts_autotrack._core.forms import class_name
-from ts_autotrack._core.identity.request import RequestView
+from ts_autotrack._core.identity.request_view import RequestView
 from ts_autotrack._core.identity.scope import current
 from ts_autotrack._core.outcomes import is_clean_exit
 from ts_autotrack._core.snapshot import UNCOUNTED_BYTES, has_items, plain_values, size_of, snapshot

@@ -5,7 +5,7 @@ from __future__ import annotations
 from ts_autotrack._core.callables import kind_of
 from ts_autotrack._core.identity.blocks import Block
 from ts_autotrack._core.identity.inside import wrap_inside
-from ts_autotrack._core.identity.request import RequestView
+from ts_autotrack._core.identity.request_view import RequestView
 from ts_autotrack._core.identity.scope import current, nearest_open
 
 TYPE_CHECKING = False  # typing costs as much to import as this whole library

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from ts_autotrack._core.identity.blocks import Block
-from ts_autotrack._core.identity.request import Actor, Request, RequestView
+from ts_autotrack._core.identity.request import Request
+from ts_autotrack._core.identity.request_view import RequestView
 from ts_autotrack._core.identity.scope import restore, root
 
 TYPE_CHECKING = False  # typing costs as much to import as this whole library
@@ -84,16 +85,16 @@ class request_scope(_RequestBlock):  # noqa: N801 - used like a function, as con
             ...     pass  # a step
             >>> request.end()
         """
-        return OpenRequest(Actor(Request(*self._arguments)))
+        return OpenRequest(Request(*self._arguments))
 
     def inner(self, outer: Scope) -> Scope:
         """Return the scope of a new request."""
-        return RequestView(Actor(Request(*self._arguments)), suppressed=_is_suppressed(outer))
+        return RequestView(Request(*self._arguments), suppressed=_is_suppressed(outer))
 
     def leave(self, entry: BlockEntry) -> None:
         """End the request of one entering."""
         if isinstance(entry.scope, RequestView):
-            entry.scope.actor.request.end(entry.scope.actor)
+            entry.scope.actor.request.end()
         super().leave(entry)
 
     async def __aexit__(self, *_: object) -> None:
@@ -102,7 +103,7 @@ class request_scope(_RequestBlock):  # noqa: N801 - used like a function, as con
             return
         try:
             if isinstance(entry.scope, RequestView):
-                await entry.scope.actor.request.aend(entry.scope.actor)
+                await entry.scope.actor.request.aend()
         finally:
             self.leave(entry)
 
@@ -113,27 +114,27 @@ class OpenRequest(_RequestBlock):
     Made by `request_scope(...).begin()`. End it by `end()`, or by `await aend()` if the resolver is async.
     """
 
-    __slots__ = ("_actor",)
+    __slots__ = ("_request",)
 
-    def __init__(self, actor: Actor) -> None:
+    def __init__(self, request: Request) -> None:
         super().__init__()
-        self._actor = actor
+        self._request = request
 
     def inner(self, outer: Scope) -> Scope:
         """Return a scope of this request."""
-        return RequestView(self._actor, suppressed=_is_suppressed(outer))
+        return RequestView(self._request, suppressed=_is_suppressed(outer))
 
     def end(self) -> None:
         """End the request: events that wait for a user get the user known now. Never raises, also if called again."""
-        self._actor.request.end(self._actor)
+        self._request.end()
 
     async def aend(self) -> None:
         """Do the same, after awaiting an async resolver if events wait for a user."""
-        await self._actor.request.aend(self._actor)
+        await self._request.aend()
 
     async def settle(self) -> None:
         """Await an async resolver now, if events wait for a user: in a long-lived connection, for example."""
-        await self._actor.request.settle(self._actor)
+        await self._request.settle()
 
 
 def _is_suppressed(outer: Scope) -> bool:

@@ -6,7 +6,7 @@ import sys
 
 from ts_autotrack._core.identity.arguments import identity_values
 from ts_autotrack._core.identity.blocks import ScopeBlock
-from ts_autotrack._core.identity.request import RequestView
+from ts_autotrack._core.identity.request_view import RequestView
 from ts_autotrack._core.identity.scope import Scope, current, nearest_open, replace
 from ts_autotrack._core.identity.servers import warn_of_reused_thread
 

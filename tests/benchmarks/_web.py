@@ -1,0 +1,177 @@
+"""Measure the time that tracking adds to a request of a web application, in process.
+
+    python -m tests.benchmarks._web STACK CONTENDER URL ROUNDS     prints a JSON object with a list for each figure
+
+The bare application and the tracked application take turns. Each request of the tracked application names its user and
+leaves one event of a feature, or what the contender has in place of these: a span of the request. The events are
+delivered between the measured batches. A figure is the best of a few batches, because a shared machine only adds time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import json
+import logging
+import os
+import sys
+import time
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from tests.benchmarks._contenders import FEATURE, GROUP, USER
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+REQUESTS, REPEATS = 100, 10
+"""Requests of a batch, and batches of a round."""
+HEADERS = {
+    "host": "localhost",
+    "user-agent": "Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 Chrome/120.0 Safari/537.36",
+    "referer": "https://example.com/reports?page=2",
+    "sec-ch-ua-mobile": "?0",
+    "sec-ch-ua-platform": '"Windows"',
+    "accept": "*/*",
+    "cookie": "session=0123456789abcdef",
+}
+PATH, TEMPLATE = "/reports/3", "/reports/{number}"
+
+
+class Tracked(NamedTuple):
+    """A contender, started.
+
+    Attributes:
+        endpoint: Decorates the endpoint.
+        application: Wraps the application.
+        finish: Returns when all events so far have been delivered.
+    """
+
+    endpoint: Callable[[Any], Any]
+    application: Callable[[Any], Any]
+    finish: Callable[[], object]
+
+
+BARE = Tracked(lambda endpoint: endpoint, lambda application: application, lambda: None)
+
+
+def starlette(tracked: Tracked) -> Callable[[int], None]:
+    """Return a function that lets an application of Starlette serve requests."""
+    from starlette.applications import Starlette  # noqa: PLC0415
+    from starlette.responses import PlainTextResponse  # noqa: PLC0415
+    from starlette.routing import Route  # noqa: PLC0415
+
+    async def report(request: Any) -> PlainTextResponse:
+        return PlainTextResponse(request.path_params["number"])
+
+    return _served(tracked.application(Starlette(routes=[Route(TEMPLATE, tracked.endpoint(report))])))
+
+
+def fastapi(tracked: Tracked) -> Callable[[int], None]:
+    """Return a function that lets an application of FastAPI serve requests."""
+    from fastapi import FastAPI  # noqa: PLC0415
+
+    async def report(number: int) -> int:
+        return number
+
+    app = FastAPI()
+    app.get(TEMPLATE)(tracked.endpoint(report))
+    return _served(tracked.application(app))
+
+
+def _served(app: Any) -> Callable[[int], None]:
+    """Return a function that sends requests to an ASGI application."""
+    headers = [(name.encode(), value.encode()) for name, value in HEADERS.items()]
+    scope: dict[str, Any] = {"type": "http", "http_version": "1.1", "scheme": "http", "method": "GET", "path": PATH}
+    scope |= {"query_string": b"", "server": ("localhost", 80), "client": ("::1", 9)}
+    loop = asyncio.new_event_loop()
+
+    async def receive() -> dict[str, Any]:
+        return {"type": "http.request"}
+
+    async def send(_: object) -> None: ...
+
+    async def serve(requests: int) -> None:
+        for _ in range(requests):
+            await app({**scope, "headers": list(headers)}, receive, send)
+
+    return lambda requests: loop.run_until_complete(serve(requests))
+
+
+def ts_autotrack(url: str) -> Tracked:
+    """Return ts_autotrack: a tracked endpoint, and the middleware with a resolver."""
+    from ts_autotrack import configure, flush, track_feature  # noqa: PLC0415
+    from ts_autotrack.integrations.asgi import TrackingMiddleware  # noqa: PLC0415
+
+    configure(endpoint=url, api_key="k")
+    return Tracked(
+        track_feature(FEATURE),
+        lambda app: TrackingMiddleware(app, lambda _: (USER, GROUP)),
+        lambda: flush(60),
+    )
+
+
+def opentelemetry(url: str) -> Tracked:
+    """Return OpenTelemetry's ASGI middleware, which makes a span of each request and of each message sent."""
+    from opentelemetry.exporter.otlp.proto.http.trace_exporter import (  # type: ignore[import-not-found, unused-ignore] # noqa: PLC0415
+        OTLPSpanExporter,
+    )
+    from opentelemetry.instrumentation.asgi import (  # type: ignore[import-not-found, unused-ignore] # noqa: PLC0415
+        OpenTelemetryMiddleware,
+    )
+    from opentelemetry.sdk.trace import TracerProvider  # noqa: PLC0415
+    from opentelemetry.sdk.trace.export import BatchSpanProcessor  # noqa: PLC0415
+
+    provider = TracerProvider()
+    provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter(endpoint=f"{url}/v1/traces")))
+    return Tracked(
+        BARE.endpoint,
+        lambda app: OpenTelemetryMiddleware(app, tracer_provider=provider),
+        lambda: provider.force_flush(60_000),
+    )
+
+
+def sentry(url: str) -> Tracked:
+    """Return Sentry's ASGI middleware, which makes a transaction of each request."""
+    import sentry_sdk  # type: ignore[import-not-found, unused-ignore] # noqa: PLC0415
+    from sentry_sdk.integrations.asgi import (  # type: ignore[import-not-found, unused-ignore] # noqa: PLC0415
+        SentryAsgiMiddleware,
+    )
+
+    sentry_sdk.init(f"{url.replace('://', '://key@')}/1", traces_sample_rate=1.0, default_integrations=False)
+    return Tracked(BARE.endpoint, SentryAsgiMiddleware, lambda: sentry_sdk.flush(60))
+
+
+STACKS: dict[str, Callable[[Tracked], Callable[[int], None]]] = {"Starlette": starlette, "FastAPI": fastapi}
+CONTENDERS = {"ts_autotrack": ts_autotrack, "opentelemetry": opentelemetry, "sentry": sentry}
+PACKAGES = {
+    "opentelemetry": ("opentelemetry-instrumentation-asgi", "opentelemetry-exporter-otlp-proto-http"),
+    "sentry": ("sentry-sdk",),
+}
+"""Packages of the contenders for pip to install."""
+
+
+def measure(stack: str, contender: str, url: str, rounds: int) -> dict[str, list[float]]:
+    """Return the microseconds of a request of the bare application, and the microseconds added, for each round."""
+    logging.disable()  # the contenders' log output would be measured, too
+    bare, started = STACKS[stack](BARE), CONTENDERS[contender](url)
+    tracked = STACKS[stack](started)
+    found: dict[str, list[float]] = {"bare": [], "added": []}
+    for number in range(rounds + 1):
+        gc.collect()
+        best = {"bare": float("inf"), "tracked": float("inf")}
+        for _ in range(REPEATS):
+            for name, serve in (("bare", bare), ("tracked", tracked)):
+                began = time.perf_counter_ns()
+                serve(REQUESTS)
+                best[name] = min(best[name], (time.perf_counter_ns() - began) / REQUESTS / 1e3)
+                started.finish()
+        if number:  # the first round warms up
+            found["bare"].append(best["bare"])
+            found["added"].append(best["tracked"] - best["bare"])
+    return found
+
+
+if __name__ == "__main__":
+    sys.stdout.write(json.dumps(measure(sys.argv[1], sys.argv[2], sys.argv[3], int(sys.argv[4]))) + "\n")
+    sys.stdout.flush()
+    os._exit(0)  # the contenders' threads
