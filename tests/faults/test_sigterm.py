@@ -238,6 +238,32 @@ time.sleep(30)"""
     )
 
 
+def test_sigterm_while_other_threads_track(
+    inspector: Inspector, target: dict[str, str], guarantee: Any, kept: str
+) -> None:
+    """The threads of a server go on during the signal handler's wait: all events of calls that returned arrive."""
+    code = f"""{REPORT}
+import threading, time
+import ts_autotrack
+from ts_autotrack import track
+ts_autotrack.configure()
+def serve(first):
+    for n in range(first, 10**9, 4):
+        track("e", {{"n": n}}, user_id="u", group_id="g")
+        os.write(1, b"%d\\n" % n)
+        time.sleep(0.001)
+for first in range(4): threading.Thread(target=serve, args=(first,), daemon=True).start()
+time.sleep(0.1)
+os.kill(os.getpid(), signal.SIGTERM); time.sleep(30)"""
+    done = run_python(code, **target)
+    assert done.returncode == -15, done.stderr
+    arrived = numbers(inspector)
+    assert arrived
+    guarantee(
+        "SIGTERM while other threads track", kept, {*map(int, done.stdout.split()), *arrived}, arrived, counted=False
+    )
+
+
 @pytest.mark.parametrize(
     ("durability", "then", "least"), [("batch", "ten(); watch()", 10), ("event", "watch(); ten()", 1)]
 )

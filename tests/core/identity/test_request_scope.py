@@ -9,7 +9,6 @@ import weakref
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
-from weakref import ref
 
 import ts_autotrack._core.capture.held as holding
 from tests.core.conftest import account_closes
@@ -449,41 +448,3 @@ def test_the_library_is_off(inspector: Inspector) -> None:
     assert not asked
     assert account_closes().pending == 0
     assert inspector.items() == []
-
-
-def test_an_ended_request_is_freed_at_once(inspector: Inspector) -> None:
-    """Resolver, context and headers may hold a framework's request with its body: no garbage collection is needed."""
-
-    class WebRequest:
-        user = "ann"
-
-        def resolve(self) -> str:
-            return self.user
-
-        def headers(self) -> dict[str, str]:
-            return {"baggage": "user.id=eve"}
-
-        def context(self) -> dict[str, str]:
-            return {"device_type": "mobile"}
-
-    left: list[ref[WebRequest]] = []
-    gc.disable()
-    try:
-        for is_used in (False, True):
-            web = WebRequest()
-            left.append(ref(web))
-            arguments: Any = {"context": web.context, "headers": web.headers}
-            opened = request_scope(web.resolve, **arguments).begin()
-            with opened:
-                if is_used:
-                    track("used")
-            opened.end()
-            with request_scope(web.resolve, **arguments):
-                if is_used:
-                    track("used")
-            del web, opened, arguments
-        assert flush()
-        assert [reference() for reference in left] == [None, None]
-    finally:
-        gc.enable()
-    assert users(inspector) == [("used", "ann", None)] * 2
