@@ -21,6 +21,7 @@ loaded before: `await request.auser()` tells who acted. So do the events before 
 from __future__ import annotations
 
 import hashlib
+import sys
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -63,7 +64,7 @@ class TrackingMiddleware:
         self._settings = read_settings()
         self._routes = self._settings.routes
         self._names_features = bool(self._routes)
-        self._known_views: set[int] = set()
+        self._loaded_modules = 0
         self._is_async = iscoroutinefunction(get_response)
         register_response(HttpResponseBase)
         self.process_view: Callable[..., Any] = self._register_responses
@@ -116,14 +117,14 @@ class TrackingMiddleware:
         if match is not None:
             self._routes.record(request.method, template_of(match.route), response.status_code)
 
-    def _register_responses(self, _request: Any, view: object, *_: object) -> None:
-        """Find the response classes that came with the URLconf, which Django imports at the first request."""
-        if id(view) not in self._known_views:
-            self._known_views.add(id(view))
+    def _register_responses(self, *_: object) -> None:
+        """Find new response classes: Django imports the URLconf, and views with it, in the first request."""
+        if len(sys.modules) != self._loaded_modules:
+            self._loaded_modules = len(sys.modules)
             register_response(HttpResponseBase)
 
-    async def _aregister_responses(self, _request: Any, view: object, *_: object) -> None:
-        self._register_responses(_request, view)
+    async def _aregister_responses(self, *_: object) -> None:
+        self._register_responses()
 
 
 def _context(request: Any) -> dict[str, object]:
