@@ -42,16 +42,18 @@ class Tracked(NamedTuple):
 
     Attributes:
         endpoint: Decorates the endpoint.
-        application: Wraps the application.
+        application: Wraps an ASGI application.
+        flask: Wraps or extends an application of Flask, and returns a WSGI application.
         finish: Returns when all events so far have been delivered.
     """
 
     endpoint: Callable[[Any], Any]
     application: Callable[[Any], Any]
+    flask: Callable[[Any], Any]
     finish: Callable[[], object]
 
 
-BARE = Tracked(lambda endpoint: endpoint, lambda application: application, lambda: None)
+BARE = Tracked(lambda endpoint: endpoint, lambda app: app, lambda app: app, lambda: None)
 
 
 def starlette(tracked: Tracked) -> Callable[[int], None]:
@@ -78,6 +80,29 @@ def fastapi(tracked: Tracked) -> Callable[[int], None]:
     return _served(tracked.application(app))
 
 
+def flask(tracked: Tracked) -> Callable[[int], None]:
+    """Return a function that lets an application of Flask serve requests."""
+    from flask import Flask  # noqa: PLC0415
+    from werkzeug.test import EnvironBuilder  # noqa: PLC0415
+
+    def report(number: str) -> str:
+        return number
+
+    app = Flask("benchmark")
+    app.get(TEMPLATE.replace("{", "<").replace("}", ">"))(tracked.endpoint(report))
+    application = tracked.flask(app)
+    environ = EnvironBuilder(PATH, headers=list(HEADERS.items())).get_environ()
+
+    def serve(requests: int) -> None:
+        for _ in range(requests):
+            body = application(dict(environ), lambda *_: None)
+            for _ in body:
+                pass
+            body.close()
+
+    return serve
+
+
 def _served(app: Any) -> Callable[[int], None]:
     """Return a function that sends requests to an ASGI application."""
     headers = [(name.encode(), value.encode()) for name, value in HEADERS.items()]
@@ -102,21 +127,31 @@ def ts_autotrack(url: str) -> Tracked:
     from ts_autotrack import configure, flush, track_feature  # noqa: PLC0415
     from ts_autotrack.integrations.asgi import TrackingMiddleware  # noqa: PLC0415
 
+    def tracked_flask(app: Any) -> Any:
+        from ts_autotrack.integrations.flask import Tracking  # noqa: PLC0415
+
+        Tracking(app, lambda: (USER, GROUP))
+        return app
+
     configure(endpoint=url, api_key="k")
     return Tracked(
         track_feature(FEATURE),
         lambda app: TrackingMiddleware(app, lambda _: (USER, GROUP)),
+        tracked_flask,
         lambda: flush(60),
     )
 
 
 def opentelemetry(url: str) -> Tracked:
-    """Return OpenTelemetry's ASGI middleware, which makes a span of each request and of each message sent."""
+    """Return OpenTelemetry's middlewares, which make a span of each request; under ASGI also of each message sent."""
     from opentelemetry.exporter.otlp.proto.http.trace_exporter import (  # type: ignore[import-not-found, unused-ignore] # noqa: PLC0415
         OTLPSpanExporter,
     )
     from opentelemetry.instrumentation.asgi import (  # type: ignore[import-not-found, unused-ignore] # noqa: PLC0415
         OpenTelemetryMiddleware,
+    )
+    from opentelemetry.instrumentation.wsgi import (  # type: ignore[import-not-found, unused-ignore] # noqa: PLC0415
+        OpenTelemetryMiddleware as WsgiMiddleware,
     )
     from opentelemetry.sdk.trace import TracerProvider  # noqa: PLC0415
     from opentelemetry.sdk.trace.export import BatchSpanProcessor  # noqa: PLC0415
@@ -126,25 +161,37 @@ def opentelemetry(url: str) -> Tracked:
     return Tracked(
         BARE.endpoint,
         lambda app: OpenTelemetryMiddleware(app, tracer_provider=provider),
+        lambda app: WsgiMiddleware(app, tracer_provider=provider),
         lambda: provider.force_flush(60_000),
     )
 
 
 def sentry(url: str) -> Tracked:
-    """Return Sentry's ASGI middleware, which makes a transaction of each request."""
+    """Return Sentry's middlewares, which make a transaction of each request."""
     import sentry_sdk  # type: ignore[import-not-found, unused-ignore] # noqa: PLC0415
     from sentry_sdk.integrations.asgi import (  # type: ignore[import-not-found, unused-ignore] # noqa: PLC0415
         SentryAsgiMiddleware,
     )
+    from sentry_sdk.integrations.wsgi import (  # type: ignore[import-not-found, unused-ignore] # noqa: PLC0415
+        SentryWsgiMiddleware,
+    )
 
     sentry_sdk.init(f"{url.replace('://', '://key@')}/1", traces_sample_rate=1.0, default_integrations=False)
-    return Tracked(BARE.endpoint, SentryAsgiMiddleware, lambda: sentry_sdk.flush(60))
+    return Tracked(BARE.endpoint, SentryAsgiMiddleware, SentryWsgiMiddleware, lambda: sentry_sdk.flush(60))
 
 
-STACKS: dict[str, Callable[[Tracked], Callable[[int], None]]] = {"Starlette": starlette, "FastAPI": fastapi}
+STACKS: dict[str, Callable[[Tracked], Callable[[int], None]]] = {
+    "Starlette": starlette,
+    "FastAPI": fastapi,
+    "Flask": flask,
+}
 CONTENDERS = {"ts_autotrack": ts_autotrack, "opentelemetry": opentelemetry, "sentry": sentry}
 PACKAGES = {
-    "opentelemetry": ("opentelemetry-instrumentation-asgi", "opentelemetry-exporter-otlp-proto-http"),
+    "opentelemetry": (
+        "opentelemetry-instrumentation-asgi",
+        "opentelemetry-instrumentation-wsgi",
+        "opentelemetry-exporter-otlp-proto-http",
+    ),
     "sentry": ("sentry-sdk",),
 }
 """Packages of the contenders for pip to install."""

@@ -161,7 +161,7 @@ def test_user_bound_by_the_view_goes_on_in_its_stream(inspector: Inspector) -> N
 
 
 def test_all_functions_of_a_request_are_inside(inspector: Inspector) -> None:
-    """Functions before and after the view, error handlers, teardown functions and blueprints have the user."""
+    """Functions before and after the view, of blueprints, errors, teardown and the response's close have the user."""
     app, blueprint = Flask(__name__), Blueprint("shop", __name__, url_prefix="/shop")
     Tracking(app, header_user)
     app.before_request(lambda: track("before"))
@@ -171,6 +171,7 @@ def test_all_functions_of_a_request_are_inside(inspector: Inspector) -> None:
     @app.after_request
     def after(response: Response) -> Response:
         track("after")
+        response.call_on_close(lambda: track("closed"))
         return response
 
     @blueprint.get("/fail")
@@ -184,8 +185,10 @@ def test_all_functions_of_a_request_are_inside(inspector: Inspector) -> None:
         return "sorry", 418
 
     app.register_blueprint(blueprint)
-    assert app.test_client().get("/shop/fail", headers=as_user("ann")).status_code == 418
-    steps = ["before", "before_blueprint", "handling", "after", "teardown"]
+    response = app.test_client().get("/shop/fail", headers=as_user("ann"))
+    assert response.status_code == 418
+    response.close()
+    steps = ["before", "before_blueprint", "handling", "after", "teardown", "closed"]
     assert events(inspector) == [(step, "ann") for step in steps]
 
 

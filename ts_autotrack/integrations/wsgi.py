@@ -123,13 +123,13 @@ class OpenResponse:
 
     def send(self, body: Iterable[bytes]) -> Iterable[bytes]:
         """Return the body for the server."""
-        if _is_for_the_server(body, self._environ):
+        if self.complete:
+            self.end()
+        elif _is_for_the_server(body, self._environ):
             self._succeed()
             self.end()
             return body
         self._body = body
-        if self.complete:
-            self.end()
         return self
 
     def __iter__(self) -> Iterator[bytes]:
