@@ -23,6 +23,8 @@ from tests.integrations.apps.django_app import __file__ as app_file
 from tests.integrations.django_requests import both_handlers, database, events, get, project, tracking
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from tests.conftest import Inspector
     from tests.integrations.django_requests import Get
 
@@ -43,6 +45,35 @@ def test_a_response_of_400_or_more_is_no_success(project: Inspector, get: Get, p
     get("/rest/1", "user-1")
     assert Counter(name for name, *_ in events(project))["view"] == 1
     assert Counter(name for name, *_ in events(project))["rest"] == 1
+
+
+LATE_URLS = """
+from django.http import HttpResponse
+from django.urls import path
+from ts_autotrack import track_feature
+
+class Conflict(HttpResponse):
+    status_code = 409
+
+@track_feature("late")
+def late(request, number):
+    return Conflict() if number else HttpResponse()
+
+urlpatterns = [path("<int:number>", late)]
+"""
+
+
+@both_handlers
+def test_a_response_class_that_comes_with_the_first_request(
+    project: Inspector, get: Get, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Django imports the URLconf in the first request: failed responses of its own classes are known by then."""
+    name = f"late_urls_{get.__name__}"
+    (tmp_path / f"{name}.py").write_text(LATE_URLS)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    with override_settings(ROOT_URLCONF=name):
+        assert [get(path, "user-1").status for path in ("/1", "/0")] == [409, 200]
+    assert [name for name, *_ in events(project)] == ["late"]
 
 
 @both_handlers
