@@ -45,7 +45,6 @@ class TrackingConfig(AppConfig):  # type: ignore[misc]  # Django has no types
 
     name = "ts_autotrack.integrations.django"
     label = "ts_autotrack"
-    verbose_name = "ts_autotrack"
 
 
 class TrackingMiddleware:
@@ -62,8 +61,7 @@ class TrackingMiddleware:
     def __init__(self, get_response: Callable[[Any], Any]) -> None:
         self._get_response = get_response
         self._settings = read_settings()
-        self._routes = self._settings.routes
-        self._names_features = bool(self._routes)
+        self._names_features = bool(self._settings.routes)
         self._loaded_modules = 0
         self._is_async = iscoroutinefunction(get_response)
         register_response(HttpResponseBase)
@@ -115,7 +113,7 @@ class TrackingMiddleware:
         """Send the event of the feature that the request's route uses."""
         match = request.resolver_match
         if match is not None:
-            self._routes.record(request.method, template_of(match.route), response.status_code)
+            self._settings.routes.record(request.method, template_of(match.route), response.status_code)
 
     def _register_responses(self, *_: object) -> None:
         """Find new response classes: Django imports the URLconf, and views with it, in the first request."""
