@@ -16,6 +16,7 @@ import logging
 import os
 import sys
 import time
+from types import ModuleType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tests.benchmarks._contenders import FEATURE, GROUP, USER
@@ -44,16 +45,18 @@ class Tracked(NamedTuple):
         endpoint: Decorates the endpoint.
         application: Wraps an ASGI application.
         flask: Wraps or extends an application of Flask, and returns a WSGI application.
+        django: Entries of Django's MIDDLEWARE.
         finish: Returns when all events so far have been delivered.
     """
 
     endpoint: Callable[[Any], Any]
     application: Callable[[Any], Any]
     flask: Callable[[Any], Any]
+    django: tuple[str, ...]
     finish: Callable[[], object]
 
 
-BARE = Tracked(lambda endpoint: endpoint, lambda app: app, lambda app: app, lambda: None)
+BARE = Tracked(lambda endpoint: endpoint, lambda app: app, lambda app: app, (), lambda: None)
 
 
 def starlette(tracked: Tracked) -> Callable[[int], None]:
@@ -92,6 +95,41 @@ def flask(tracked: Tracked) -> Callable[[int], None]:
     app.get(TEMPLATE.replace("{", "<").replace("}", ">"))(tracked.endpoint(report))
     application = tracked.flask(app)
     environ = EnvironBuilder(PATH, headers=list(HEADERS.items())).get_environ()
+    return _served_by_wsgi(application, environ)
+
+
+def django(tracked: Tracked) -> Callable[[int], None]:
+    """Return a function that lets an application of Django serve requests."""
+    import django  # noqa: PLC0415
+    from django.conf import settings  # noqa: PLC0415
+    from django.http import HttpResponse  # noqa: PLC0415
+    from django.urls import path  # noqa: PLC0415
+    from werkzeug.test import EnvironBuilder  # noqa: PLC0415
+
+    def report(_: object, number: str) -> HttpResponse:
+        return HttpResponse(number)
+
+    urls = ModuleType(f"urls_{len(tracked.django)}")
+    urls.urlpatterns = [path("reports/<number>", tracked.endpoint(report))]  # type: ignore[attr-defined]
+    sys.modules[urls.__name__] = urls
+    if not settings.configured:
+        settings.configure(SECRET_KEY="k", ALLOWED_HOSTS=["*"], TS_AUTOTRACK={"user": lambda _: (USER, GROUP)})
+        django.setup()
+    settings.MIDDLEWARE, settings.ROOT_URLCONF = [*tracked.django], urls.__name__
+    from django.core.handlers.wsgi import WSGIHandler  # noqa: PLC0415
+
+    handler = WSGIHandler()
+
+    def application(environ: Any, start_response: Any) -> Any:
+        settings.ROOT_URLCONF = urls.__name__
+        return handler(environ, start_response)
+
+    environ = EnvironBuilder(PATH, headers=list(HEADERS.items())).get_environ()
+    return _served_by_wsgi(application, environ)
+
+
+def _served_by_wsgi(application: Any, environ: dict[str, Any]) -> Callable[[int], None]:
+    """Return a function that sends requests to a WSGI application."""
 
     def serve(requests: int) -> None:
         for _ in range(requests):
@@ -138,6 +176,7 @@ def ts_autotrack(url: str) -> Tracked:
         track_feature(FEATURE),
         lambda app: TrackingMiddleware(app, lambda _: (USER, GROUP)),
         tracked_flask,
+        ("ts_autotrack.integrations.django.TrackingMiddleware",),
         lambda: flush(60),
     )
 
@@ -162,6 +201,7 @@ def opentelemetry(url: str) -> Tracked:
         BARE.endpoint,
         lambda app: OpenTelemetryMiddleware(app, tracer_provider=provider),
         lambda app: WsgiMiddleware(app, tracer_provider=provider),
+        ("opentelemetry.instrumentation.django.middleware.otel_middleware._DjangoMiddleware",),
         lambda: provider.force_flush(60_000),
     )
 
@@ -177,22 +217,50 @@ def sentry(url: str) -> Tracked:
     )
 
     sentry_sdk.init(f"{url.replace('://', '://key@')}/1", traces_sample_rate=1.0, default_integrations=False)
-    return Tracked(BARE.endpoint, SentryAsgiMiddleware, SentryWsgiMiddleware, lambda: sentry_sdk.flush(60))
+    return Tracked(BARE.endpoint, SentryAsgiMiddleware, SentryWsgiMiddleware, (), lambda: sentry_sdk.flush(60))
+
+
+def posthog(url: str) -> Tracked:
+    """Return posthog's middleware for Django, and an event; posthog has no integration of other frameworks."""
+    from posthog import Posthog  # type: ignore[import-not-found, unused-ignore] # noqa: PLC0415
+
+    client = Posthog("key", host=url)
+
+    def endpoint(view: Any) -> Any:
+        def report(*args: Any, **kwargs: Any) -> Any:
+            client.capture("feature_used", distinct_id=USER)
+            return view(*args, **kwargs)
+
+        return report
+
+    middleware = ("posthog.integrations.django.PosthogContextMiddleware",)
+    return Tracked(endpoint, BARE.application, BARE.flask, middleware, client.flush)
 
 
 STACKS: dict[str, Callable[[Tracked], Callable[[int], None]]] = {
     "Starlette": starlette,
     "FastAPI": fastapi,
     "Flask": flask,
+    "Django": django,
 }
-CONTENDERS = {"ts_autotrack": ts_autotrack, "opentelemetry": opentelemetry, "sentry": sentry}
+CONTENDERS = {"ts_autotrack": ts_autotrack, "opentelemetry": opentelemetry, "sentry": sentry, "posthog": posthog}
+COMPARED = {
+    "ts_autotrack": tuple(STACKS),
+    "opentelemetry": ("Starlette", "FastAPI", "Flask", "Django"),
+    "sentry": ("Starlette", "FastAPI", "Flask"),
+    "posthog": ("Django",),
+}
+"""Frameworks that each contender is measured with."""
 PACKAGES = {
     "opentelemetry": (
         "opentelemetry-instrumentation-asgi",
         "opentelemetry-instrumentation-wsgi",
+        "opentelemetry-instrumentation-django",
         "opentelemetry-exporter-otlp-proto-http",
     ),
     "sentry": ("sentry-sdk",),
+    "posthog": ("posthog",),
+    "frameworks": ("starlette", "fastapi", "flask", "django"),
 }
 """Packages of the contenders for pip to install."""
 

@@ -21,6 +21,8 @@ except Exception:  # noqa: BLE001 - absent, or broken
 
 CONTEXT_HEADERS = ("referer", "sec-ch-ua-mobile", "sec-ch-ua-platform", "user-agent")
 """Headers that `request_context` reads."""
+CGI_HEADERS = tuple(f"HTTP_{name.upper().replace('-', '_')}" for name in CONTEXT_HEADERS)
+"""The same in WSGI's environ."""
 
 _LONGEST_USER_AGENT = 1_024
 """Characters of a User-Agent that is parsed; the parser takes 50 ms for a text of 20,000."""
@@ -32,25 +34,27 @@ _PLATFORMS['"Android"'] = "tablet"
 """Device types by the Client Hint of the platform, for devices that are not mobile."""
 
 
-def request_context(header: Callable[[str], str | None]) -> dict[str, object]:
+def request_context(headers: Mapping[str, str], names: tuple[str, ...] = CONTEXT_HEADERS) -> dict[str, object]:
     """Return the context of a request's events: `referrer` and `device_type`, each only if known.
 
     Args:
-        header: Returns the value of a header by its name in lower case; None if the request has no such header.
+        headers: Values of headers by name.
+        names: Names of `CONTEXT_HEADERS` in `headers`.
 
     Example:
-        >>> request_context({"referer": "https://example.com/pricing?token=1", "sec-ch-ua-mobile": "?1"}.get)
+        >>> request_context({"referer": "https://example.com/pricing?token=1", "sec-ch-ua-mobile": "?1"})
         {'referrer': 'https://example.com/pricing', 'device_type': 'mobile'}
     """
     context: dict[str, object] = {}
-    if (referer := header("referer")) and (referrer := _without_secrets(referer)):
+    header, (referer_name, mobile_name, platform_name, user_agent_name) = headers.get, names
+    if (referer := header(referer_name)) and (referrer := _without_secrets(referer)):
         context["referrer"] = referrer
-    mobile = header("sec-ch-ua-mobile")  # Client Hints that browsers send unasked
+    mobile = header(mobile_name)  # Client Hints that browsers send unasked
     if mobile == "?1":
         device_type: str | None = "mobile"
     else:
-        device_type = _PLATFORMS.get(header("sec-ch-ua-platform") or "") if mobile == "?0" else None
-        if device_type is None and (user_agent := header("user-agent")):
+        device_type = _PLATFORMS.get(header(platform_name) or "") if mobile == "?0" else None
+        if device_type is None and (user_agent := header(user_agent_name)):
             device_type = _device_type_of(user_agent[:_LONGEST_USER_AGENT])
     if device_type:
         context["device_type"] = device_type

@@ -160,7 +160,7 @@ def _settled_first(
 def _context(scope: MutableMapping[str, Any]) -> dict[str, object]:
     """Return the context of a connection's events, by its headers."""
     return request_context(
-        {_NAMES[name]: value.decode("latin-1") for name, value in scope["headers"] if name in _NAMES}.get
+        {_NAMES[name]: value.decode("latin-1") for name, value in scope["headers"] if name in _NAMES}
     )
 
 

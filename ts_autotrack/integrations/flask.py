@@ -115,7 +115,8 @@ class Tracking:
         if streamed and not response.direct_passthrough:
             current_user()  # asks now: the stream has no request context
         elif own:
-            opened.complete = not streamed
+            # The functions of `call_on_close` run when the server closes the response.
+            opened.complete = not (streamed or getattr(response, "_on_close", True))
 
 
 class _Middleware(TrackingMiddleware):

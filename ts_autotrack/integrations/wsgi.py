@@ -13,7 +13,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from ts_autotrack import request_scope
-from ts_autotrack.integrations._http import CONTEXT_HEADERS, FeatureRoutes, request_context
+from ts_autotrack.integrations._http import CGI_HEADERS, FeatureRoutes, request_context
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -25,8 +25,6 @@ if TYPE_CHECKING:
 
 REQUEST = "ts_autotrack.request"
 """Key of the environ: the outermost middleware, and the `OpenResponse` of the request that it has opened."""
-
-_CONTEXT_KEYS = {name: f"HTTP_{name.upper().replace('-', '_')}" for name in CONTEXT_HEADERS}
 
 
 class TrackingMiddleware:
@@ -86,8 +84,7 @@ class TrackingMiddleware:
 
     def context(self, environ: WSGIEnvironment) -> dict[str, object]:
         """Return the context of the request's events; asked by the first event."""
-        headers = {name: environ.get(key) for name, key in _CONTEXT_KEYS.items()}
-        return request_context(headers.get)
+        return request_context(environ, CGI_HEADERS)
 
 
 class OpenResponse:
@@ -95,8 +92,8 @@ class OpenResponse:
 
     Attributes:
         on_success: Called once inside the request when the response is complete, or closed early by the client.
-        complete: True if the body is all there: its iteration runs no code of the application, and the request ends
-            before the iteration. Test clients close no response.
+        complete: True if the body is all there: its iteration and its `close` run no code of the application, and the
+            request ends before. Test clients close no response.
     """
 
     __slots__ = ("_body", "_environ", "_request", "_steps", "complete", "on_success")
@@ -127,7 +124,8 @@ class OpenResponse:
         """Return the body for the server."""
         if self.complete:
             self.end()
-        elif _is_for_the_server(body, self._environ):
+            return body
+        if _is_for_the_server(body, self._environ):
             self._succeed()
             self.end()
             return body
@@ -135,8 +133,6 @@ class OpenResponse:
         return self
 
     def __iter__(self) -> Iterator[bytes]:
-        if self.complete:
-            return iter(self._body)
         with self._request:
             self._steps = iter(self._body)
         return self
@@ -163,8 +159,7 @@ class OpenResponse:
                     close()
         finally:
             self._succeed()
-            if not self.complete:
-                self.end()
+            self.end()
 
     def _succeed(self) -> None:
         on_success, self.on_success = self.on_success, None

@@ -144,7 +144,7 @@ def finish_call(
                 extras = _complete(rule, extras, call, result, error)
             if additions:
                 extras = with_additions(rule, extras, frame or current_frame(1))
-            record_event(rule.template, extras, _decided(scope, frame or current_frame(1)))
+            record_event(rule.template, extras, scope and _decided(scope, frame or current_frame(1)))
     except RecursionError:
         for _ in buffer.drops["fault"]:  # advances the counter without a call: the stack may have no space for a call
             break
@@ -157,10 +157,8 @@ def finish_call(
             bindings.pop(number, None)
 
 
-def _decided(scope: Scope | None, frame: FrameType) -> Scope | None:
+def _decided(scope: Scope, frame: FrameType) -> Scope:
     """Return the scope of a call that began with `scope` and ended in `frame`."""
-    if scope is None:
-        return None
     if bindings:
         scope = own_scope(scope, id(frame), frame.f_code)
     return scope.resolve_later() if isinstance(scope, RequestView) else scope
@@ -244,7 +242,9 @@ def record_event(
         moment: Nanoseconds since 1970, or a timestamp as text; default: now.
     """
     if scope is None:
-        scope = acting_scope()
+        scope = current()
+        if not scope.ready:
+            scope = acting_scope()
     if scope.suppressed:
         next(buffer.drops["suppressed"])
         return

@@ -47,16 +47,17 @@ class Actor:
 
     Attributes:
         cleared: True after `clear_user`, until a user is bound again.
+        known: The scope of the acting user; None if nobody is known, or not yet.
     """
 
-    __slots__ = ("_added", "_bound", "_found", "_merged", "cleared")
+    __slots__ = ("_added", "_found", "_named", "cleared", "known")
 
     def __init__(self) -> None:
         self.cleared = False
-        self._found: Scope | None = None
-        self._bound: Scope | None = None
-        self._added: Scope | None = None
-        self._merged: tuple[Scope, Scope, Scope] | None = None
+        self.known: Scope | None = None
+        self._found: Scope | None = None  # the user named at the beginning
+        self._named: Scope | None = None  # the user named at the beginning or by `bind_user`
+        self._added: Scope | None = None  # values of `bind_user` without a user
 
     @property
     def request(self) -> Request:
@@ -73,24 +74,17 @@ class Actor:
         Args:
             asking: True to ask the resolver, if nobody is known.
         """
-        known = self._bound or self._found
-        if known is None:
-            if asking:
-                self.found(self.find())
-            known = self._bound or self._found or self.request.base
-        added = self._added
-        if added is None:
-            return known
-        merged = self._merged
-        if merged is None or merged[0] is not known or merged[1] is not added:
-            scope = known.derive(None, added.group_id, added.context, added.properties)
-            merged = self._merged = known, added, scope
-        return merged[2]
+        if self.known is None and asking:
+            self.found(self.find())
+        return self.known or self._with_added(self.request.base)
 
     def found(self, scope: Scope | None) -> None:
         """Take the answer of the resolver, unless somebody was bound meanwhile."""
         if scope is not None and not self.cleared:
             self._found = self._found or scope
+            if self._named is None:
+                self._named = scope
+                self.known = scope if self._added is None else self._with_added(scope)
 
     def bind(
         self, user_id: object, group_id: object, context: Mapping[str, object], properties: dict[str, Any]
@@ -98,18 +92,25 @@ class Actor:
         """Do the work of `bind_user`."""
         if user_id is None:
             self._added = (self._added or NOBODY).derive(None, group_id, context, properties)
+            if self._named is not None:
+                self.known = self._with_added(self._named)
             return
-        known = self.scope(asking=False)
         around = self._found or (self.request.base if self is self.request else self.scope())
         bound = around.derive(user_id, group_id, context, properties, "bind_user")
-        if known.user_id not in (None, bound.user_id):
+        if self.known is not None and self.known.user_id not in (None, bound.user_id):
             on_release(self.request)  # these events happened before another user took over
-        self._bound, self._added, self.cleared = bound, None, False
+        self._added, self.cleared = None, False
+        self.known = self._named = bound
 
     def clear(self) -> None:
         """Do the work of `clear_user`."""
         on_release(self.request)
-        self._bound, self._found, self._added, self.cleared = self.request.base, None, None, True
+        self._found, self._added, self.cleared = None, None, True
+        self.known = self._named = self.request.base
+
+    def _with_added(self, scope: Scope) -> Scope:
+        added = self._added
+        return scope if added is None else scope.derive(None, added.group_id, added.context, added.properties)
 
 
 class Request(Actor):
@@ -119,7 +120,6 @@ class Request(Actor):
     memory until a garbage collection, and a request of FastAPI took 5 us more.
 
     Attributes:
-        distrusted: The baggage that came in with the request; None if all baggage is trusted.
         ended: True after the end of the request.
         held: Records captured before anybody was known.
     """
@@ -130,8 +130,8 @@ class Request(Actor):
         "_base",
         "_context",
         "_failures",
+        "_headers",
         "_resolver",
-        "distrusted",
         "ended",
         "held",
     )
@@ -143,11 +143,11 @@ class Request(Actor):
         headers: Headers | Callable[[], Headers] | None = None,
     ) -> None:
         super().__init__()
-        self.distrusted = None if headers is None else Distrusted(headers)
         self.ended = False
         self.held: deque[Any] = deque()
         self._resolver = resolver
-        self._context = context
+        self._context: Any = context
+        self._headers: Any = headers
         self._base: Scope | None = None
         self._failures = 0
         self._asking = False
@@ -162,19 +162,33 @@ class Request(Actor):
     def base(self) -> Scope:
         """The scope of the request with nobody acting."""
         if self._base is None:
-            context: Any = self._context
-            self._context = None  # another thread may read the context at the same time, and then has none
-            values: Any = None
+            values = self._own_context()
+            self._base = NOBODY.derive(context=values) if values else Scope()
+        return self._base
+
+    @property
+    def distrusted(self) -> Distrusted | None:
+        """The baggage that came in with the request; None if all baggage is trusted."""
+        headers = self._headers
+        if headers is not None and not isinstance(headers, Distrusted):
+            self._headers = Distrusted(headers)
+        distrusted: Distrusted | None = self._headers
+        return distrusted
+
+    def _own_context(self) -> Mapping[str, object]:
+        """Return the values of the request itself, read once."""
+        context = self._context
+        if callable(context):
+            self._context = _NOTHING  # another thread may read at the same time, and then has none
             try:
-                values = context() if callable(context) else context
+                self._context = context()
             except Exception as error:  # noqa: BLE001 - the application's callable
                 warn_once(
                     ("context", type(error)),
                     f"the context= callable of a request scope raised {type(error).__name__}; the request's events are "
                     "sent without its values",
                 )
-            self._base = NOBODY.derive(context=values) if values else Scope()
-        return self._base
+        return self._context or _NOTHING
 
     def find(self) -> Scope | None:
         """Ask the resolver; None if nobody is known, or not yet. Never raises."""
@@ -222,7 +236,8 @@ class Request(Actor):
             if hasattr(awaitable, "close"):
                 awaitable.close()  # Python warns of a coroutine that nobody awaits
             warn_once("resolver", _NOT_AWAITED)
-        on_release(self)
+        if self.held:
+            on_release(self)
 
     async def aend(self) -> None:
         """Do the same, after awaiting an async resolver if events wait for an identity."""
@@ -236,8 +251,12 @@ class Request(Actor):
 
     def _scope_of(self, answer: object) -> Scope | None:
         values = identity_of(answer)
-        scope = None if values is None else self.base.derive(*values, source="resolver")
-        return scope if scope is not None and scope.user_id else None
+        if values is None:
+            return None
+        user_id, group_id, context, properties = values
+        own = self._own_context()
+        scope = NOBODY.derive(user_id, group_id, {**own, **context} if own else context, properties, "resolver")
+        return scope if scope.user_id else None
 
     def _failed(self, error: Exception) -> None:
         self._failures += 1

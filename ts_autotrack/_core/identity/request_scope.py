@@ -5,33 +5,19 @@ from __future__ import annotations
 from ts_autotrack._core.identity.blocks import Block
 from ts_autotrack._core.identity.request import Request
 from ts_autotrack._core.identity.request_view import RequestView
-from ts_autotrack._core.identity.scope import restore, root
+from ts_autotrack._core.identity.scope import current, restore, root, set_current
 
 TYPE_CHECKING = False  # typing costs as much to import as this whole library
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from contextvars import Token
 
     from ts_autotrack._core.identity.baggage import Headers
     from ts_autotrack._core.identity.request import Context, Resolver
     from ts_autotrack._core.identity.scope import BlockEntry, Scope
 
 
-class _RequestBlock(Block):
-    """A block that shows nothing of the request to later work of its context."""
-
-    __slots__ = ()
-
-    def leave(self, entry: BlockEntry) -> None:
-        """End one entering; blocks inside that are still open end with it."""
-        self._forget(entry)
-        if restore(entry.token):
-            entry.detach()
-        else:  # left in another context: the entering context goes on with nobody
-            entry.close()
-            entry.outer, entry.block = root, None
-
-
-class request_scope(_RequestBlock):  # noqa: N801 - used like a function, as contextlib's are
+class request_scope(Block):  # noqa: N801 - used like a function, as contextlib's are
     """Give one request, message or job an identity of its own.
 
     The block starts with nobody, even inside another user's block. `bind_user` and `clear_user` inside set its user
@@ -72,7 +58,7 @@ class request_scope(_RequestBlock):  # noqa: N801 - used like a function, as con
         context: Context | None = None,
         headers: Headers | Callable[[], Headers] | None = None,
     ) -> None:
-        super().__init__()
+        self._entered = []  # not by the base class: each call counts in each request
         self._arguments = resolver, context, headers
 
     def begin(self) -> OpenRequest:
@@ -95,7 +81,12 @@ class request_scope(_RequestBlock):  # noqa: N801 - used like a function, as con
         """End the request of one entering."""
         if isinstance(entry.scope, RequestView):
             entry.scope.actor.request.end()
-        super().leave(entry)
+        self._forget(entry)
+        if restore(entry.token):  # blocks inside that are still open end with the request
+            entry.detach()
+        else:  # left in another context: the entering context goes on with nobody
+            entry.close()
+            entry.outer, entry.block = root, None
 
     async def __aexit__(self, *_: object) -> None:
         entry = self.entry_to_leave()
@@ -108,21 +99,31 @@ class request_scope(_RequestBlock):  # noqa: N801 - used like a function, as con
             self.leave(entry)
 
 
-class OpenRequest(_RequestBlock):
+class OpenRequest:
     """A request that is worked at in several steps: each `with` is a step, in any thread or task.
 
-    Made by `request_scope(...).begin()`. End it by `end()`, or by `await aend()` if the resolver is async.
+    Made by `request_scope(...).begin()`. End it by `end()`, or by `await aend()` if the resolver is async. A step ends
+    in the context in which it began.
     """
 
-    __slots__ = ("_request",)
+    __slots__ = ("_request", "_tokens", "_view")
 
     def __init__(self, request: Request) -> None:
-        super().__init__()
         self._request = request
+        self._view = RequestView(request)
+        self._tokens: list[Token[Scope]] = []
 
-    def inner(self, outer: Scope) -> Scope:
-        """Return a scope of this request."""
-        return RequestView(self._request, suppressed=_is_suppressed(outer))
+    def __enter__(self) -> OpenRequest:  # noqa: PYI034 - typing.Self came with 3.11
+        outer = current()
+        suppressed = outer.suppressed and _is_suppressed(outer)
+        self._tokens.append(set_current(RequestView(self._request, suppressed=True) if suppressed else self._view))
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for token in self._tokens[::-1]:  # other threads may be at steps of their own
+            if restore(token):
+                self._tokens.remove(token)
+                return
 
     def end(self) -> None:
         """End the request: events that wait for a user get the user known now. Never raises, also if called again."""

@@ -59,12 +59,11 @@ class RequestView(Scope):
 
     def resolve(self) -> Scope:
         """Return the scope for a capture; this scope itself if the event has to wait until somebody is known."""
-        scope = nearest_open(self)
-        if scope is not self:
+        if self.entry is not None and (scope := nearest_open(self)) is not self:
             return scope.resolve()
         if self.suppressed:
             return self
-        known = self.known()
+        known = (self.actor.known or self.actor.scope()) if self.overlay is None else self.known()
         if not (known.user_id and known.group_id):
             known = known.filled(self.actor.request.distrusted)
         return self if known.user_id is None and self.waits else known
