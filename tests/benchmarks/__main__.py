@@ -28,7 +28,7 @@ from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
-from tests.benchmarks import _chart
+from tests.benchmarks import _chart, _web
 from tests.benchmarks._contenders import NOTE, OURS, PEERS
 from tests.benchmarks._figures import of_ours, spread
 from tests.benchmarks._sink import arrived
@@ -100,6 +100,7 @@ def measure_ours(runner: PartRunner, *, turns: int, rounds: int) -> dict[str, di
         parts |= {f"probe {mode}": probe(runner, name, rounds) for mode, name in MODES.items()}
         parts |= {load: runner.module("_load", load, runner.url) for load in LOADS}
         parts |= {"ends": ends(runner, rounds), "footprint": footprint(runner)}
+        parts |= {f"web {stack}": request(runner, stack, "ts_autotrack", rounds) for stack in _web.STACKS}
         parts |= {
             f"decorated {version}": PartRunner(python, "").module("_decorated", str(rounds))
             for version, python in interpreters().items()
@@ -126,6 +127,12 @@ def interpreters() -> dict[str, str]:
 def probe(runner: PartRunner, name: str, rounds: int) -> dict[str, Any]:
     """Return the cost of one contender."""
     found: dict[str, Any] = runner.module("_probe", name, runner.url, str(rounds))
+    return found
+
+
+def request(runner: PartRunner, stack: str, name: str, rounds: int) -> dict[str, list[float]]:
+    """Return the microseconds of a request of a bare application, and the microseconds that a contender adds."""
+    found: dict[str, list[float]] = runner.module("_web", stack, name, runner.url, str(rounds))
     return found
 
 
@@ -173,12 +180,24 @@ def measure_peers(runner: PartRunner, *, turns: int, rounds: int) -> dict[str, d
     return found
 
 
+def measure_requests(runner: PartRunner, *, turns: int, rounds: int) -> dict[str, dict[str, list[float]]]:
+    """Run all contenders with the web frameworks in turn; return the microseconds added to a request."""
+    found: dict[str, dict[str, list[float]]] = {}
+    for turn in range(turns):
+        for name, stacks in _web.COMPARED.items():
+            print(f"  {turn + 1}/{turns} requests: {name}", file=sys.stderr)
+            for stack in stacks:
+                added = request(runner, stack, name, rounds)["added"]
+                found.setdefault(name, {}).setdefault(stack, []).extend(added)
+    return found
+
+
 def install_peers(scratch: Path) -> str:
     """Install the peers and ts_autotrack into a scratch environment; return the path of its interpreter."""
     print("installing the peers ...", file=sys.stderr)
     venv.create(scratch, with_pip=True)
     python = str(scratch / "bin" / "python")
-    packages = sorted({package for peer in PEERS.values() for package in peer.packages})
+    packages = sorted({package for peer in PEERS.values() for package in peer.packages} | _web.PACKAGES)
     subprocess.run([python, "-m", "pip", "install", "-q", str(ROOT), *packages], check=True)
     return python
 
@@ -217,6 +236,15 @@ def table_of_peers(found: dict[str, dict[str, Any]]) -> str:
     return "\n".join(lines) + "\n\n" + NOTE
 
 
+def table_of_requests(found: dict[str, dict[str, list[float]]]) -> str:
+    """Return the table of the time that each contender adds to a request."""
+    lines = ["| added to a request | " + " | ".join(_web.STACKS) + " |", "|---" * (1 + len(_web.STACKS)) + "|"]
+    for name, row in found.items():
+        cells = [f"{shown(median(row[stack]))} us" if stack in row else "" for stack in _web.STACKS]
+        lines.append(f"| {name} | " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
 def digits(value: float) -> str:
     """Return three digits of a figure."""
     return f"{value:.0f}" if value >= 100 else f"{value:.3g}"
@@ -232,7 +260,7 @@ def shown(value: float) -> str:
     return f"{value:.0f}" if value >= 10 else f"{value:.2g}"
 
 
-def results(ours: dict[str, Any], peers: dict[str, Any]) -> dict[str, Any]:
+def results(ours: dict[str, Any], peers: dict[str, Any], requests: dict[str, Any]) -> dict[str, Any]:
     """Return all measurements with medians and quartiles, ready for JSON."""
 
     def summed_up(figures: dict[str, Any]) -> dict[str, Any]:
@@ -248,6 +276,7 @@ def results(ours: dict[str, Any], peers: dict[str, Any]) -> dict[str, Any]:
         "machine": machine,
         "ours": {part: summed_up(figures) for part, figures in ours.items()},
         "contenders": {name: summed_up(row) for name, row in peers.items()},
+        "requests": {name: summed_up(row) for name, row in requests.items()},
     }
 
 
@@ -274,13 +303,16 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     turns, rounds = (1, 3) if options.short else (3, 5)
     peers: dict[str, Any] = {}
+    requests: dict[str, Any] = {}
     with sink() as url, tempfile.TemporaryDirectory() as scratch:
         ours = measure_ours(PartRunner(sys.executable, url), turns=turns, rounds=rounds)
         print(table_of_ours(ours))
         if options.peers:
-            peers = measure_peers(PartRunner(install_peers(Path(scratch)), url), turns=turns, rounds=rounds)
-            print(table_of_peers(peers))
-    text = json.dumps(results(ours, peers), indent=1)
+            runner = PartRunner(install_peers(Path(scratch)), url)
+            peers = measure_peers(runner, turns=turns, rounds=rounds)
+            requests = measure_requests(runner, turns=turns, rounds=rounds)
+            print(table_of_peers(peers), table_of_requests(requests), sep="\n")
+    text = json.dumps(results(ours, peers, requests), indent=1)
     text = re.sub(r"\[[^][{}]*]", lambda numbers: " ".join(numbers[0].split()), text) + "\n"
     if options.json:
         options.json.write_text(text)
@@ -288,6 +320,7 @@ def main(arguments: list[str] | None = None) -> int:
         (HERE / "results.json").write_text(text)
         (HERE / "results.svg").write_text(_chart.draw(peers))
         write_table("peers", table_of_peers(peers))
+        write_table("requests", table_of_requests(requests))
         write_table("ours", table_of_ours(ours))
     failed = [figure for figure in of_ours(ours) if figure.fails]
     for figure in failed:

@@ -83,6 +83,9 @@ FORMS = {
 """Bounds of the time added to a call, as ratios to floor C."""
 
 
+REQUESTS = {"Starlette": 15, "FastAPI": 25, "Flask": 30, "Django": 30}
+"""Bounds of the microseconds added to a request with one event, whose user a resolver names."""
+
 DECORATED = {
     "function": ("a tracked function", "closure", 1.05),
     "coroutine": ("a tracked coroutine function", "async closure", 0.8),
@@ -132,6 +135,10 @@ def of_ours(found: dict[str, dict[str, list[float]]]) -> list[Figure]:
         *(
             Figure(f"added to a call: {form}", "ns", forms[form], forms["C"], "C", most, NOISY)
             for form, most in FORMS.items()
+        ),
+        *(
+            Figure(f"added to a request: {stack}", "us", found[f"web {stack}"]["added"], [], "", most, NOISY)
+            for stack, most in REQUESTS.items()
         ),
         Figure("a call while a backlog is delivered, p99", "us", speed["p99"], speed["C"], "C", 4, NOISY),
         Figure("lateness of a 1 ms sleep while a backlog is delivered, p50", "us", speed["late p50"], []),

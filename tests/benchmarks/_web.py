@@ -252,17 +252,10 @@ COMPARED = {
 }
 """Frameworks that each contender is measured with."""
 PACKAGES = {
-    "opentelemetry": (
-        "opentelemetry-instrumentation-asgi",
-        "opentelemetry-instrumentation-wsgi",
-        "opentelemetry-instrumentation-django",
-        "opentelemetry-exporter-otlp-proto-http",
-    ),
-    "sentry": ("sentry-sdk",),
-    "posthog": ("posthog",),
-    "frameworks": ("starlette", "fastapi", "flask", "django"),
+    *("starlette", "fastapi", "flask", "django", "sentry-sdk", "opentelemetry-exporter-otlp-proto-http"),
+    *(f"opentelemetry-instrumentation-{name}" for name in ("asgi", "wsgi", "django")),
 }
-"""Packages of the contenders for pip to install."""
+"""Packages of the frameworks and contenders for pip to install."""
 
 
 def measure(stack: str, contender: str, url: str, rounds: int) -> dict[str, list[float]]:

@@ -35,8 +35,9 @@ def contenders() -> dict[str, Any]:
 
 
 def test_tables_are_of_the_committed_run(contenders: dict[str, Any]) -> None:
-    """Both tables of the README in this folder are made from results.json."""
+    """All tables of the README in this folder are made from results.json."""
     assert benchmark.committed_table("peers") == benchmark.table_of_peers(contenders)
+    assert benchmark.committed_table("requests") == benchmark.table_of_requests(committed("requests"))
     assert benchmark.committed_table("ours") == benchmark.table_of_ours(committed("ours"))
 
 
