@@ -379,6 +379,8 @@ def test_suppression_around(inspector: Inspector) -> None:
     """An open suppress() around a request stays in force."""
     with suppress(), request_scope(lambda: "u"):
         track("suppressed")
+        with request_scope(lambda: "u").begin(), request_scope(lambda: "u"):
+            track("suppressed, too")
     with request_scope(lambda: "u"):
         track("sent")
     assert users(inspector) == [("sent", "u", None)]

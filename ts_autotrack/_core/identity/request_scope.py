@@ -141,4 +141,4 @@ class OpenRequest:
 def _is_suppressed(outer: Scope) -> bool:
     """Return True inside an open `suppress` block; an ended block may still be seen in the context of a connection."""
     entry = outer.entry
-    return outer.suppressed and entry is not None and entry.block is not None
+    return outer.suppressed and (entry is None or entry.block is not None)
