@@ -154,4 +154,4 @@ def test_nothing_of_an_ended_request_is_kept(inspector: Inspector) -> None:
         pass
     gc.collect()
     assert alive() is None
-    assert [use for use in gc.get_objects() if isinstance(use, FeatureUse)] == []
+    assert [use for use in gc.get_objects() if type(use) is FeatureUse] == []
