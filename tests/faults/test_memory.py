@@ -181,7 +181,7 @@ print(taken(), stats().pending, stats().dropped["queue_full"])
 
 
 LARGE = {
-    "many properties": ('track("e", {f"p{k}": k for k in range(3000)}, user_id="u")', 400),
+    "many properties": ('track("e", {f"p{k}": k for k in range(3000)}, user_id="u")', 600),
     "long keys": ('track("e", {str(n) + "k" * 50_000: 1}, user_id="u")', 1_500),
     "wide characters": ('track("e", {"text": "\\U0001f600" * 500}, user_id="u")', 15_000),
     "a long property of each scope": ('with user_context("u", bio=str(n) + "y" * 50_000): track("e")', 1_500),
@@ -196,7 +196,7 @@ LARGE = {
     ),
     "names of blocks": ('bind_user("u")\n    with track_feature(str(n) + "x" * 20_000): pass', 3_000),
     "decimals": ('track("e", {"rows": [Decimal(f"{n}.{k}" + "1" * 500) for k in range(100)]}, user_id="u")', 1_500),
-    "many short values": ('with user_context("u", **{f"p{k}": f"{n}" for k in range(300)}): track("e")', 1_500),
+    "many short values": ('with user_context("u", **{f"p{k}": f"{n}" for k in range(300)}): track("e")', 4_000),
     "nested values": ('track("e", {"rows": [[n, "z" * 100] for _ in range(300)]}, user_id="u")', 1_500),
 }
 
@@ -215,7 +215,7 @@ track("e", user_id="u"); flush(0.3)
 start()
 for n in range({times}):
     {event}
-print(taken(), stats().dropped["queue_full"] > 0)
+print(taken(), stats().dropped.get("queue_full", 0))
 """
     )
     done = run_python(code, THRIVESTACK_ENDPOINT=dead_endpoint, TS_AUTOTRACK_MAX_QUEUE_BYTES="10000000", **environment)
@@ -223,7 +223,8 @@ print(taken(), stats().dropped["queue_full"] > 0)
     added, refused = done.stdout.split()
     print(f"{kind}: {added} MB")
     assert float(added) < 50
-    assert refused == "True"
+    print(f"{refused} refused")
+    assert int(refused) > 0
 
 
 @pytest.mark.usefixtures("kept")
