@@ -9,6 +9,7 @@ import time
 from typing import TYPE_CHECKING
 
 import pytest
+from opentelemetry import context
 
 from tests.conftest import Answer, ScriptedServer, wait_until
 from ts_autotrack import configure, flush, shutdown, stats, track
@@ -163,3 +164,12 @@ def test_no_request_begins_after_the_time_of_shutdown(server: ScriptedServer) ->
     assert worker is not None
     wait_until(lambda: worker.ended, "the end of the worker")
     assert len(server.requests) == sent
+
+
+def test_the_sending_thread_stays_instrumented(server: ScriptedServer) -> None:
+    """Where no thread can be started, the application's own thread sends, and its later requests are traced."""
+    before = dict(context.get_current())
+    transport = HttpTransport(settings(server.endpoint))
+    assert transport.send("/track", [b"{}"], 5).status == 200
+    transport.close()
+    assert dict(context.get_current()) == before

@@ -8,9 +8,10 @@ import logging
 import sys
 import threading
 import time
+from contextlib import contextmanager
 from datetime import timezone
 from email.utils import parsedate_to_datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import httpcore
 import httpx
@@ -23,7 +24,7 @@ from ts_autotrack.typing import Response
 
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from ts_autotrack._core.config import ServerSettings
 
@@ -51,7 +52,6 @@ class HttpTransport:
             headers["authorization"] = f"Bearer {settings.auth_token}"
         self._headers = headers
         self._endpoint = settings.endpoint
-        self._uninstrumented = False
         self._thread = threading.get_ident()
         self._backend = Backend()
         self._problem = ""  # the setting that keeps the client from opening
@@ -93,10 +93,14 @@ class HttpTransport:
         self._client = self._client or self._open()
         if self._client is None:
             return Response(0, self._problem.encode())
-        self._uninstrument()
         self._backend.begin(timeout)
+        with _uninstrumented():
+            return self._post(path, bodies, timeout)
+
+    def _post(self, path: str, bodies: Sequence[bytes], timeout: float) -> Response:
+        client: Any = self._client
         try:
-            with self._client.stream(
+            with client.stream(
                 "POST",
                 self._endpoint + path,
                 content=_array(bodies),
@@ -106,7 +110,7 @@ class HttpTransport:
             # Otherwise the answer and its stream keep each other and the request's body until a garbage collection:
             # 100,000 events sent after an outage left 24 MB.
             answer.stream = httpx.ByteStream(b"")
-            self._client.cookies.clear()  # a server may set a new cookie with each answer
+            client.cookies.clear()  # a server may set a new cookie with each answer
             retry_after, content_type = answer.headers.get("retry-after"), answer.headers.get("content-type", "")
             return Response(answer.status_code, body, _seconds(retry_after), content_type)
         except (httpx.HTTPError, OSError) as error:
@@ -128,14 +132,6 @@ class HttpTransport:
         except httpx.HTTPError:
             pass
         return mask_bytes(body)
-
-    def _uninstrument(self) -> None:
-        """Exclude our requests from the application's OpenTelemetry instrumentation of HTTP clients."""
-        if not self._uninstrumented and "opentelemetry.context" in sys.modules:
-            from opentelemetry import context  # loaded already
-
-            context.attach(context.set_value("suppress_instrumentation", True))
-            self._uninstrumented = True
 
     def close(self) -> None:
         """Close the connections."""
@@ -169,6 +165,24 @@ def _client(headers: dict[str, str], context: ssl.SSLContext | None, proxy: Prox
             raise
         message = f"{proxy.shown} cannot be used: {error}"
         raise NetworkSettingError(message) from None
+
+
+@contextmanager
+def _uninstrumented() -> Iterator[None]:
+    """Exclude our requests from the application's OpenTelemetry instrumentation of HTTP clients.
+
+    Only for the request: where no thread can be started, the application's own thread sends.
+    """
+    if "opentelemetry.context" not in sys.modules:
+        yield
+        return
+    from opentelemetry import context  # loaded already
+
+    token = context.attach(context.set_value("suppress_instrumentation", True))
+    try:
+        yield
+    finally:
+        context.detach(token)
 
 
 def _array(bodies: Sequence[bytes]) -> bytes:
