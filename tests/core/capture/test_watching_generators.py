@@ -149,14 +149,14 @@ def test_end_that_python_does_not_report_counts_late(inspector: Inspector) -> No
         yield 1
 
     def replace() -> None:
-        generators.clear()
-        generators.append(rows(2))
-        assert generators[0].gi_frame  # gets the address of the earlier frame
+        _replace(generators, lambda: rows(2))
 
     generators: list[Any] = [rows(1)]
     with user_context("first_user"):
         next(generators[0])
     _run_unseen(replace)
+    if not generators:
+        pytest.skip("no frame got the address of the earlier frame")
     assert list(generators.pop()) == [1]
     assert flush(10)
     events = [(item["properties"]["number"], item["user_id"]) for item in inspector.items()]
@@ -178,19 +178,29 @@ def test_returned_generator_at_the_address_of_a_dropped_generator(inspector: Ins
         return generators.pop()
 
     def replace() -> None:
-        generators.clear()
-        generators.append(rows())
-        assert generators[0].gi_frame  # gets the address of the earlier frame
+        _replace(generators, rows)
 
     generators: list[Any] = [rows()]
     with user_context("first_user"):
         next(generators[0])
     _run_unseen(replace)
+    if not generators:
+        pytest.skip("no frame got the address of the earlier frame")
     assert list(page()) == [1]
     assert flush(10)
     events = [(item["properties"]["feature_name"], item["user_id"]) for item in inspector.items()]
     assert events == [("rows", "first_user"), ("rows", "user_1"), ("page", "user_1")]
     assert not stack.followed
+
+
+def _replace(generators: list[Any], make: Callable[[], Any]) -> None:
+    """Replace the only generator in a list by a generator whose frame has the address of the earlier frame."""
+    address, others = id(generators.pop().gi_frame), []
+    for _ in range(1_000):
+        others.append(make())
+        if id(others[-1].gi_frame) == address:
+            generators.append(others[-1])
+            return
 
 
 def _run_unseen(action: Callable[[], None]) -> None:
