@@ -60,9 +60,9 @@ def test_200_concurrent_requests_of_50_users(inspector: Inspector, server: str) 
     ]
     with serving(server, port, inspector):
         answered = drive(port, requests, connections=200)
-    assert len(answered) > 0.8 * len(requests)  # a busy machine refuses some
+    assert len(answered) == len(requests)
     assert problems(answered, inspector.items()) == []
-    assert len(inspector.items()) <= sum(request.user is not None for request in requests)
+    assert len(inspector.items()) == sum(request.user is not None for request in requests)
 
 
 @pytest.mark.parametrize("server", ["uvicorn, asyncio", "uvicorn, uvloop", "gunicorn"])
