@@ -76,9 +76,9 @@ def test_200_concurrent_requests_of_50_users(inspector: Inspector, database: str
     ]
     with serving(server, port, inspector, DJANGO_APP_DATABASE=database, DJANGO_APP_USER=user):
         answered = drive(port, requests, connections=200)
-    assert len(answered) > 0.8 * len(requests)  # a busy machine refuses some, and the database is locked at times
+    assert len(answered) == len(requests)
     assert problems(answered, inspector.items()) == []
-    assert len(inspector.items()) <= sum(request.user is not None for request in requests)
+    assert len(inspector.items()) == sum(request.user is not None for request in requests)
 
 
 @pytest.mark.parametrize("server", SERVERS)
