@@ -84,8 +84,8 @@ FORMS = {
 
 
 REQUEST, REQUESTS = 15, {"Starlette": NOISY, "FastAPI": 2.0, "Flask": 2.0, "Django": 2.0}
-"""Bound of the microseconds added to a request with one event, whose user a resolver names; and the slack. Only Starlette
-is within the bound so far.
+"""Bound of the microseconds added to a request with one event and a resolver; slack by framework. Only Starlette is
+within the bound so far.
 """
 
 DECORATED = {

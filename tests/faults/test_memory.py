@@ -86,8 +86,8 @@ def test_100_000_events_during_an_outage(
     guarantee("outage of 100,000 events", kept, range(101_000), arrived)
 
 
-# The most memory taken by Python objects from `start` on, in MB: exact, where resident memory depends on chance (the
-# C library keeps what was freed for each thread that allocated).
+# The most memory taken by Python objects from `start` on, in MB. The figure is exact. Resident memory depends on
+# chance: the C library keeps freed memory for each thread.
 TAKEN = """
 import tracemalloc
 def start():

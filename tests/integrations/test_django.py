@@ -86,7 +86,7 @@ def test_a_login_view_s_events_belong_to_who_logged_in(project: Inspector, get: 
 
 @both_handlers
 def test_a_logout_view_s_events_belong_to_who_logged_out(project: Inspector, get: Get) -> None:
-    """The user who is known at the first event acts until the end of the request."""
+    """The user known at the first event acts until the end of the request."""
     get("/sign-out", "user-49")
     create_session("user-49")
     assert events(project) == [("work", "user-49", "account-user-49")] * 2

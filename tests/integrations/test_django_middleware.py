@@ -87,7 +87,7 @@ class BoundByMixin(MiddlewareMixin):  # type: ignore[misc]  # Django has no type
             bind_user(user, group_id=f"account-{user}")
 
     def process_response(self, request: Any, response: Any) -> Any:
-        """Tell the user who is acting."""
+        """Answer with the acting user in a header."""
         response.headers["X-Acting"] = str(current_user().user_id)
         assert who(request) in (None, current_user().user_id)
         return response

@@ -127,7 +127,7 @@ def disconnect(path: str, count: int) -> None:
 )
 @mixed_streams
 def test_a_client_that_disconnects(project: Inspector, path: str, names: list[str]) -> None:
-    """The events until then, and those of an async stream's cleaning up, go to the request's user."""
+    """Events before that, and events of an async stream's cleanup, belong to the request's user."""
     disconnect(path, len(names))
     assert events(project) == [(name, "user-1", "account-user-1") for name in names]
     assert ts_autotrack.stats().dropped == {}

@@ -124,7 +124,7 @@ def test_map_and_event_loops() -> None:
 
 
 def test_threads_have_the_user_of_their_start() -> None:
-    """Threads, timers and subclasses with a `run` of their own work for the user who was acting at `start()`."""
+    """Threads, timers and subclasses with a `run` of their own work for the user acting at `start()`."""
     seen: list[str | None] = []
 
     class Own(threading.Thread):

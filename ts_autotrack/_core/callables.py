@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     ]
     """Result of a call: a value, an object to await or iterate, or (of a plain function only) a future.
 
-    A response is a value that may mean a failure, see `responses`."""
+    A response is a value that may mean a failure: see `responses`.
+    """
 
     class Wrap(Protocol):
         """Factory of the closure around a function."""

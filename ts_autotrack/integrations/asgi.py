@@ -51,8 +51,9 @@ class TrackingMiddleware:
 
     Args:
         app: The ASGI application.
-        user: Returns the acting user, given the ASGI connection scope; sync or async. Asked at the first event of a
-            request, at most once: see `ts_autotrack.request_scope`. None: only `bind_user` and `user_context` tell.
+        user: Callable that takes the ASGI connection scope and returns the acting user; sync or async. The first event
+            of a request asks it, and later events until a user is known: see `ts_autotrack.request_scope`. Without it,
+            `bind_user` and `user_context` name the user.
         features: Names of features by "METHOD /template", the template in the framework's own syntax, mounted prefixes
             included. The feature is used when a response below 400 has been sent. Starlette without FastAPI tells
             the templates from version 1.7 on.

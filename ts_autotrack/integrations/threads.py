@@ -1,4 +1,4 @@
-"""Threads and executors: work goes on for the user who was acting where the work was handed over.
+"""Threads and executors: work belongs to the user acting at its hand-over.
 
 Python starts threads, and the tasks of thread pools, with nobody. `instrument_threads()` patches
 `ThreadPoolExecutor.submit` (also behind `map` and `loop.run_in_executor`) and `threading.Thread.start`.
@@ -37,7 +37,7 @@ def instrument_threads() -> None:
     """Carry the acting user into all threads and tasks of thread pools from now on; a second call changes nothing.
 
     Call it once, when the program starts. The threads of pools start with nobody, as before: each task has the user
-    who was acting at its `submit`, and nothing of a task is seen by the next task on the same thread.
+    acting at its `submit`, and nothing of a task is seen by the next task on the same thread.
 
     Example:
         >>> from concurrent.futures import ThreadPoolExecutor

@@ -12,7 +12,8 @@ from opentelemetry import baggage
 from opentelemetry import context as otel
 
 from tests.core.identity.conftest import users
-from ts_autotrack import bind_user, clear_user, request_scope, stats, track_feature, user_context
+from ts_autotrack import bind_user, clear_user, flush, request_scope, stats, track_feature, user_context
+from ts_autotrack._core.capture import binding
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
@@ -121,6 +122,34 @@ def test_a_binding_inside_a_block_ends_with_the_block(inspector: Inspector) -> N
     with user_context("alice"):
         assert list(generator()) == [1, 2]
     assert users(inspector) == [("feature_used", "alice", None)]
+
+
+def test_blocks_inside_each_other(inspector: Inspector) -> None:
+    """Each block of a generator, and the generator itself, belongs to the user bound since its own beginning."""
+
+    @track_feature("generator")
+    def generator() -> Iterator[int]:
+        bind_user("first")
+        with track_feature("outer"):
+            with user_context("second"), track_feature("inner"):
+                yield 1
+            bind_user("third")
+            with track_feature("last"):
+                yield 2
+
+    started = generator()
+    next(started)
+    with user_context("bob"):
+        assert list(started) == [2]
+    events = [(item["properties"]["feature_name"], item["user_id"]) for item in _arrived(inspector)]
+    assert events == [("inner", "second"), ("last", "third"), ("outer", "third"), ("generator", "third")]
+    assert not binding.bindings
+    assert not binding.open_blocks
+
+
+def _arrived(inspector: Inspector) -> list[dict[str, Any]]:
+    assert flush(10)
+    return inspector.items()
 
 
 def test_async_generators(inspector: Inspector) -> None:

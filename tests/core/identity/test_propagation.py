@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def test_current_user() -> None:
-    """current_user says who is acting, and how the user became known."""
+    """current_user returns the acting user, and the way in which the user became known."""
     assert current_user() == (None, None, {}, {}, None)
     with user_context("u", group_id="g", plan="pro", device_type="mobile"):
         assert current_user() == ("u", "g", {"device_type": "mobile"}, {"plan": "pro"}, "user_context")

@@ -261,6 +261,31 @@ def test_a_resolver_that_tracks(inspector: Inspector) -> None:
     assert users(inspector) == [("e", "u", None), ("feature_used", "u", None)]
 
 
+def test_events_of_a_user_of_their_own(inspector: Inspector) -> None:
+    """An event that names its own user does not wait, and has the context of the request."""
+    with request_scope(context={"referrer": "r"}):
+        track_feature("job", user_id="service")(lambda: None)()
+        track("e", user_id="own")
+        assert users(inspector) == [("feature_used", "service", None), ("e", "own", None)]
+    assert [item["context"]["referrer"] for item in inspector.items()] == ["r", "r"]
+
+
+def test_work_of_the_resolver_at_the_end(inspector: Inspector) -> None:
+    """A tracked function that the resolver calls at the end of a request belongs to the request."""
+    signed_in: list[str] = []
+
+    @track_feature("load_user")
+    def load_user() -> str:
+        return signed_in[0]
+
+    request = request_scope(lambda: load_user() if signed_in else None).begin()
+    with request:
+        track("e")
+    signed_in.append("u")
+    request.end()
+    assert users(inspector) == [("e", "u", None), ("feature_used", "u", None)]
+
+
 def test_async_resolver(inspector: Inspector) -> None:
     """An async resolver is awaited at the end of the request, or when a server settles a long connection."""
 

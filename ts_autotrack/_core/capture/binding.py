@@ -17,10 +17,34 @@ if TYPE_CHECKING:
 
     from ts_autotrack._core.identity.scope import BlockEntry, Scope
 
-bindings: dict[int, tuple[CodeType, BlockEntry | None, Scope]] = {}
-"""Code, enclosing block and scope of bindings made inside a generator in flight, by the id of its frame."""
-open_blocks: dict[int, int] = {}
-"""Numbers of open `with track_feature(...)` blocks inside a generator, by the id of its frame."""
+
+class Binding:
+    """The last binding that a generator has made itself since its beginning, or since the beginning of a block inside.
+
+    Attributes:
+        code: Code of the generator.
+        made: Enclosing block and scope of the binding; None without a binding.
+    """
+
+    __slots__ = ("code", "made")
+
+    def __init__(self, code: CodeType) -> None:
+        self.code = code
+        self.made: tuple[BlockEntry | None, Scope] | None = None
+
+    def decide(self, start: Scope) -> Scope:
+        """Return the bound scope, as long as its block is open; or else `start`, the scope at the beginning."""
+        if self.made is None:
+            return start
+        entry, scope = self.made
+        is_in_force = entry is start.entry or (entry is not None and entry.block is not None and not entry.closed)
+        return scope if is_in_force else start
+
+
+bindings: dict[int, Binding] = {}
+"""Bindings of tracked generators in flight, by the id of the frame. Only generators that have bound a user are here."""
+open_blocks: dict[int, list[Binding]] = {}
+"""Bindings of open `with track_feature(...)` blocks inside a generator, by the id of its frame."""
 
 
 def is_generator(code: CodeType) -> bool:
@@ -30,31 +54,38 @@ def is_generator(code: CodeType) -> bool:
 
 def note_binding(frame: FrameType | None, scope: Scope) -> None:
     """Note a binding made by `frame` for each tracked generator around it in flight."""
-    outermost, resolved = task_frame(), None
+    outermost, made = task_frame(), None
     for _ in range(MAX_FRAMES):
         if frame is None:
             return
         if is_generator(frame.f_code):
-            number, is_wrapper = id(frame), frame.f_code.co_filename == FILENAME
-            work = followed.get(number)
-            if is_wrapper or number in open_blocks or (work is not None and work.is_of(frame)):
-                resolved = resolved or scope.resolve()
-                bindings[number] = frame.f_code, scope.entry, resolved
-                if is_wrapper:
-                    attach(frame, {}, lambda earlier, _: earlier or {})  # its end looks for attached properties only
+            for binding in _bindings_of(frame):
+                made = made or (scope.entry, scope.resolve())
+                binding.made = made
         if frame is outermost:
             return
         frame = frame.f_back
 
 
+def _bindings_of(frame: FrameType) -> list[Binding]:
+    """Return the bindings of a generator's frame: of its open blocks, and of the generator if it is tracked."""
+    number, code = id(frame), frame.f_code
+    found = [binding for binding in open_blocks.get(number, ()) if binding.code is code]
+    work, is_wrapper = followed.get(number), code.co_filename == FILENAME
+    if is_wrapper or (work is not None and work.is_of(frame)):
+        known = bindings.get(number)
+        if known is None or known.code is not code:
+            known = bindings[number] = Binding(code)
+        found.append(known)
+    if is_wrapper:
+        attach(frame, {}, lambda earlier, _: earlier or {})  # the wrapper's end looks for attached properties only
+    return found
+
+
 def own_scope(start: Scope, frame_id: int, code: CodeType) -> Scope:
-    """Return the scope that a generator has bound itself, or else `start`, its scope at the beginning."""
-    noted = bindings.pop(frame_id, None)
-    if noted is None or noted[0] is not code:
-        return start
-    _, entry, scope = noted
-    is_in_force = entry is start.entry or (entry is not None and entry.block is not None and not entry.closed)
-    return scope if is_in_force else start
+    """Return the scope that a tracked generator has bound itself, or else `start`, its scope at the beginning."""
+    binding = bindings.pop(frame_id, None)
+    return start if binding is None or binding.code is not code else binding.decide(start)
 
 
 identity.on_bind = note_binding

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextvars import ContextVar
 
-from ts_autotrack._core.capture.binding import is_generator, open_blocks, own_scope
+from ts_autotrack._core.capture.binding import Binding, is_generator, open_blocks
 from ts_autotrack._core.capture.call import begin_scope, finish_call, merge_extras
 from ts_autotrack._core.capture.stack import current_frame, current_task, place
 from ts_autotrack._core.diagnostics import warn_once
@@ -33,7 +33,7 @@ class FeatureUse:
         ...     use.set(rows=3)
     """
 
-    __slots__ = ("_call", "_properties", "_rule", "_run", "_scope", "_task", "finished", "outer", "owner")
+    __slots__ = ("_binding", "_call", "_properties", "_rule", "_run", "_scope", "_task", "finished", "outer", "owner")
 
     def __init__(self, rule: CaptureRule, owner: object, call: FrameType | None, properties: dict[str, Any]) -> None:
         self._rule = rule
@@ -42,6 +42,7 @@ class FeatureUse:
         self._scope = begin_scope()
         self._task = id(current_task())
         self._run: tuple[int, CodeType | None] = 0, None
+        self._binding: Binding | None = None
         self.outer = open_use()
         self.finished = False
         self.owner = owner
@@ -67,7 +68,8 @@ class FeatureUse:
         run = _run_of(caller)
         self._run = id(run), run.f_code
         if is_generator(run.f_code):
-            open_blocks[id(run)] = open_blocks.get(id(run), 0) + 1
+            self._binding = Binding(run.f_code)
+            open_blocks.setdefault(id(run), []).append(self._binding)
 
     def leave(self, error: BaseException | None, caller: FrameType) -> None:
         """End the block and record its event. A GeneratorExit counts as success: the consumer closed early."""
@@ -95,13 +97,13 @@ class FeatureUse:
 
     def _start(self) -> Scope:
         """Return the scope at the beginning, or the scope that the generator around the block has bound since."""
-        number, code = self._run
-        if code is None or number not in open_blocks:
+        binding, number = self._binding, self._run[0]
+        if binding is None:
             return self._scope
-        open_blocks[number] -= 1
-        if not open_blocks[number]:
-            del open_blocks[number]
-        return own_scope(self._scope, number, code)
+        others = [other for other in open_blocks.pop(number, ()) if other is not binding]
+        if others:
+            open_blocks[number] = others
+        return binding.decide(self._scope)
 
 
 def _run_of(frame: FrameType) -> FrameType:

@@ -248,11 +248,17 @@ def record_event(
     if scope.suppressed:
         next(buffer.drops["suppressed"])
         return
+    request = None
+    if isinstance(scope, RequestView):  # nobody is known yet
+        if template.user_id is None:
+            request = scope.actor.request
+        else:
+            scope = scope.known(asking=False)
     if scope.long or template.size:
         extras = _charged(template, scope, extras)
     record = (template, scope, time_ns() if moment is None else moment, extras)
-    if isinstance(scope, RequestView) and template.user_id is None:
-        hold(record, scope.actor.request)
+    if request is not None:
+        hold(record, request)
         return
     if len(buffer.records) < buffer.append_limit:
         buffer.records.append(record)

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 GROUP_NAMES = ("account_id", "tenant_id", "org_id", "organization_id")
 """Names that applications give to an account; as arguments they mean `group_id`."""
+PAIR = 2
+"""Length of a pair of user and group."""
 
 
 def identity_values(
@@ -46,7 +48,7 @@ def identity_of(answer: object) -> IdentityValues | None:
     """Sort the answer of a resolver: a user id, a pair of user and group, or a mapping; None if nobody is known."""
     if answer is None:
         return None
-    if type(answer) is tuple and len(answer) == len(("user", "group")):
+    if type(answer) is tuple and len(answer) == PAIR:
         return *answer, {}, {}
     if has_items(answer) and (values := shallow(answer)) is not None:
         properties = {key: value for key, value in values.items() if type(key) is str}

@@ -1,4 +1,4 @@
-"""Passing the acting user on: current_user for code that sends it elsewhere, propagate_context for threads."""
+"""The acting user, for code that sends the user elsewhere, and for threads."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 
 
 def current_user() -> CurrentUser:
-    """Return who is acting: the user to whom an event would be credited here and now.
+    """Return the acting user: an event tracked here and now would be credited to this user.
 
-    Inside a request scope this asks its resolver, unless the user is known already.
+    Inside a request scope the resolver is asked, unless the user is known already.
 
     Returns:
         The user, the account, context and properties, and how the user became known. The ids are None if nobody is

@@ -127,11 +127,19 @@ class OpenRequest:
 
     def end(self) -> None:
         """End the request: events that wait for a user get the user known now. Never raises, also if called again."""
-        self._request.end()
+        if self._request.held:
+            with self:  # work of the resolver belongs to the request
+                self._request.end()
+        else:
+            self._request.end()
 
     async def aend(self) -> None:
         """Do the same, after awaiting an async resolver if events wait for a user."""
-        await self._request.aend()
+        if self._request.held:
+            with self:
+                await self._request.aend()
+        else:
+            self._request.end()
 
     async def settle(self) -> None:
         """Await an async resolver now, if events wait for a user: in a long-lived connection, for example."""
