@@ -195,12 +195,14 @@ def test_returned_generator_at_the_address_of_a_dropped_generator(inspector: Ins
 
 def _replace(generators: list[Any], make: Callable[[], Any]) -> None:
     """Replace the only generator in a list by a generator whose frame has the address of the earlier frame."""
-    address, others = id(generators.pop().gi_frame), []
+    address = id(generators[0].gi_frame)
+    generators.clear()
     for _ in range(1_000):
-        others.append(make())
-        if id(others[-1].gi_frame) == address:
-            generators.append(others[-1])
+        generators.append(make())
+        if id(generators[-1].gi_frame) == address:
+            del generators[:-1]
             return
+    generators.clear()
 
 
 def _run_unseen(action: Callable[[], None]) -> None:
