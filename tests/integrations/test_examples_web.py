@@ -1,4 +1,4 @@
-"""The Flask example runs under its server, and its events arrive."""
+"""The examples of FastAPI and Flask run under their servers, and their events arrive."""
 
 from __future__ import annotations
 
@@ -12,19 +12,25 @@ from tests.integrations.load import ROOT, free_port, running
 if TYPE_CHECKING:
     from tests.conftest import Inspector
 
-EXAMPLE = ROOT / "examples" / "flask_app"
+EXAMPLES = ROOT / "examples"
+SERVERS = {
+    "fastapi_app": "uvicorn --app-dir {folder} --port {port} --log-level error app:app",
+    "flask_app": "gunicorn --chdir {folder} --threads 4 -b 127.0.0.1:{port} app:app",
+}
 
 
-def test_example_is_short() -> None:
+@pytest.mark.parametrize("example", SERVERS)
+def test_example_is_short(example: str) -> None:
     """The application has less than 60 lines."""
-    assert len((EXAMPLE / "app.py").read_text().splitlines()) < 60
+    assert len((EXAMPLES / example / "app.py").read_text().splitlines()) < 60
 
 
 @pytest.mark.slow
-def test_example_s_events_arrive(inspector: Inspector) -> None:
+@pytest.mark.parametrize("example", SERVERS)
+def test_example_s_events_arrive(inspector: Inspector, example: str) -> None:
     """Each use arrives with user and account; answers of 401 and 404 are no uses."""
     port = free_port()
-    server = ["gunicorn", "--chdir", str(EXAMPLE), "--threads", "4", "-b", f"127.0.0.1:{port}", "app:app"]
+    server = [word.format(folder=EXAMPLES / example, port=port) for word in SERVERS[example].split()]
     with running(server, port, THRIVESTACK_ENDPOINT=inspector.endpoint):
         connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
         statuses = []
