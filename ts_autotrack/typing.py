@@ -74,6 +74,7 @@ class CurrentUser(NamedTuple):
         context: Values for the `context` of events.
         properties: Values for the `properties` of events.
         source: How the user became known; None if nobody is known.
+        suppressed: True inside `suppress()`: events are dropped here.
 
     Example:
         >>> from ts_autotrack import current_user, user_context
@@ -87,6 +88,7 @@ class CurrentUser(NamedTuple):
     context: dict[str, Any]
     properties: dict[str, Any]
     source: IdentitySource | None
+    suppressed: bool = False
 
 
 class Stats(NamedTuple):

@@ -22,11 +22,11 @@ if TYPE_CHECKING:
 
 def test_current_user() -> None:
     """current_user returns the acting user, and the way in which the user became known."""
-    assert current_user() == (None, None, {}, {}, None)
+    assert current_user() == (None, None, {}, {}, None, False)
     with user_context("u", group_id="g", plan="pro", device_type="mobile"):
-        assert current_user() == ("u", "g", {"device_type": "mobile"}, {"plan": "pro"}, "user_context")
+        assert current_user() == ("u", "g", {"device_type": "mobile"}, {"plan": "pro"}, "user_context", False)
         bind_user("v")
-        assert current_user() == ("v", None, {"device_type": "mobile"}, {}, "bind_user")
+        assert current_user() == ("v", None, {"device_type": "mobile"}, {}, "bind_user", False)
         clear_user()
         assert current_user().user_id is None
     token = otel.attach(baggage.set_baggage("user.id", "carried"))

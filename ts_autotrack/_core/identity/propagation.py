@@ -36,8 +36,9 @@ def current_user() -> CurrentUser:
     """
     from ts_autotrack.typing import CurrentUser
 
-    scope = current().resolve().known()
-    return CurrentUser(scope.user_id, scope.group_id, {**scope.context}, {**scope.properties}, scope.source)
+    resolved = current().resolve()
+    scope, suppressed = resolved.known(), resolved.suppressed
+    return CurrentUser(scope.user_id, scope.group_id, {**scope.context}, {**scope.properties}, scope.source, suppressed)
 
 
 def propagate_context(function: F, /) -> F:

@@ -1,0 +1,124 @@
+"""Identity to headers and back: parts of the integrations of task queues and message brokers."""
+
+from __future__ import annotations
+
+import functools
+import json
+import logging
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Any
+
+from ts_autotrack import current_user, request_scope, suppress
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from types import TracebackType
+
+HEADER = "ts_autotrack"
+"""Name of the one header, option or label that carries the identity."""
+LONGEST = 8_000
+"""Characters of a header; properties are left out of a longer one."""
+_UNWRITTEN = "the acting user could not be written into a message (%s): the message's events have no user"
+_UNREADABLE = "the header 'ts_autotrack' of a message is unreadable (%s): the message's events have no user"
+_KEYS = {"user_id", "group_id", "context", "suppressed"}
+
+
+class Carrier:
+    """Writes the acting user into one header: a JSON object with `user_id`, `group_id` and the named properties.
+
+    Args:
+        properties: Names of properties, or of fields of the context such as `session_id`, that go along. All others
+            stay here: a broker may be read by more people than the application's memory.
+
+    Raises:
+        TypeError: `properties` is one text instead of several.
+        ValueError: A name is one of the header's own keys.
+    """
+
+    __slots__ = ("_names",)
+
+    def __init__(self, properties: Iterable[str] = ()) -> None:
+        if isinstance(properties, str):
+            message = f"properties={properties!r}: expected names, such as ({properties!r},)"
+            raise TypeError(message)
+        self._names = tuple(properties)
+        if taken := _KEYS.intersection(self._names):
+            message = f"properties=...: {min(taken)!r} is a key of the header itself, and cannot name a property"
+            raise ValueError(message)
+
+    def header(self) -> str | None:
+        """Return the header for a message published here and now; None if nobody is known. Never raises.
+
+        Example:
+            >>> from ts_autotrack import user_context
+            >>> with user_context("user_123", group_id="account_456"):
+            ...     Carrier().header()
+            '{"user_id": "user_123", "group_id": "account_456"}'
+        """
+        try:
+            user = current_user()
+            values: dict[str, Any] = {}
+            if user.user_id is not None:
+                values["user_id"] = user.user_id
+                if user.group_id is not None:
+                    values["group_id"] = user.group_id
+            if user.suppressed:
+                values["suppressed"] = True
+            if not values:
+                return None
+            named = {
+                name: source[name]
+                for name in self._names
+                for source in (user.context, user.properties)
+                if name in source
+            }
+            text = json.dumps({**named, **values}, default=str)
+            return text if len(text) <= LONGEST else json.dumps(values)
+        except Exception as error:  # noqa: BLE001 - publishing goes on
+            _warn_once(_UNWRITTEN, type(error).__name__)
+        return None
+
+
+class MessageScope:
+    """A block around one message, job or task: a request scope that starts with the user of the message's header.
+
+    Args:
+        header: The header as `Carrier` wrote it, as text or bytes; anything else is nobody.
+    """
+
+    __slots__ = ("_header", "_stack")
+
+    def __init__(self, header: object) -> None:
+        self._header = header
+        self._stack = ExitStack()
+
+    def __enter__(self) -> None:
+        identity = _read(self._header)
+        if identity.pop("suppressed", None):
+            self._stack.enter_context(suppress())
+        self._stack.enter_context(request_scope(lambda: identity or None))
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._stack.__exit__(kind, error, traceback)
+
+
+def _read(header: object) -> dict[str, Any]:
+    """Return the identity in a header as a mapping of `user_context`'s arguments; empty for nobody."""
+    if header is None:
+        return {}
+    problem = "TypeError"
+    try:
+        values = json.loads(header)  # type: ignore[arg-type]  # the except clause is for other types
+        if type(values) is dict and type(values.get("user_id", "")) is str and type(values.get("group_id", "")) is str:
+            return values
+    except (TypeError, ValueError, RecursionError) as error:
+        problem = type(error).__name__
+    _warn_once(_UNREADABLE, problem)
+    return {}
+
+
+@functools.cache
+def _warn_once(message: str, problem: str) -> None:
+    logging.getLogger("ts_autotrack").warning(message, problem)
