@@ -27,6 +27,7 @@ def configure(  # noqa: PLR0913 - the settings
     outbox_bytes: int | None = None,
     durability: str | None = None,
     baggage: bool | None = None,
+    in_tests: bool | None = None,
     disabled: bool | None = None,
     debug: bool | None = None,
 ) -> None:
@@ -38,8 +39,10 @@ def configure(  # noqa: PLR0913 - the settings
         api_key: Sent as `x-api-key`. Environment: THRIVESTACK_API_KEY.
         auth_token: Sent as `Authorization: Bearer`. Environment: THRIVESTACK_AUTH_TOKEN.
         endpoint: Base URL, without "/track", query or credentials. Environment: THRIVESTACK_ENDPOINT.
-        exporter: "thrivestack", "console", "jsonl" or "none".
-        jsonl_path: The file that "jsonl" appends to; "-" is standard output.
+        exporter: "thrivestack", "console", "jsonl", "memory" or "none". "memory" keeps the events for
+            `ts_autotrack.testing.read`, without a thread.
+        jsonl_path: The file that "jsonl" appends to; "-" is standard output. "memory" appends its events to the file
+            when the process ends.
         flush_interval: Seconds between two batches, unless 1,000 events wait before that.
         request_timeout: Seconds that a request may wait for a connection, for the next piece of the answer's head, and
             for the whole body.
@@ -56,6 +59,8 @@ def configure(  # noqa: PLR0913 - the settings
         durability: "batch": an event is in the outbox within 50 ms, at no cost to the call. "event": before the call
             returns.
         baggage: True to read ids from OpenTelemetry baggage when no `user_context` gives them.
+        in_tests: True to send events to another machine also under pytest. Otherwise pytest, and each process that a
+            test starts, drops them as "in_tests".
         disabled: True to drop all events.
         debug: True to log every delivery to standard error.
 

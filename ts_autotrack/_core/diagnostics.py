@@ -152,6 +152,26 @@ def log(level: str, message: str, *values: object) -> None:
         next(faults)
 
 
+class Memory:
+    """The messages logged once, as long as another account is the process's."""
+
+    __slots__ = ("last_fault", "warned")
+
+    def __init__(self) -> None:
+        self.warned: dict[str, set[Hashable]] = {}
+        self.last_fault: dict[str, float] = {}
+
+
+def exchange(memory: Memory) -> None:
+    """Exchange the messages logged once with the messages of another account."""
+    warned, last_fault = dict(_warned), dict(_last_fault)
+    _warned.clear()
+    _last_fault.clear()
+    _warned.update(memory.warned)
+    _last_fault.update(memory.last_fault)
+    memory.warned, memory.last_fault = warned, last_fault
+
+
 def set_debug(*, on: bool) -> None:
     """Show all messages on standard error, whatever the application's logging does, or stop doing so."""
     global _debug_handler  # noqa: PLW0603 - the setting `debug` belongs to the process
