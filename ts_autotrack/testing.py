@@ -20,6 +20,7 @@ import functools
 import inspect
 import json
 import pathlib
+import threading
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
@@ -41,8 +42,8 @@ if TYPE_CHECKING:
     class Source(Protocol):
         """The worker that keeps the events in memory, or a file."""
 
-        def read(self) -> tuple[list[KeptEvent], list[KeptEvent]]:
-            """Return all events so far, and the events without a user."""
+        def read(self, events: int, unattributed: int) -> tuple[list[KeptEvent], list[KeptEvent]]:
+            """Return the events and the events without a user, from these positions on."""
             ...
 
         def dropped(self) -> dict[DropReason, int]:
@@ -111,21 +112,24 @@ class Events:
 
     def __init__(self, source: Source) -> None:
         self._source = source
+        self._lock = threading.Lock()  # several threads may read
+        self._events: list[CapturedEvent] = []
+        self._unattributed: list[CapturedEvent] = []
 
     @property
     def all(self) -> list[CapturedEvent]:
         """All events that would be sent."""
-        return [_event(*kept) for kept in self._source.read()[0]]
+        return self._read()[0][:]
 
     @property
     def unattributed(self) -> list[CapturedEvent]:
         """Events without a user, which are never sent: the first 1,000, each with its place."""
-        return [_event(*kept) for kept in self._source.read()[1]]
+        return self._read()[1][:]
 
     @property
     def dropped(self) -> dict[DropReason, int]:
         """Numbers of events that would not be sent, by reason: `unattributed`, `suppressed` and others."""
-        self._source.read()
+        self._read()
         return self._source.dropped()
 
     def named(self, name: str) -> list[CapturedEvent]:
@@ -149,8 +153,15 @@ class Events:
             raise AssertionError(message)
         return found[0]
 
+    def _read(self) -> tuple[list[CapturedEvent], list[CapturedEvent]]:
+        with self._lock:
+            events, unattributed = self._source.read(len(self._events), len(self._unattributed))
+            self._events += [_event(*kept) for kept in events]
+            self._unattributed += [_event(*kept) for kept in unattributed]
+        return self._events, self._unattributed
+
     def __len__(self) -> int:
-        return len(self._source.read()[0])
+        return len(self._read()[0])
 
     def __iter__(self) -> Iterator[CapturedEvent]:
         return iter(self.all)
@@ -271,10 +282,9 @@ class _File:
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self._path = pathlib.Path(path)
 
-    def read(self) -> tuple[list[KeptEvent], list[KeptEvent]]:
+    def read(self, events: int, unattributed: int) -> tuple[list[KeptEvent], list[KeptEvent]]:
         """See `Source`. The last line may be in the middle of being written."""
-        events: list[KeptEvent] = []
-        unattributed: list[KeptEvent] = []
+        found: tuple[list[KeptEvent], list[KeptEvent]] = [], []
         *lines, _ = self._path.read_bytes().split(b"\n")
         for number, line in enumerate(lines, 1):
             try:
@@ -283,12 +293,12 @@ class _File:
             except (ValueError, LookupError, TypeError) as error:
                 message = f"read({str(self._path)!r}): line {number} is no event ({error})"
                 raise ValueError(message) from None
-            (unattributed if kept.place else events).append(kept)
-        return events, unattributed
+            found[bool(kept.place)].append(kept)
+        return found[0][events:], found[1][unattributed:]
 
     def dropped(self) -> dict[DropReason, int]:
         """See `Source`. The file has no other drops."""
-        unattributed = len(self.read()[1])
+        unattributed = len(self.read(0, 0)[1])
         return {"unattributed": unattributed} if unattributed else {}
 
 

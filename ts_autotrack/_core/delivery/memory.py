@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime, timezone
+from itertools import islice
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import orjson
@@ -70,7 +71,7 @@ class KeptItems(MemoryQueue):
 
     def since(self, position: int) -> list[Item]:
         """Return the items from a position on."""
-        return [self._items[index] for index in range(position, len(self._items))]
+        return list(islice(self._items, position, None))
 
 
 class MemoryWorker:
@@ -96,10 +97,10 @@ class MemoryWorker:
         self._unattributed: list[KeptEvent] = []
         self._written = [0, 0]  # items and unattributed events in the file
 
-    def read(self) -> tuple[list[KeptEvent], list[KeptEvent]]:
-        """Return all events so far, and the events without a user. Records in progress elsewhere follow later."""
+    def read(self, events: int, unattributed: int) -> tuple[list[KeptEvent], list[KeptEvent]]:
+        """Return the events and the events without a user, from these positions on."""
         self._drain()
-        return [KeptEvent(path, body) for path, body, _ in self._kept.since(0)], self._unattributed[:]
+        return [KeptEvent(path, body) for path, body, _ in self._kept.since(events)], self._unattributed[unattributed:]
 
     def dropped(self) -> dict[DropReason, int]:
         """Return the numbers of events dropped so far, by reason."""
