@@ -62,8 +62,99 @@ def test_it(captured_events):
     assert "ts_autotrack._core.transports.http" not in sys.modules  # other plugins import httpx itself
     assert threading.active_count() == 1
 """
-    assert (
-        passed(run_pytest(tmp_path, test)) == 1
+    assert passed(run_pytest(tmp_path, test)) == 1
+
+
+@pytest.mark.slow
+def test_a_failing_test_shows_the_captured_events(tmp_path: Path) -> None:
+    """The report of a failed test has a section with its events; the report of a test without the fixture has none."""
+    test = """
+def test_it(captured_events):
+    with user_context("user_1", group_id="account_1"): export()
+    export()
+    assert 1 == 2
+
+def test_without():
+    assert 1 == 2
+"""
+    done = run_pytest(tmp_path, test)
+    assert done.returncode == 1
+    (section,) = re.findall(r"- Captured ts_autotrack events -.*?\n(.*?)\n_____", done.stdout, re.DOTALL)
+    assert section.splitlines()[:2] == [
+        "Captured events (1):",
+        "  feature_used feature=report_export user=user_1 group=account_1 {'action': 'export'}",
+    ]
+    assert "Without a user, never sent (1):" in section
+
+
+@pytest.mark.slow
+def test_nothing_of_a_test_reaches_the_next_one(tmp_path: Path) -> None:
+    """Bindings, events, settings and warnings of a captured test are gone, in any order and under xdist."""
+    test = """
+@pytest.mark.parametrize("number", range(20))
+def test_it(captured_events, number, caplog):
+    assert current_user().user_id is None
+    assert stats().accepted == 0
+    export()
+    assert flush() and caplog.text.count("it has no user") == 1
+    bind_user(f"user_{number}", group_id="a")
+    configure(max_queue=2)
+    for _ in range(5): export()
+    assert len(captured_events.for_user(f"user_{number}")) == len(captured_events) == 2
+"""
+    assert passed(run_pytest(tmp_path, test, "-n", "2")) == 20
+
+
+@pytest.mark.slow
+def test_asyncio_plugins_work(tmp_path: Path) -> None:
+    """Tests of pytest-asyncio and of anyio, with all of its event loops, see the events of their tasks."""
+    test = """
+@track_feature("later")
+async def later(): pass
+
+async def check(events):
+    assert current_user().user_id is None
+    bind_user("user_1", group_id="a")
+    await later()
+    assert events.one("later").user_id == "user_1"
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("number", range(3))
+async def test_asyncio(captured_events, number):
+    await asyncio.create_task(check(captured_events))
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("number", range(3))
+async def test_anyio(captured_events, anyio_backend, number):
+    await check(captured_events)
+"""
+    assert passed(run_pytest(tmp_path, test)) == 9
+
+
+@pytest.mark.slow
+def test_mocks_of_the_http_client_see_no_request(tmp_path: Path) -> None:
+    """pytest-httpx, respx and vcrpy see the application's requests only, also beside a worker that runs already."""
+    test = """
+import httpx, respx, vcr
+
+@pytest.fixture(scope="session", autouse=True)
+def busy_application():
+    configure(endpoint=os.environ["SERVER"], flush_interval=0.001)
+    for _ in range(3): track("of_the_session", user_id="u")
+    yield
+    assert flush(10), stats()
+    assert stats().delivered == 3
+
+def use(events):
+    with user_context("user_1", group_id="a"):
+        for _ in range(1_500): export()
+    assert flush(5) and len(events) == 1_500
+    assert httpx.get("https://example.com/reports").status_code == 200
+
+def test_pytest_httpx(captured_events, httpx_mock):
+    httpx_mock.add_response(url="https://example.com/reports")
+    use(captured_events)
+    assert len(httpx_mock.get_requests()) == 1
 
 def test_respx(captured_events):
     with respx.mock(assert_all_called=True) as mock:

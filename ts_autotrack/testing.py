@@ -233,15 +233,17 @@ class capture_events:  # noqa: N801 - used like a function, as contextlib's are
 
     def __call__(self, test: Decorated) -> Decorated:
         """Decorate a function, a coroutine function, or the tests of a class."""
+        decorated: Decorated
         if not isinstance(test, type):
-            decorated: Decorated = _decorated(test)
+            decorated = _decorated(test)
             return decorated
         tests: Any = test
         for name in dir(tests):
             method = getattr(tests, name)
             if name.startswith("test") and callable(method):
                 setattr(tests, name, _decorated(method))
-        return test
+        decorated = tests
+        return decorated
 
 
 def read(path: str | os.PathLike[str] | None = None) -> Events:

@@ -184,7 +184,8 @@ class MemoryWorker:
         return len(self._drainer.buffer.records)
 
     def _drain(self) -> None:
-        self._drainer.drain()
+        if self._drainer.drain():
+            self._drainer.allow_appends()  # as far as the limit allows beside the kept items
         diagnostics.report()
 
     def _keep_unattributed(self, template: EventTemplate, scope: Scope, moment: int | str, extras: Extras) -> None:

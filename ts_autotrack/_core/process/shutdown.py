@@ -28,7 +28,11 @@ if TYPE_CHECKING:
         """The part of the client that this module needs."""
 
         buffer: Buffer
-        captures: Ending
+
+        @property
+        def captures(self) -> Ending:
+            """Captures of tests."""
+            ...
 
         @property
         def exit_timeout(self) -> float | None:
