@@ -217,6 +217,7 @@ class capture_events:  # noqa: N801 - used like a function, as contextlib's are
     ) -> None:
         account, token, events = self._entered.pop()
         try:
+            len(events)  # encodes the events while the settings of the test are in force
             if isinstance(error, AssertionError) and hasattr(error, "add_note") and "Captured events" not in str(error):
                 error.add_note(str(events))
         finally:

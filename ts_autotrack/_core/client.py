@@ -16,7 +16,7 @@ from ts_autotrack._core.capture.monitor import monitor
 from ts_autotrack._core.captures import Captures
 from ts_autotrack._core.config import load
 from ts_autotrack._core.counters import Counters
-from ts_autotrack._core.identity import baggage
+from ts_autotrack._core.identity import baggage, defaults
 from ts_autotrack._core.locks import HeldWithin, owns
 from ts_autotrack._core.process.fork import ForkGuard, records_since_start
 from ts_autotrack._core.process.shutdown import START_TIMEOUT, Shutdown
@@ -303,6 +303,7 @@ class Client(Account):
 
 def _use(config: Config | None) -> None:
     """Use the settings that belong to no object of the client; the defaults for None."""
+    defaults.in_force = defaults.Defaults() if config is None else config.defaults
     chosen = None if config is None else config.baggage
     baggage.enabled, baggage.chosen = chosen is not False, chosen is not None
     diagnostics.set_debug(on=config is not None and config.debug)

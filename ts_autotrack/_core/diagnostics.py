@@ -227,7 +227,10 @@ def _is_of_signal_handler(error: BaseException) -> bool:
 
 
 def _is_closed(handler: logging.Handler) -> bool:
-    return bool(getattr(getattr(handler, "stream", None), "closed", False))
+    """Return True if a handler writes to a closed stream: itself, by its target (MemoryHandler), by rich's console."""
+    target = getattr(handler, "target", handler) or handler
+    streams = getattr(target, "stream", None), getattr(getattr(target, "console", None), "file", None)
+    return any(getattr(stream, "closed", False) is True for stream in streams)
 
 
 def _describe(error: BaseException) -> str:

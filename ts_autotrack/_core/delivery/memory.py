@@ -192,7 +192,7 @@ class MemoryWorker:
         if len(self._unattributed) >= MAX_UNATTRIBUTED:
             return
         group_id = scope.group_id if template.group_id is None else template.group_id
-        encoded = EncodedScope(self._encoder.ids, scope, None, group_id, None)
+        encoded = EncodedScope(self._encoder.common, scope, None, group_id, None)
         encoded.select_template(template)
         tail = encoded.tail if extras is None else encoded.tail_with(template, extras)
         if isinstance(moment, int):
