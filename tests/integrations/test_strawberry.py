@@ -250,9 +250,7 @@ def test_subscriptions_count_once_at_their_end(inspector: Inspector) -> None:
 
     asyncio.run(all_of_them())
     names = ("ticks", "tick_operation")
-    assert events(inspector) == sorted(
-        (name, user) for name in ("ticks", "tick_operation") for user in (*USERS, "early")
-    )
+    assert events(inspector) == sorted((name, user) for name in names for user in (*USERS, "early"))
 
 
 def test_tracked_resolver_needs_no_extension(inspector: Inspector) -> None:
