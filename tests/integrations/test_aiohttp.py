@@ -15,7 +15,7 @@ from ts_autotrack import bind_user, track, track_feature
 from ts_autotrack.integrations.aiohttp import tracking_middleware
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable
+    from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 
     from tests.conftest import Inspector
 

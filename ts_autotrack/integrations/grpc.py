@@ -34,7 +34,6 @@ _KINDS = {
 }
 """Attribute of a method handler, and its constructor, by "is the request a stream, is the response a stream"."""
 
-_EXPERIMENTS = ("experimental_non_blocking", "experimental_thread_pool")
 _LEFT_ALONE = (
     "the gRPC method %s uses an experimental attribute of gRPC and is not tracked: open a request_scope() in the method"
 )
@@ -217,7 +216,7 @@ class _Call:
             return None
         kind, constructor = _KINDS[bool(handler.request_streaming), bool(handler.response_streaming)]
         behavior = self._behavior = getattr(handler, kind)
-        if any(hasattr(behavior, name) for name in _EXPERIMENTS):
+        if hasattr(behavior, "experimental_non_blocking") or hasattr(behavior, "experimental_thread_pool"):
             _warn_once(method)
             return handler
         if inspect.isasyncgenfunction(behavior):
