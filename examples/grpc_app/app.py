@@ -23,7 +23,7 @@ USERS = {"ann-token": ("ann", "acme"), "bob-token": ("bob", "globex")}
 
 def user_of(context: grpc.ServicerContext) -> tuple[str, str] | None:
     """Return the user and the account of a call."""
-    return USERS.get(dict(context.invocation_metadata()).get("authorization", ""))
+    return USERS.get(str(dict(context.invocation_metadata()).get("authorization")))
 
 
 @track_feature("report_view")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import grpc
@@ -273,6 +274,30 @@ def test_interceptors_before_and_after(inspector: Inspector) -> None:
     once = [("authenticated", "ann"), ("authenticated", "bob"), ("work", "ann")]
     assert events(inspector) == sorted(once * 2)
     assert ts_autotrack.stats().dropped == {"unattributed": 2}
+    assert ts_autotrack.stats().pending == 0
+
+
+def test_events_of_an_rpc_whose_method_never_runs(inspector: Inspector) -> None:
+    """Events of interceptors are settled if gRPC drops the handler, drops the stream, or an interceptor raises."""
+    interceptor = TrackingInterceptor()
+    details = SimpleNamespace(method=EXPORT, invocation_metadata=None)
+    handler = grpc.unary_stream_rpc_method_handler(lambda *_: iter([b"x"]))
+
+    def intercept(*, fail: bool = False) -> Any:
+        def continuation(_: Any) -> Any:
+            track("intercepted")
+            if fail:
+                raise LookupError
+            return handler
+
+        return interceptor.intercept_service(continuation, details)
+
+    intercept()
+    intercept().unary_stream(b"", None)
+    with pytest.raises(LookupError):
+        intercept(fail=True)
+    assert events(inspector) == []
+    assert ts_autotrack.stats().dropped == {"unattributed": 3}
     assert ts_autotrack.stats().pending == 0
 
 
