@@ -297,4 +297,4 @@ def test_workers_under_load(inspector: Inspector, redis_url: str) -> None:
     worker = "dramatiq {app} --processes 2 --threads 4 --path ."
     queue = Queue(inspector, redis_url, "dramatiq_app", worker)
     work_through_a_restart(queue)
-    assert queue.differences() == []
+    assert queue.differences(inspector) == []

@@ -18,26 +18,26 @@ from tests.integrations.load import ROOT, requests_of_users
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from tests.conftest import Inspector
+    from tests.conftest import Inspector, ScriptedServer
 
 
 class Queue:
     """A task queue under test: its application, and the arguments of `python -m` that start its workers."""
 
-    def __init__(self, inspector: Inspector, url: str, app: str, worker: str, **environment: str) -> None:
-        self.inspector = inspector
+    def __init__(self, server: Inspector | ScriptedServer, url: str, app: str, worker: str, **environment: str) -> None:
         self.redis = redis.Redis.from_url(url)
         self._app = f"tests.integrations.apps.{app}"
         self._worker = worker.format(app=self._app, url=url).split()
         self._published = 0
         kept = {name: value for name, value in os.environ.items() if not name.startswith(("TS_AUTO", "THRIVESTACK"))}
         path = os.pathsep.join(filter(None, (str(ROOT), kept.get("PYTHONPATH"))))
-        added = {"REDIS_URL": url, "THRIVESTACK_ENDPOINT": inspector.endpoint, "THRIVESTACK_API_KEY": "test"}
+        added = {"REDIS_URL": url, "THRIVESTACK_ENDPOINT": server.endpoint, "THRIVESTACK_API_KEY": "test"}
         self._environment = {**kept, "PYTHONPATH": path, **added, **environment}
 
     def publish(self, count: int) -> None:
         """Publish messages of 50 users and of nobody, from another process."""
-        arguments = [sys.executable, "-m", self._app, str(count), str(self._published)]
+        publisher = [sys.executable, "-m", "tests.integrations.apps.queue_work", self._app]
+        arguments = [*publisher, str(count), str(self._published)]
         subprocess.run(arguments, cwd=ROOT, env=self._environment, check=True, timeout=60)
         self._published += count
 
@@ -66,12 +66,12 @@ class Queue:
         """Wait until so much work is done."""
         wait_until(lambda: self.redis.llen(DONE) >= count, f"{count} tasks are done", 60)
 
-    def differences(self) -> list[str]:
+    def differences(self, inspector: Inspector) -> list[str]:
         """Compare the events that arrived with the work done; return the differences."""
         users = {request.number: request.user for request in requests_of_users(self._published)}
         done = Counter(int(number) for number in self._done())
         assert sorted(done) == sorted(users), "each message is worked on"
-        items = self.inspector.items()
+        items = inspector.items()
         seen: dict[int, list[tuple[Any, ...]]] = {}
         for item in items:
             properties = item["properties"]

@@ -41,5 +41,4 @@ def number_of(number: int) -> int:
     return number
 
 
-if __name__ == "__main__":
-    queue_work.publish_all(work.send)
+publish = work.send

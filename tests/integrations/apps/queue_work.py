@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+import importlib
+import inspect
 import os
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import redis
 
@@ -14,7 +17,8 @@ from tests.integrations.load import Request, requests_of_users
 from ts_autotrack import bind_user, track_feature, user_context
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
+    from contextlib import AbstractAsyncContextManager
 
 URL = os.environ.get("REDIS_URL", "redis://127.0.0.1:1/0")
 PROPERTIES = ("plan",)
@@ -45,23 +49,44 @@ def fail_once(number: int, *, first: bool) -> None:
         raise FirstAttemptError
 
 
-def publish_all(publish: Callable[[int], object]) -> None:
-    """Publish the messages that the command line asks for, of 50 users and of nobody, from 8 threads."""
-    with ThreadPoolExecutor(8) as pool:
-        list(pool.map(lambda request: publish_one(request, publish), requests()))
-
-
-def requests() -> list[Request]:
-    """Return the requests that the command line asks for."""
-    return requests_of_users(int(sys.argv[1]), int(sys.argv[2]))
-
-
-def publish_one(request: Request, publish: Callable[[int], object]) -> None:
-    """Publish one message as the request's user."""
-    with acting(request.user):
-        publish(request.number)
-
-
 def acting(user: str | None) -> nullcontext[None] | user_context:
     """Return a block in which a user acts; nobody for None."""
     return nullcontext() if user is None else user_context(user, group_id=f"account-{user}", plan=f"plan-{user}")
+
+
+def publish_all(publish: Callable[[int], object], requests: list[Request]) -> None:
+    """Publish messages from 8 threads."""
+
+    def publish_one(request: Request) -> None:
+        with acting(request.user):
+            publish(request.number)
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(publish_one, requests))
+
+
+async def publish_all_async(
+    publish: Callable[[int], Awaitable[object]], broker: AbstractAsyncContextManager[object], requests: list[Request]
+) -> None:
+    """Publish messages from concurrent tasks."""
+
+    async def publish_one(request: Request) -> None:
+        with acting(request.user):
+            await publish(request.number)
+
+    async with broker:
+        await asyncio.gather(*map(publish_one, requests))
+
+
+def main(app: str, count: str, first: str) -> None:
+    """Publish messages of 50 users and of nobody by an application's `publish`."""
+    module: Any = importlib.import_module(app)
+    requests = requests_of_users(int(count), int(first))
+    if inspect.iscoroutinefunction(module.publish):
+        asyncio.run(publish_all_async(module.publish, module.connection(), requests))
+    else:
+        publish_all(module.publish, requests)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
