@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import pytest
 import redis
-from rq import Callback, Queue, Repeat, Retry
+from rq import Callback, Queue, Repeat, Retry, get_current_job
+from rq.scheduler import RQScheduler
 
 import ts_autotrack
+from tests.conftest import Answer, ScriptedServer, wait_until
 from tests.integrations.workers import Queue as RunningQueue
 from tests.integrations.workers import work_through_a_restart
 from ts_autotrack import bind_user, current_user, track, user_context
@@ -26,7 +28,7 @@ if TYPE_CHECKING:
 class AppJob(TrackedJob):
     """A job class with features and properties."""
 
-    features = {f"{__name__}.succeed": "export", f"{__name__}.fail": "failing", f"{__name__}.again": "again"}
+    features: ClassVar = {f"{__name__}.{name}": name for name in ("succeed", "fail", "again")}
     properties = ("plan",)
 
 
@@ -85,9 +87,11 @@ def log_in() -> None:
     bind_user("bound")
 
 
-def enqueue_another(queue: Queue) -> None:
+def enqueue_another() -> None:
     """Enqueue a job in a job."""
-    queue.enqueue(succeed)
+    job = get_current_job()
+    assert job is not None
+    TrackedQueue(connection=job.connection, job_class=AppJob).enqueue(succeed)
 
 
 def note_success(*_: object) -> None:
@@ -107,7 +111,7 @@ def test_job_belongs_to_its_enqueuer(inspector: Inspector, queue: Queue) -> None
         assert job.meta["own"] == 1
     run(queue)
     assert events(inspector) == [
-        (event, name, "pro") for name in ("ann", "bob") for event in ("used", "export", "used_async")
+        (event, name, "pro") for name in ("ann", "bob") for event in ("used", "succeed", "used_async")
     ]
     assert {item["context"]["group_id"] for item in inspector.items()} == {"acme"}
     assert current_user().user_id is None
@@ -143,28 +147,21 @@ def test_nested_dependent_repeated_and_later_jobs(inspector: Inspector, queue: Q
         first = queue.enqueue(succeed_async)
     with user_context("bob"):
         queue.enqueue(succeed, depends_on=first)
-        queue.enqueue(enqueue_another, queue)
+        queue.enqueue(enqueue_another)
     with user_context("cid"):
-        queue.enqueue(log_in, repeat=Repeat(times=1))
+        queue.enqueue(succeed_async, repeat=Repeat(times=1))
         queue.enqueue_many([Queue.prepare_data(succeed)])
-        queue.schedule_job(queue.create_job(succeed), ts_later())
-    queue.enqueue_job(queue.scheduled_job_registry.job_class.fetch(first_scheduled(queue), queue.connection))
+        queue.enqueue_in(timedelta(0), succeed)
+    scheduler = RQScheduler([queue], connection=queue.connection)
+    scheduler.acquire_locks()
+    scheduler.enqueue_scheduled_jobs()
     run(queue)
-    found = sorted((event, user) for event, user, _ in events(inspector) if event != "export")
-    assert found == [("used", "bob")] * 2 + [("used", "cid")] * 2 + [("used_async", "ann")]
-
-
-def ts_later() -> Any:
-    """Return a moment in the past: a scheduled job that is due."""
-    from datetime import datetime, timezone
-
-    return datetime.now(timezone.utc) - timedelta(seconds=1)
-
-
-def first_scheduled(queue: Queue) -> str:
-    """Return the id of the scheduled job."""
-    (job_id,) = queue.scheduled_job_registry.get_job_ids()
-    return job_id
+    found = sorted((event, user) for event, user, _ in events(inspector) if event != "succeed")
+    assert found == [
+        *[("used", "bob")] * 2,
+        *[("used", "cid")] * 2,
+        *[("used_async", user) for user in ("ann", "cid", "cid")],
+    ]
 
 
 def test_sync_queue_leaves_the_caller_as_it_was(inspector: Inspector, sync_queue: Queue) -> None:
@@ -176,7 +173,7 @@ def test_sync_queue_leaves_the_caller_as_it_was(inspector: Inspector, sync_queue
     assert [event[:2] for event in events(inspector)] == [
         ("after", "ann"),
         ("used", "ann"),
-        ("export", "ann"),
+        ("succeed", "ann"),
         ("callback", "ann"),
     ]
 
@@ -196,10 +193,11 @@ def test_callbacks_belong_to_the_user(inspector: Inspector, queue: Queue) -> Non
 
 def test_foreign_meta_is_nobody(inspector: Inspector, queue: Queue) -> None:
     """A `meta` entry of the same name with anything else in it names nobody."""
-    for value in (5, [], "no JSON", {"user_id": "ann"}):
-        job = queue.enqueue(succeed)
+    values: list[Any] = [5, [], "no JSON", {"user_id": "ann"}]
+    for value in values:
+        job = queue.create_job(succeed)
         job.meta[HEADER] = value
-        job.save_meta()
+        queue.enqueue_job(job)
     run(queue)
     assert events(inspector) == []
 
@@ -225,5 +223,28 @@ def test_workers_under_load(inspector: Inspector, redis_url: str, tmp_path: Path
     command = f"rq.cli worker-pool default --num-workers 2 --url {{url}} {CLASSES}"
     outbox = {"TS_AUTOTRACK_OUTBOX": str(tmp_path)} if durable else {}
     queue = RunningQueue(inspector, redis_url, "rq_jobs", command, **outbox)
-    work_through_a_restart(queue, 60)
-    assert queue.differences() == []
+    arrived = (lambda: not queue.differences(inspector)) if durable else None
+    work_through_a_restart(queue, 24, arrived)
+    assert queue.differences(inspector) == []
+
+
+@pytest.mark.slow
+def test_worker_delivers_for_its_work_horses(server: ScriptedServer, redis_url: str, tmp_path: Path) -> None:
+    """Events that a work horse could not deliver arrive by the worker, without another job and with the same id."""
+    server.always = lambda _: Answer(503)
+    command = f"rq.cli worker --url {{url}} {CLASSES}"
+    queue = RunningQueue(server, redis_url, "rq_jobs", command, TS_AUTOTRACK_OUTBOX=str(tmp_path))
+    with queue.working():
+        queue.publish(5)
+        queue.wait_for(5)
+        wait_until(lambda: server.requests, "a work horse tries")
+        refused = len(server.requests)
+        server.always = None
+        users = {f"user-{number}" for number in range(1, 5)}
+        wait_until(lambda: {item["user_id"] for item in items_after(server, refused)} == users, "all arrive", 30)
+    assert len({item["context"]["event_id"] for item in server.items}) == len(users)
+
+
+def items_after(server: ScriptedServer, number: int) -> list[dict[str, Any]]:
+    """Return the items of all requests but the first ones."""
+    return [item for request in server.requests[number:] for item in request.items]

@@ -16,7 +16,7 @@ from tests.integrations.apps.queue_work import DONE
 from tests.integrations.load import ROOT, requests_of_users
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from tests.conftest import Inspector, ScriptedServer
 
@@ -91,11 +91,19 @@ class Queue:
         return list(numbers)
 
 
-def work_through_a_restart(queue: Queue, count: int = 300) -> None:
-    """Publish twice; end the workers in the middle of the work, and start others for the rest."""
+def work_through_a_restart(queue: Queue, count: int = 300, arrived: Callable[[], bool] | None = None) -> None:
+    """Publish twice; end the workers in the middle of the work, and start others for the rest.
+
+    Args:
+        queue: The task queue.
+        count: Messages before the restart.
+        arrived: Condition to wait for before the last workers end: for workers that deliver later than the work.
+    """
     with queue.working():
         queue.publish(count)
         queue.wait_for(count // 4)
     with queue.working():
         queue.publish(count // 3)
         queue.wait_for(count + count // 3)
+        if arrived is not None:
+            wait_until(arrived, "all events have arrived", 60)

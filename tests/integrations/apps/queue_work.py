@@ -69,10 +69,12 @@ async def publish_all_async(
     publish: Callable[[int], Awaitable[object]], broker: AbstractAsyncContextManager[object], requests: list[Request]
 ) -> None:
     """Publish messages from concurrent tasks."""
+    places = asyncio.Semaphore(8)
 
     async def publish_one(request: Request) -> None:
-        with acting(request.user):
-            await publish(request.number)
+        async with places:
+            with acting(request.user):
+                await publish(request.number)
 
     async with broker:
         await asyncio.gather(*map(publish_one, requests))
