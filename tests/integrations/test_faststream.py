@@ -219,5 +219,5 @@ def test_bad_arguments_raise() -> None:
 def test_workers_under_load(inspector: Inspector, redis_url: str) -> None:
     """Two processes, nested and returned messages, batches, a restart: each event is right."""
     queue = Queue(inspector, redis_url, "faststream_app", "faststream run {app}:app --workers 2")
-    work_through_a_restart(queue)
+    work_through_a_restart(queue, 120)
     assert queue.differences(inspector) == []

@@ -107,10 +107,10 @@ class Shutdown:
         worker = self._engine.worker_within(START_TIMEOUT if timeout is None else min(_bounded(timeout), START_TIMEOUT))
         buffer.close(buffer.close_reason or "shutdown")
         seconds = self.remaining() if timeout is None else _bounded(timeout)
+        settled = not self._engine.pending
         if worker is not None:
             worker.commit(max(seconds, COMMIT_TIMEOUT))
-            on_disk = durable and worker.durable == worker.pending
-        settled = not self._engine.pending if worker is None else worker.stop(seconds, at_once=on_disk)
+            settled = worker.stop(seconds, at_once=durable and worker.durable == worker.pending)
         diagnostics.report()
         return self._conclude("shutdown", LOST, settled=settled)
 
