@@ -55,9 +55,7 @@ class _MessageMiddleware(BaseMiddleware[Any, Any]):
         super().__init__(msg, context=context)
         self._carrier = carrier
         self._trust_headers = trust_headers
-        self._reply = (
-            carrier.header
-        )  # after the block, still the header inside: for the message that the handler returns
+        self._header = carrier.header
 
     async def consume_scope(self, call_next: Callable[[Any], Awaitable[Any]], msg: StreamMessage[Any]) -> Any:
         """Run the handler inside the block of its message."""
