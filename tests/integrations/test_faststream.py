@@ -74,7 +74,8 @@ def test_published_and_returned_messages_go_on(inspector: Inspector) -> None:
     @broker.publisher(list="used")
     async def first(name: str) -> str:
         await broker.publish(name, list="used")
-        bind_user(name)
+        if name:
+            bind_user(name)
         return name
 
     @broker.subscriber(list="used")
@@ -84,10 +85,11 @@ def test_published_and_returned_messages_go_on(inspector: Inspector) -> None:
     async def publish() -> None:
         with user_context("ann"):
             await broker.publish("bob", list="first")
+            await broker.publish("", list="first")
         await broker.publish("cid", list="first")
 
     run(broker, publish)
-    assert [user for _, user, _ in events(inspector)] == ["ann", "bob", "cid"]
+    assert [user for _, user, _ in events(inspector)] == ["ann", "bob", "ann", "ann", "cid"]
 
 
 def test_batches(inspector: Inspector) -> None:

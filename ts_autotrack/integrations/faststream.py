@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 
 from faststream import BaseMiddleware
 
-from ts_autotrack import propagate_context
 from ts_autotrack.integrations._messages import HEADER, Carrier, MessageScope
 
 if TYPE_CHECKING:
@@ -55,18 +54,18 @@ class _MessageMiddleware(BaseMiddleware[Any, Any]):
         super().__init__(msg, context=context)
         self._carrier = carrier
         self._trust_headers = trust_headers
-        self._header = carrier.header
+        self._reply: str | None = None  # header of messages that the handler returns: they leave after the block
 
     async def consume_scope(self, call_next: Callable[[Any], Awaitable[Any]], msg: StreamMessage[Any]) -> Any:
         """Run the handler inside the block of its message."""
         with MessageScope(_header_of(msg) if self._trust_headers else None):
             result = await call_next(msg)
-            self._header = propagate_context(self._carrier.header)  # messages that the handler returns leave later
+            self._reply = self._carrier.header()
             return result
 
     async def publish_scope(self, call_next: Callable[[Any], Awaitable[Any]], cmd: PublishCommand) -> Any:
         """Write the acting user into a message; a header of the application's own gives way."""
-        header = self._header()
+        header = self._carrier.header() if self.msg is None else self._reply
         if header is not None:
             cmd.headers = {**cmd.headers, HEADER: header}
         elif HEADER in cmd.headers:
