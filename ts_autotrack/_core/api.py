@@ -87,6 +87,9 @@ def configure(  # noqa: PLR0913 - the settings
 def flush(timeout: float = 5.0) -> bool:
     """Wait until every event so far has arrived, been refused or been dropped.
 
+    In a process with an outbox the first call also starts the background thread, which goes on to deliver the events
+    of ended processes.
+
     Args:
         timeout: Maximum wait in seconds.
 
@@ -103,13 +106,15 @@ def flush(timeout: float = 5.0) -> bool:
     return client.shutdown.flush(timeout)
 
 
-def shutdown(timeout: float | None = None) -> bool:
+def shutdown(timeout: float | None = None, *, durable: bool = False) -> bool:
     """Deliver the waiting events and stop the thread. Later events are dropped as "shutdown".
 
     The end of the process calls this function by itself.
 
     Args:
         timeout: Maximum wait in seconds; default: the setting EXIT_TIMEOUT.
+        durable: True to leave events in the outbox to another process, and to wait only for a request that is under
+            way. Without an outbox the call waits as usual.
 
     Returns:
         True if no event is left. False if time ran out; a warning then gives the number of events left.
@@ -119,7 +124,7 @@ def shutdown(timeout: float | None = None) -> bool:
         >>> shutdown(timeout=1)
         True
     """
-    return client.shutdown.shutdown(timeout)
+    return client.shutdown.shutdown(timeout, durable=durable)
 
 
 def rejected() -> list[RejectedItem]:

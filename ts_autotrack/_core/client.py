@@ -171,6 +171,14 @@ class Client(Account):
             self._ensure_worker()
         return self.worker
 
+    def open_outbox(self) -> None:
+        """Start the worker of a process with an outbox: ended processes may have left events there."""
+        self.check_process()
+        if self.worker is None and self.buffer.close_reason is None:
+            config = self.config or load(self._arguments, warn=_ignore)
+            if config.outbox.directory and config.off_reason is None:
+                self._ensure_worker()
+
     def release_forks(self) -> None:
         """Release locks that an interrupted fork holds on this thread."""
         self.forks.release()

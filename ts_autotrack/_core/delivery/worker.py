@@ -121,11 +121,16 @@ class Worker:
         request.done.wait(timeout)
         return request.settled
 
-    def stop(self, timeout: float) -> bool:
-        """Export the rest for at most `timeout` seconds, then end; return True if all events are settled."""
+    def stop(self, timeout: float, *, at_once: bool = False) -> bool:
+        """Export the rest for at most `timeout` seconds, then end; return True if all events are settled.
+
+        Args:
+            timeout: Seconds to wait.
+            at_once: True to wait only for a request that is under way: given up, its events might be sent twice.
+        """
         if self._drainer.holds_lock:
             timeout = 0.0  # as in `wait_for`
-        self._sender.stop_at = time.monotonic() + timeout
+        self._sender.stop_at = time.monotonic() + (0.0 if at_once else timeout)
         self._mode.stop()
         if not self._thread.started:
             self._run()  # no thread could be started: the caller does the work

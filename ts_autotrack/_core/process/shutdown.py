@@ -57,6 +57,10 @@ if TYPE_CHECKING:
             """Return the worker; wait for a thread that is starting one."""
             ...
 
+        def open_outbox(self) -> None:
+            """Start the worker of a process with an outbox: ended processes may have left events there."""
+            ...
+
         def release_forks(self) -> None:
             """Release locks that an interrupted fork holds on this thread."""
             ...
@@ -101,6 +105,7 @@ class Shutdown:
     def flush(self, timeout: float) -> bool:
         """See `ts_autotrack.flush`."""
         timeout = _bounded(timeout)
+        self._engine.open_outbox()
         worker = self._engine.worker_within(min(timeout, START_TIMEOUT))
         settled = not self._engine.pending if worker is None else worker.flush(timeout)
         diagnostics.report()  # without valid events there is no worker
@@ -108,16 +113,17 @@ class Shutdown:
         buffer = self._engine.buffer
         return settled and not (buffer.close_reason in MISTAKES and buffer.closed_drops.read())
 
-    def shutdown(self, timeout: float | None = None) -> bool:
+    def shutdown(self, timeout: float | None = None, *, durable: bool = False) -> bool:
         """See `ts_autotrack.shutdown`."""
         held.release_all()
         buffer = self._engine.buffer
         worker = self._engine.worker_within(START_TIMEOUT if timeout is None else min(_bounded(timeout), START_TIMEOUT))
         buffer.close(buffer.close_reason or "shutdown")
         seconds = self.remaining() if timeout is None else _bounded(timeout)
+        settled = not self._engine.pending
         if worker is not None:
             worker.commit(max(seconds, COMMIT_TIMEOUT))
-        settled = not self._engine.pending if worker is None else worker.stop(seconds)
+            settled = worker.stop(seconds, at_once=durable and worker.durable == worker.pending)
         diagnostics.report()
         return self._conclude("shutdown", LOST, settled=settled)
 
