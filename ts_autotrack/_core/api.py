@@ -7,6 +7,7 @@ from ts_autotrack._core.client import client
 TYPE_CHECKING = False  # typing costs as much to import as this whole library
 if TYPE_CHECKING:
     import os
+    from collections.abc import Mapping
 
     from ts_autotrack.typing import RejectedItem, Stats
 
@@ -27,6 +28,9 @@ def configure(  # noqa: PLR0913 - the settings
     outbox_bytes: int | None = None,
     durability: str | None = None,
     baggage: bool | None = None,
+    interface: str | None = None,
+    context: Mapping[str, object] | None = None,
+    properties: Mapping[str, object] | None = None,
     disabled: bool | None = None,
     debug: bool | None = None,
 ) -> None:
@@ -56,6 +60,12 @@ def configure(  # noqa: PLR0913 - the settings
         durability: "batch": an event is in the outbox within 50 ms, at no cost to the call. "event": before the call
             returns.
         baggage: True to read ids from OpenTelemetry baggage when no `user_context` gives them.
+        interface: "api", "cli" or "agent": `properties.interface` of all events of this process, for a surface other
+            than a browser.
+        context: Values for the `context` of all events of this process, such as `{"environment": "staging"}`. Values
+            of a block win. `group_id` is refused: an account belongs to a user.
+        properties: Values for the `properties` of all events of this process but `identify` and `group`. Values of a
+            block, a decorator or a call win.
         disabled: True to drop all events.
         debug: True to log every delivery to standard error.
 

@@ -12,9 +12,10 @@ import sys
 
 from ts_autotrack._core import parsers, project
 from ts_autotrack._core.capture.buffer import DEFAULT_LIMIT
-from ts_autotrack._core.contract import DEFAULT_ENDPOINT
+from ts_autotrack._core.contract import DEFAULT_ENDPOINT, INTERFACES
 from ts_autotrack._core.counters import DEFAULT_MAX_BYTES
 from ts_autotrack._core.diagnostics import warn_now
+from ts_autotrack._core.identity.defaults import Defaults
 from ts_autotrack._core.redaction import mask_url, protect
 
 TYPE_CHECKING = False  # typing costs as much to import as this whole library
@@ -50,8 +51,7 @@ class _Frozen:
     def __eq__(self, other: object) -> bool:
         return type(self) is type(other) and all(getattr(self, name) == getattr(other, name) for name in self.__slots__)
 
-    def __hash__(self) -> int:
-        return hash(tuple(getattr(self, name) for name in self.__slots__))
+    __hash__ = None  # type: ignore[assignment]  # some settings are dicts
 
     def __repr__(self) -> str:
         shown = (f"{name}={_shown(name, getattr(self, name))}" for name in self.__slots__)
@@ -80,12 +80,14 @@ class OutboxSettings(_Frozen):
 class Config(_Frozen):
     """All settings, valid. Durations are in seconds. The repr shows no credential.
 
+    `defaults` has the settings `interface`, `context` and `properties`.
     `baggage` is None if nobody has chosen: baggage counts, and the first event credited by baggage is announced.
     """
 
     __slots__ = (
         "baggage",
         "debug",
+        "defaults",
         "disabled",
         "exit_timeout",
         "exporter",
@@ -98,6 +100,7 @@ class Config(_Frozen):
     )
     baggage: bool | None
     debug: bool
+    defaults: Defaults
     disabled: bool
     exit_timeout: float
     exporter: str | None
@@ -114,7 +117,9 @@ class Config(_Frozen):
             "durability": values["durability"],
             "max_bytes": values["outbox_bytes"],
         }
-        super().__init__({**values, "outbox": OutboxSettings(outbox), "server": ServerSettings(values)})
+        defaults = Defaults(values["interface"], values["context"], values["properties"])
+        groups = {"outbox": OutboxSettings(outbox), "server": ServerSettings(values), "defaults": defaults}
+        super().__init__({**values, **groups})
 
     @property
     def off_reason(self) -> DropReason | None:
@@ -276,6 +281,9 @@ SETTINGS: dict[str, Setting] = {
     "outbox_bytes": Setting("TS_AUTOTRACK_OUTBOX_BYTES", parsers.count, 256_000_000),
     "durability": Setting("TS_AUTOTRACK_DURABILITY", parsers.one_of(*DURABILITIES), "batch"),
     "baggage": Setting("TS_AUTOTRACK_BAGGAGE", parsers.flag, default=None),
+    "interface": Setting("TS_AUTOTRACK_INTERFACE", parsers.one_of(*INTERFACES), None),
+    "context": Setting("TS_AUTOTRACK_CONTEXT", parsers.context, None),
+    "properties": Setting("TS_AUTOTRACK_PROPERTIES", parsers.values, None),
     "disabled": Setting("TS_AUTOTRACK_DISABLED", parsers.flag, default=False),
     "debug": Setting("TS_AUTOTRACK_DEBUG", parsers.flag, default=False),
 }
