@@ -123,6 +123,8 @@ def test_sigterm_under_load_loses_nothing(worker: Worker, inspector: Inspector, 
 
     def publish() -> None:
         for request in endless_requests():
+            while not stopped.wait(0.005) and len(published) > len(worker.done()) + 50:
+                pass
             if stopped.is_set():
                 break
             worker.publish(request)
@@ -155,3 +157,21 @@ def test_a_killed_child_loses_nothing_with_an_outbox(worker: Worker, inspector: 
     assert len(list(tmp_path.glob("killed-*"))) == 3
     arrived = Counter((item["properties"]["number"], item["user_id"]) for item in inspector.items())
     assert arrived == Counter({(number, f"user-{number}"): count for number, count in worker.done().items()})
+
+
+def test_the_example(redis_url: str, inspector: Inspector) -> None:
+    """The commands of the example's README: two features of the user for whom the task was published."""
+    environment = {**os.environ, "CELERY_BROKER_URL": redis_url, "THRIVESTACK_ENDPOINT": inspector.endpoint}
+    folder = ROOT / "examples" / "celery_app"
+    command = f"-m celery --workdir {folder} -A app worker --concurrency 2 -l error".split()
+    with subprocess.Popen([sys.executable, *command], env=environment) as process:
+        try:
+            publish = [sys.executable, str(folder / "app.py"), "ann", "acme", "1"]
+            subprocess.run(publish, env=environment, check=True, timeout=60)
+            wait_until(lambda: len(inspector.items()) == 2, "two events", 60)
+        finally:
+            process.terminate()
+    found = {
+        (item["properties"]["feature_name"], item["user_id"], item["context"]["group_id"]) for item in inspector.items()
+    }
+    assert found == {("report_export", "ann", "acme"), ("report_notification", "ann", "acme")}

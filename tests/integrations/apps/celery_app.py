@@ -15,13 +15,13 @@ from ts_autotrack.integrations.celery import instrument_celery
 FOLDER = Path(os.environ.get("CELERY_TEST_FOLDER", "."))
 """Folder of the file `done`, to which each finished task adds a line."""
 
-app = celery.Celery("celery_app", broker=os.environ.get("CELERY_TEST_BROKER"))
+app: Any = celery.Celery("celery_app", broker=os.environ.get("CELERY_TEST_BROKER"))
 app.conf.update(worker_hijack_root_logger=False, task_reject_on_worker_lost=True)
 instrument_celery(app, properties=["plan"], features={"finish": "finish"})
 
 
 @track_feature("work", capture=["number"])
-@app.task(name="work", bind=True, max_retries=1)  # type: ignore[untyped-decorator, unused-ignore]
+@app.task(name="work", bind=True, max_retries=1)
 def work(self: Any, number: int) -> None:
     """Retry each third number, then track one event, and publish a task that does the same."""
     if number % 3 == 0 and not self.request.retries:
@@ -29,7 +29,7 @@ def work(self: Any, number: int) -> None:
     app.send_task("finish", (number,))
 
 
-@app.task(name="finish")  # type: ignore[untyped-decorator, unused-ignore]
+@app.task(name="finish")
 def finish(number: int) -> None:
     """Track one event, and another one by the feature of this task."""
     track("finished", {"number": number})
@@ -38,7 +38,7 @@ def finish(number: int) -> None:
 
 
 @track_feature("late", capture=["number"])
-@app.task(name="late", acks_late=True)  # type: ignore[untyped-decorator, unused-ignore]
+@app.task(name="late", acks_late=True)
 def late(number: int) -> None:
     """Kill the process the first time for each fifth number."""
     if number % 5 == 1 and not (FOLDER / f"killed-{number}").exists():
