@@ -31,6 +31,7 @@ def configure(  # noqa: PLR0913 - the settings
     interface: str | None = None,
     context: Mapping[str, object] | None = None,
     properties: Mapping[str, object] | None = None,
+    in_tests: bool | None = None,
     disabled: bool | None = None,
     debug: bool | None = None,
 ) -> None:
@@ -42,8 +43,10 @@ def configure(  # noqa: PLR0913 - the settings
         api_key: Sent as `x-api-key`. Environment: THRIVESTACK_API_KEY.
         auth_token: Sent as `Authorization: Bearer`. Environment: THRIVESTACK_AUTH_TOKEN.
         endpoint: Base URL, without "/track", query or credentials. Environment: THRIVESTACK_ENDPOINT.
-        exporter: "thrivestack", "console", "jsonl" or "none".
-        jsonl_path: The file that "jsonl" appends to; "-" is standard output.
+        exporter: "thrivestack", "console", "jsonl", "memory" or "none". "memory" keeps the events for
+            `ts_autotrack.testing.read`, without a thread.
+        jsonl_path: The file that "jsonl" appends to; "-" is standard output. "memory" appends its events to the file
+            when the process ends.
         flush_interval: Seconds between two batches, unless 1,000 events wait before that.
         request_timeout: Seconds that a request may wait for a connection, for the next piece of the answer's head, and
             for the whole body.
@@ -66,6 +69,8 @@ def configure(  # noqa: PLR0913 - the settings
             of a block win. `group_id` is refused: an account belongs to a user.
         properties: Values for the `properties` of all events of this process but `identify` and `group`. Values of a
             block, a decorator or a call win.
+        in_tests: True to send events to another machine also under pytest. Otherwise pytest, and each process that a
+            test starts, drops them as "in_tests".
         disabled: True to drop all events.
         debug: True to log every delivery to standard error.
 
