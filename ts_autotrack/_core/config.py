@@ -12,9 +12,10 @@ import sys
 
 from ts_autotrack._core import parsers, project
 from ts_autotrack._core.capture.buffer import DEFAULT_LIMIT
-from ts_autotrack._core.contract import DEFAULT_ENDPOINT
+from ts_autotrack._core.contract import DEFAULT_ENDPOINT, INTERFACES
 from ts_autotrack._core.counters import DEFAULT_MAX_BYTES
 from ts_autotrack._core.diagnostics import warn_now
+from ts_autotrack._core.identity.defaults import Defaults
 from ts_autotrack._core.redaction import mask_url, protect
 
 TYPE_CHECKING = False  # typing costs as much to import as this whole library
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     Warn: TypeAlias = Callable[[Hashable, str, str], None]
 
 DURABILITIES = ("batch", "event")
-EXPORTERS = ("thrivestack", "console", "jsonl", "none")
+EXPORTERS = ("thrivestack", "console", "jsonl", "memory", "none")
 LOCAL_KEY = "local"
 """Key for an endpoint on this machine when no key is set: the inspector asks for a key, but accepts any."""
 REFUSED = ""
@@ -50,8 +51,7 @@ class _Frozen:
     def __eq__(self, other: object) -> bool:
         return type(self) is type(other) and all(getattr(self, name) == getattr(other, name) for name in self.__slots__)
 
-    def __hash__(self) -> int:
-        return hash(tuple(getattr(self, name) for name in self.__slots__))
+    __hash__ = None  # type: ignore[assignment]  # some settings are dicts
 
     def __repr__(self) -> str:
         shown = (f"{name}={_shown(name, getattr(self, name))}" for name in self.__slots__)
@@ -80,16 +80,20 @@ class OutboxSettings(_Frozen):
 class Config(_Frozen):
     """All settings, valid. Durations are in seconds. The repr shows no credential.
 
+    `defaults` has the settings `interface`, `context` and `properties`.
     `baggage` is None if nobody has chosen: baggage counts, and the first event credited by baggage is announced.
+    `in_tests` is True, too, if no pytest runs.
     """
 
     __slots__ = (
         "baggage",
         "debug",
+        "defaults",
         "disabled",
         "exit_timeout",
         "exporter",
         "flush_interval",
+        "in_tests",
         "jsonl_path",
         "max_queue",
         "max_queue_bytes",
@@ -98,10 +102,12 @@ class Config(_Frozen):
     )
     baggage: bool | None
     debug: bool
+    defaults: Defaults
     disabled: bool
     exit_timeout: float
     exporter: str | None
     flush_interval: float
+    in_tests: bool
     jsonl_path: str
     max_queue: int
     max_queue_bytes: int
@@ -114,13 +120,17 @@ class Config(_Frozen):
             "durability": values["durability"],
             "max_bytes": values["outbox_bytes"],
         }
-        super().__init__({**values, "outbox": OutboxSettings(outbox), "server": ServerSettings(values)})
+        defaults = Defaults(values["interface"], values["context"], values["properties"])
+        groups = {"outbox": OutboxSettings(outbox), "server": ServerSettings(values), "defaults": defaults}
+        super().__init__({**values, **groups})
 
     @property
     def off_reason(self) -> DropReason | None:
         """Drop reason of all events under these settings; None if events are exported."""
         if self.disabled or self.exporter == "none":
             return "disabled"
+        if self.exporter == "thrivestack" and not self.in_tests and not parsers.is_local(self.server.endpoint):
+            return "in_tests"
         if self.exporter is not None:
             return None
         return "no_api_key" if self.server.endpoint else "bad_endpoint"
@@ -165,6 +175,7 @@ def load(arguments: Mapping[str, object], start: str | None = None, warn: Warn =
     values = {name: _value(name, setting, arguments, table, warn) for name, setting in SETTINGS.items()}
     if values["disabled"] is False and "disabled" not in arguments and _do_not_track():
         values["disabled"] = True
+    values["in_tests"] = values["in_tests"] or not _under_pytest()
     if values["durability"] == "event" and not values["outbox"]:
         message = "durability=event has no effect without an outbox: set TS_AUTOTRACK_OUTBOX"
         warn(("setting", "durability"), message, "warning")
@@ -234,6 +245,11 @@ def _do_not_track() -> bool:
         return False
 
 
+def _under_pytest() -> bool:
+    """Return True in a process of pytest, and in each process that a test has started: the variables are inherited."""
+    return "PYTEST_CURRENT_TEST" in os.environ or "PYTEST_VERSION" in os.environ
+
+
 def _project_table(start: str | None, warn: Warn) -> Mapping[str, object]:
     found = project.find(parsers.working_directory()) if start is None else project.nearest(start)
     return _parse_project(*found, warn) if found is not None and b"ts_autotrack" in found[1] else {}
@@ -276,6 +292,10 @@ SETTINGS: dict[str, Setting] = {
     "outbox_bytes": Setting("TS_AUTOTRACK_OUTBOX_BYTES", parsers.count, 256_000_000),
     "durability": Setting("TS_AUTOTRACK_DURABILITY", parsers.one_of(*DURABILITIES), "batch"),
     "baggage": Setting("TS_AUTOTRACK_BAGGAGE", parsers.flag, default=None),
+    "interface": Setting("TS_AUTOTRACK_INTERFACE", parsers.one_of(*INTERFACES), None),
+    "context": Setting("TS_AUTOTRACK_CONTEXT", parsers.context, None),
+    "properties": Setting("TS_AUTOTRACK_PROPERTIES", parsers.values, None),
+    "in_tests": Setting("TS_AUTOTRACK_IN_TESTS", parsers.flag, default=False),
     "disabled": Setting("TS_AUTOTRACK_DISABLED", parsers.flag, default=False),
     "debug": Setting("TS_AUTOTRACK_DEBUG", parsers.flag, default=False),
 }

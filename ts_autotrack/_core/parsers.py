@@ -6,6 +6,7 @@ import os
 import re
 
 from ts_autotrack._core.contract import DEFAULT_ENDPOINT
+from ts_autotrack._core.snapshot import copied, has_items, shallow
 
 TYPE_CHECKING = False  # typing costs as much to import as this whole library
 if TYPE_CHECKING:
@@ -13,6 +14,8 @@ if TYPE_CHECKING:
     from typing import Any
 
 MAX_COUNT = 1_000_000_000_000
+MAX_VALUES = 8_000
+"""Bytes of the values that all events of a process carry."""
 MAX_PORT = 65_535
 MAX_SECONDS = 86_400
 """Seconds of a day."""
@@ -139,6 +142,45 @@ def count(value: object) -> int:
         message = f"expected a whole number from 1 to {MAX_COUNT}"
         raise ValueError(message)
     return int(text)
+
+
+def values(value: Any) -> dict[str, object]:
+    """Parse names with values: a mapping, a JSON object, or a text such as "environment=staging,release=1.4.2"."""
+    if isinstance(value, str):
+        value = _json_object(value) if value.lstrip().startswith("{") else _pairs(value)
+    found = shallow(value) if has_items(value) else None
+    if found is None or not all(isinstance(name, str) and name.strip() for name in found):
+        message = 'expected a mapping of names to values; as text "environment=staging,release=1.4.2" or a JSON object'
+        raise ValueError(message)
+    copy, size = copied(found)
+    if size > MAX_VALUES:
+        message = f"each event would carry these {size} bytes; at most {MAX_VALUES} are possible"
+        raise ValueError(message)
+    return copy
+
+
+def context(value: object) -> dict[str, object]:
+    """Parse the context of all events of the process, which has no account: an account belongs to a user."""
+    found = values(value)
+    if "group_id" in found:
+        message = "group_id cannot be the same for all events: give it to user_context, bind_user or a resolver"
+        raise ValueError(message)
+    return found
+
+
+def _json_object(text: str) -> object:
+    import json  # lazily: only processes with such a setting need the module
+
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+
+
+def _pairs(text: str) -> dict[str, object] | None:
+    """Return the values of "name=value,name=value"; None if the text has another form."""
+    pairs = [entry.partition("=") for entry in text.split(",") if entry.strip()]
+    return {name.strip(): given.strip() for name, _, given in pairs} if all(mark for _, mark, _ in pairs) else None
 
 
 def flag(value: object) -> bool:

@@ -15,13 +15,17 @@ from ts_autotrack._core.contract import GROUP, MAX_BODY, SOURCE, TRACK
 from ts_autotrack._core.delivery.clock import Clock
 from ts_autotrack._core.delivery.queue import MAX_QUEUED_BYTES
 from ts_autotrack._core.diagnostics import fault, warn_once
+from ts_autotrack._core.identity import defaults
 from ts_autotrack._core.snapshot import to_json
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from ts_autotrack._core.capture.record import EventTemplate, Extras, Record
     from ts_autotrack._core.counters import Counters
     from ts_autotrack._core.delivery.clock import UserClock
     from ts_autotrack._core.delivery.queue import Item
+    from ts_autotrack._core.identity.defaults import Defaults
     from ts_autotrack._core.identity.scope import Scope
     from ts_autotrack.typing import DropReason
 
@@ -46,6 +50,10 @@ resting for a moment. Beside a computing thread the encoder then manages 80,000 
 """
 
 
+def _ignore(template: EventTemplate, scope: Scope, moment: int | str, extras: Extras) -> None:
+    """Do nothing about a record without a user."""
+
+
 class Encoder:
     """Builds and encodes items; gives each item its id and its timestamp once.
 
@@ -54,12 +62,16 @@ class Encoder:
     event, as in a server whose requests have one event each, an event takes 2.3 us against 4.9 us.
 
     Attributes:
-        ids: First half of every id from this encoder.
+        common: Common part of all events of this encoder.
+        on_unattributed: Called with the parts of each record without a user.
     """
 
-    def __init__(self, counters: Counters) -> None:
+    def __init__(
+        self, counters: Counters, on_unattributed: Callable[[EventTemplate, Scope, int | str, Extras], None] = _ignore
+    ) -> None:
+        self.on_unattributed = on_unattributed
         self._counters = counters
-        self.ids = os.urandom(8).hex().encode()
+        self.common = Common(os.urandom(8).hex().encode(), defaults.in_force)
         self._clock = Clock()
         self._no_rest_until = 0.0
 
@@ -90,7 +102,10 @@ class Encoder:
 
     def _encode(self, records: list[Record], sequence: int, items: list[Item], bytes_left: int) -> tuple[int, int]:
         """Add the items of `records` until `bytes_left` is used; return the number of records and the bytes left."""
-        clock, ids, before = self._clock, self.ids, sequence
+        clock, before = self._clock, sequence
+        if self.common.defaults is not defaults.in_force:
+            self.common = Common(self.common.ids, defaults.in_force)
+        common = self.common
         for subject, scope, moment, extras in records:
             template = template_of(subject)
             sequence += 1
@@ -99,9 +114,10 @@ class Encoder:
                 continue
             try:
                 encoded: EncodedScope | None = scope._encoded  # noqa: SLF001 - the slot is the encoder's
-                if encoded is None or encoded.template is not template or encoded.ids is not ids:
+                if encoded is None or encoded.template is not template or encoded.common is not common:
                     encoded = self._encoded_scope(scope, template)
                 if encoded.user is None:
+                    self.on_unattributed(template, scope, moment, extras)
                     self._drop("unattributed", template, _UNATTRIBUTED)
                     continue
                 tail = encoded.tail if extras is None else encoded.tail_with(template, extras)
@@ -131,10 +147,11 @@ class Encoder:
         group_id = scope.group_id if template.group_id is None else template.group_id
         if template.user_id and scope.user_id not in (None, template.user_id):
             group_id = template.group_id  # another user starts anew
-        if encoded is None or encoded.ids is not self.ids or (encoded.user_id, encoded.group_id) != (user_id, group_id):
+        common, ids = self.common, (user_id, group_id)
+        if encoded is None or encoded.common is not common or (encoded.user_id, encoded.group_id) != ids:
             user = self._clock.user(user_id) if user_id else None
             own = scope if user_id == scope.user_id else scope.derive(user_id, group_id)
-            encoded = scope._encoded = EncodedScope(self.ids, own, user_id, group_id, user)  # noqa: SLF001 - likewise
+            encoded = scope._encoded = EncodedScope(common, own, user_id, group_id, user)  # noqa: SLF001 - likewise
         encoded.select_template(template)
         return encoded
 
@@ -154,11 +171,26 @@ class Encoder:
         warn_once((reason, template.where), message)
 
 
+class Common:
+    """Common part of all events of one encoder, under one set of settings.
+
+    Attributes:
+        ids: First half of every id; a forked child's encoder has others.
+        defaults: Values of the process.
+    """
+
+    __slots__ = ("defaults", "ids")
+
+    def __init__(self, ids: bytes, values: Defaults) -> None:
+        self.ids = ids
+        self.defaults = values
+
+
 class EncodedScope:
     """Encoded common part of all events of one scope.
 
     Attributes:
-        ids: First half of the ids of the encoder that made this; a forked child's encoder has others.
+        common: Common part of all events of the encoder that made this.
         user_id: The scope's user, or the template's.
         group_id: The scope's group, or the template's.
         user: The user's clock; None if the user is unknown.
@@ -167,23 +199,24 @@ class EncodedScope:
         tail: JSON after the timestamp of an event of the selected template, without properties or traits of its own.
     """
 
-    __slots__ = ("_properties", "_properties_json", "group_id", "head", "ids", "tail", "template", "user", "user_id")
+    __slots__ = ("_properties", "_properties_json", "common", "group_id", "head", "tail", "template", "user", "user_id")
 
     def __init__(
-        self, ids: bytes, scope: Scope, user_id: str | None, group_id: str | None, user: UserClock | None
+        self, common: Common, scope: Scope, user_id: str | None, group_id: str | None, user: UserClock | None
     ) -> None:
-        self.ids = ids
+        self.common = common
         self.user_id = user_id
         self.group_id = group_id
         self.user = user
-        context = {"source": SOURCE, **scope.context}
+        context = {"source": SOURCE, **common.defaults.context, **scope.context}
         if group_id:
             context["group_id"] = group_id
         context.pop("event_id", None)
         if user_id is not scope.user_id and group_id is not scope.group_id:
             context.pop("identity_source", None)  # neither id came from baggage
-        self.head = b'%b,"event_id":"%b-' % (_dumps({"user_id": user_id, "context": context})[:-2], ids)
-        self._properties = scope.properties
+        self.head = b'%b,"event_id":"%b-' % (_dumps({"user_id": user_id, "context": context})[:-2], common.ids)
+        own = common.defaults.properties
+        self._properties = {**own, **scope.properties} if own else scope.properties
         self._properties_json = b""
         self.template: EventTemplate | None = None
         self.tail = b""
