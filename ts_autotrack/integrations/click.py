@@ -118,12 +118,13 @@ class _Run:
     def __init__(self, tracking: _Tracking | None, ctx: Any) -> None:
         self._tracking = tracking
         self._ctx = ctx
-        self._stack = ExitStack()
+        self._stack: ExitStack | None = None
 
     def __enter__(self) -> None:
         tracking, meta = self._tracking, self._ctx.meta
         if tracking is None or not tracking.enabled or _TRACKING in meta:
             return  # a command of a program, or a program within an instrumented program
+        self._stack = ExitStack()
         if tracking.user is not None or current_user().user_id is None:
             self._stack.enter_context(request_scope(tracking.user))
         meta[_TRACKING] = tracking
@@ -132,7 +133,8 @@ class _Run:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self._stack.__exit__(kind, error, traceback)
+        if self._stack is not None:
+            self._stack.__exit__(kind, error, traceback)
 
 
 def _record(ctx: Any, error: BaseException | None = None) -> None:
