@@ -4,6 +4,7 @@ from ts_autotrack._core.api import configure, flush, rejected, shutdown, stats
 from ts_autotrack._core.capture.additions import add_properties
 from ts_autotrack._core.capture.feature import track_feature
 from ts_autotrack._core.capture.manual import group, identify, track
+from ts_autotrack._core.capture.tracked import is_tracked
 from ts_autotrack._core.identity.propagation import current_user, propagate_context
 from ts_autotrack._core.identity.request_scope import request_scope
 from ts_autotrack._core.identity.user_context import bind_user, clear_user, suppress, user_context
@@ -20,6 +21,7 @@ __all__ = [
     "flush",
     "group",
     "identify",
+    "is_tracked",
     "propagate_context",
     "register_response",
     "rejected",

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from ts_autotrack import track_feature
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
 
     from ts_autotrack.typing import Interface
 
@@ -29,6 +31,31 @@ def feature_use(name: str, *, action: str | None = None, interface: Interface | 
     return track_feature(name, action=action, interface=interface)(use)
 
 
+@functools.lru_cache(maxsize=1_000)
+def cached_use(name: str, action: str, interface: Interface) -> Callable[[], None]:
+    """Return `feature_use(...)`, made once for each feature that is found while the program runs."""
+    return feature_use(name, action=action, interface=interface)
+
+
+def feature_names(features: Mapping[str, str | None] | None, kind: str) -> dict[str, str | None]:
+    """Return the names of features by the name of a command or tool; None for one to leave out.
+
+    Args:
+        features: The argument `features=` of an integration that makes a feature of everything else.
+        kind: The thing that a key names, such as "command", for messages.
+
+    Raises:
+        TypeError: `features` is no mapping.
+        ValueError: A key or a name is no text, or is empty.
+    """
+    if features is None:
+        return {}
+    if not isinstance(features, Mapping):
+        message = f"features={features!r}: expected names of features by the name of a {kind}, such as {{'a': 'b'}}"
+        raise TypeError(message)
+    return {checked_key(key, kind): None if name is None else checked_name(key, name) for key, name in features.items()}
+
+
 def feature_uses(
     features: Mapping[str, str] | None, kind: str, interface: Interface | None = None, argument: str = "features"
 ) -> dict[str, Callable[[], None]]:
@@ -45,11 +72,21 @@ def feature_uses(
     """
     uses = {}
     for key, name in (features or {}).items():
-        if not isinstance(key, str) or not key.strip():
-            message = f"{argument}={{{key!r}: ...}}: a key must be the name of a {kind}"
-            raise ValueError(message)
+        checked_key(key, kind, argument)
         uses[key] = feature_use(checked_name(key, name, argument), action=key, interface=interface)
     return uses
+
+
+def checked_key(key: object, kind: str, argument: str = "features") -> str:
+    """Return a key of an argument, with single spaces.
+
+    Raises:
+        ValueError: The key is no text, or is empty.
+    """
+    if isinstance(key, str) and key.strip():
+        return " ".join(key.split())
+    message = f"{argument}={{{key!r}: ...}}: a key must be the name of a {kind}"
+    raise ValueError(message)
 
 
 def checked_name(key: str, name: object, argument: str = "features") -> str:

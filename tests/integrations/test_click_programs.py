@@ -1,0 +1,110 @@
+"""Command lines in processes of their own: users, exit status, and the time that a dead server costs."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.conftest import run_python
+from tests.integrations.load import ROOT
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from tests.conftest import Inspector
+
+EXAMPLE = ROOT / "examples" / "click_app"
+PROGRAM = """
+import atexit, os, sys, time, click
+marks = []
+atexit.register(lambda: print(time.monotonic() - marks[0]))  # runs after the library's hook
+from ts_autotrack.integrations.click import instrument_click
+@click.group()
+def tool(): ...
+@tool.command()
+@click.argument("status", type=int)
+def run(status):
+    if status: sys.exit(status)
+atexit.register(lambda: marks.append(time.monotonic()))  # runs before
+instrument_click(tool, user=lambda: (os.environ["APP_USER"], "account-" + os.environ["APP_USER"]))
+tool(["run", os.environ.get("APP_STATUS", "0")])
+"""
+
+
+@pytest.fixture
+def hanging() -> Iterator[str]:
+    """An endpoint that accepts connections and never answers."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+
+
+@pytest.mark.slow
+def test_each_run_has_its_own_user(inspector: Inspector) -> None:
+    """6 programs, 3 at a time: those with exit status 0 make one event each, of their user."""
+
+    def run(number: int) -> int:
+        settings = {"APP_USER": f"user-{number}", "APP_STATUS": str(number % 3)}
+        return run_python(PROGRAM, THRIVESTACK_ENDPOINT=inspector.endpoint, **settings).returncode
+
+    with ThreadPoolExecutor(3) as pool:
+        statuses = list(pool.map(run, range(6)))
+    assert statuses == [number % 3 for number in range(6)]
+    found = sorted((item["user_id"], item["context"]["group_id"]) for item in inspector.items())
+    assert found == sorted((f"user-{number}", f"account-user-{number}") for number in range(0, 6, 3))
+
+
+@pytest.mark.slow
+def test_hanging_server_costs_no_more_than_the_setting(inspector: Inspector, hanging: str, tmp_path: Path) -> None:
+    """The end of the program waits for EXIT_TIMEOUT at most; with an outbox the next run sends the events."""
+    outbox = {"TS_AUTOTRACK_OUTBOX": str(tmp_path / "outbox")}
+    took = {}
+    for timeout in ("0", "0.5", "2"):
+        settings = {"TS_AUTOTRACK_EXIT_TIMEOUT": timeout, "APP_USER": "ann", **outbox}
+        done = run_python(PROGRAM, THRIVESTACK_ENDPOINT=hanging, **settings)
+        took[timeout] = float(done.stdout)
+        assert done.returncode == 0
+        assert "lost with the process" not in done.stderr
+    assert all(seconds < float(timeout) + 1.5 for timeout, seconds in took.items()), took  # a busy machine is late
+    run_python(PROGRAM, THRIVESTACK_ENDPOINT=inspector.endpoint, APP_USER="bob", **outbox)
+    assert sorted(item["user_id"] for item in inspector.items()) == ["ann", "ann", "ann", "bob"]
+
+
+def test_import_loads_no_framework() -> None:
+    """The integration itself loads neither click nor Typer: a program loads what it uses."""
+    code = "import sys; import ts_autotrack.integrations.click; print({'click', 'typer'} & set(sys.modules))"
+    assert run_python(code).stdout == "set()\n"
+
+
+def test_example_is_short() -> None:
+    """The application has less than 60 lines."""
+    assert len((EXAMPLE / "app.py").read_text().splitlines()) < 60
+
+
+@pytest.mark.slow
+def test_example_s_events_arrive(inspector: Inspector) -> None:
+    """The example's commands arrive with user and account; help and failures do not."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("TS_AUTOTRACK", "THRIVESTACK"))}
+    environment = {**kept, "THRIVESTACK_ENDPOINT": inspector.endpoint, "REPORTS_TOKEN": "ann-token"}
+    statuses = []
+    for line in ("report export 1 --format csv", "report export 9", "report --help", "ls", "whoami"):
+        command = [sys.executable, str(EXAMPLE / "app.py"), *line.split()]
+        statuses.append(subprocess.run(command, env=environment, capture_output=True, check=False).returncode)
+    assert statuses == [0, 1, 0, 0, 0]
+    found = {
+        (
+            item["properties"]["feature_name"],
+            item["properties"]["interface"],
+            item["user_id"],
+            item["context"]["group_id"],
+        )
+        for item in inspector.items()
+    }
+    assert found == {("csv_export", "cli", "ann", "acme"), ("list_reports", "cli", "ann", "acme")}
+    assert len(inspector.items()) == 2
