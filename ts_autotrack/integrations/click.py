@@ -6,6 +6,7 @@ own class, made here, which overrides the public methods `invoke`, `resolve_comm
 
 from __future__ import annotations
 
+import atexit
 import functools
 import inspect
 import logging
@@ -14,7 +15,7 @@ import sys
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
-from ts_autotrack import current_user, is_tracked, request_scope
+from ts_autotrack import current_user, is_tracked, request_scope, shutdown
 from ts_autotrack.integrations._features import cached_use, feature_names
 
 if TYPE_CHECKING:
@@ -44,6 +45,9 @@ def instrument_click(
 
     A run of the program is one request: `bind_user` in any command or callback names the user of all its events, and
     the next run in the same process sees nothing of it.
+
+    With an outbox the program does not wait at its end until its events are delivered: the next run sends the rest.
+    Without an outbox a dead server delays the end by EXIT_TIMEOUT.
 
     Args:
         group: The click group or command, or the Typer app, that the program runs.
@@ -124,6 +128,7 @@ class _Run:
         tracking, meta = self._tracking, self._ctx.meta
         if tracking is None or not tracking.enabled or _TRACKING in meta:
             return  # a command of a program, or a program within an instrumented program
+        _leave_at_exit()
         self._stack = ExitStack()
         if tracking.user is not None or current_user().user_id is None:
             self._stack.enter_context(request_scope(tracking.user))
@@ -264,6 +269,12 @@ def _release_typer(app: Any) -> None:
     """Let later commands be made of plain classes. The classes given so far do nothing any more."""
     for name in (_ATTRIBUTE, "command", "callback"):
         vars(app).pop(name, None)
+
+
+@functools.cache
+def _leave_at_exit() -> None:
+    """Let the end of this process leave the events to the next run, if they are in an outbox."""
+    atexit.register(shutdown, durable=True)
 
 
 @functools.cache

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from rq import Queue, Retry, SimpleWorker, Worker
 from rq.job import Job
 
-from ts_autotrack import flush, shutdown
+from ts_autotrack import flush, settings, shutdown
 from ts_autotrack.integrations._features import feature_uses
 from ts_autotrack.integrations._messages import HEADER, Carrier, MessageScope
 
@@ -139,7 +139,7 @@ class TrackedWorkerMixin:
             return done
         finally:
             if self.is_horse:  # type: ignore[attr-defined]  # RQ's
-                shutdown(durable=True)
+                shutdown(0 if settings()["outbox"] else None, durable=True)
 
 
 class TrackedWorker(TrackedWorkerMixin, Worker):

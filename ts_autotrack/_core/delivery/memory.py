@@ -169,9 +169,9 @@ class MemoryWorker:
         self._written[0] += len(events)
         self._written[1] += len(unattributed)
 
-    def stop(self, timeout: float, *, at_once: bool = False) -> bool:
+    def stop(self, timeout: float, grace: float | None = None) -> bool:
         """Encode the records so far; return True if all are kept or dropped."""
-        del at_once
+        del grace
         return self.flush(timeout)
 
     @property

@@ -27,6 +27,10 @@ if TYPE_CHECKING:
     from ts_autotrack.typing import Transport
 
 
+POLL_INTERVAL = 0.02
+"""Seconds between two looks at the exporter at the end of a process with an outbox."""
+
+
 class Worker:
     """Drains, exports and rests until `stop`. Its successor begins once it has ended.
 
@@ -121,24 +125,35 @@ class Worker:
         request.done.wait(timeout)
         return request.settled
 
-    def stop(self, timeout: float, *, at_once: bool = False) -> bool:
+    def stop(self, timeout: float, grace: float | None = None) -> bool:
         """Export the rest for at most `timeout` seconds, then end; return True if all events are settled.
 
         Args:
-            timeout: Seconds to wait.
-            at_once: True to wait only for a request that is under way: given up, its events might be sent twice.
+            timeout: Seconds in which requests may begin.
+            grace: For events that an outbox holds: seconds to wait for a request under way, which given up might be
+                sent twice. The wait ends with the first failure. None: wait for `timeout`, whatever happens.
         """
         if self._drainer.holds_lock:
             timeout = 0.0  # as in `wait_for`
-        self._sender.stop_at = time.monotonic() + (0.0 if at_once else timeout)
+        self._sender.stop_at = time.monotonic() + timeout
         self._mode.stop()
         if not self._thread.started:
             self._run()  # no thread could be started: the caller does the work
         else:
             self.wake()
-        if not self._thread.current and not self._ended.wait(timeout):
+        if not self._thread.current and not self._wait_for_end(timeout, grace):
             self.destination.cancel()
         return not self.pending
+
+    def _wait_for_end(self, timeout: float, grace: float | None) -> bool:
+        """Return True once the thread has ended; False if that takes too long, or with a `grace` if a request fails."""
+        if grace is None:
+            return self._ended.wait(timeout)
+        deadline = time.monotonic() + max(timeout, grace)
+        while not self._ended.wait(min(POLL_INTERVAL, max(0.0, deadline - time.monotonic()))):
+            if time.monotonic() >= deadline or (self._exporter.waiting and not self._exporter.sending):
+                return False
+        return True
 
     @property
     def may_be_stuck(self) -> bool:

@@ -7,12 +7,14 @@ import time
 
 from ts_autotrack._core import diagnostics
 from ts_autotrack._core.capture import held
+from ts_autotrack._core.outbox import silence
 
 TYPE_CHECKING = False  # typing costs as much to import as this whole library
 if TYPE_CHECKING:
     from typing import Protocol
 
     from ts_autotrack._core.capture.buffer import Buffer
+    from ts_autotrack._core.config import Config
     from ts_autotrack._core.delivery.flush import FlushRequest
     from ts_autotrack._core.delivery.memory import MemoryWorker
     from ts_autotrack._core.delivery.worker import Worker
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
         """The part of the client that this module needs."""
 
         buffer: Buffer
+        config: Config | None
 
         @property
         def captures(self) -> Ending:
@@ -70,6 +73,8 @@ START_TIMEOUT = 5.0
 """Seconds to wait for another thread that imports the delivery stack for the first event."""
 COMMIT_TIMEOUT = 1.0
 """Seconds, whatever EXIT_TIMEOUT says, to have the last events in the outbox."""
+LEAVE_TIMEOUT = 0.5
+"""Seconds to wait for the server's answers if the outbox holds all events: the next process sends the rest."""
 EXIT_GRACE = 5.0
 """Seconds after the exit deadline from which a further wait belongs to another end: the process went on."""
 MAX_TIMEOUT = 1_000_000.0
@@ -123,9 +128,22 @@ class Shutdown:
         settled = not self._engine.pending
         if worker is not None:
             worker.commit(max(seconds, COMMIT_TIMEOUT))
-            settled = worker.stop(seconds, at_once=durable and worker.durable == worker.pending)
+            leave = durable and worker.durable == worker.pending
+            settled = self._leave(worker, seconds) if leave else worker.stop(seconds)
         diagnostics.report()
         return self._conclude("shutdown", LOST, settled=settled)
+
+    def _leave(self, worker: Worker | MemoryWorker, seconds: float) -> bool:
+        """Send for a moment, and leave the rest in the outbox; do not wait if another process has waited in vain."""
+        config = self._engine.config
+        directory = config.outbox.directory if config is not None else None
+        if directory is None:
+            return worker.stop(seconds)
+        grace = 0.0 if silence.is_silent(directory) else LEAVE_TIMEOUT
+        settled = worker.stop(min(seconds, grace), grace)
+        if grace:
+            silence.note(directory, answered=worker.ended)
+        return settled
 
     def drain(self, *, final: bool = False, interrupting: bool = False) -> bool | None:
         """Deliver the rest within EXIT_TIMEOUT. Every end of a process comes here.
