@@ -12,7 +12,7 @@ from ts_autotrack._core.callables import know_futures
 from ts_autotrack._core.capture import held
 from ts_autotrack._core.capture.buffer import buffer as process_buffer
 from ts_autotrack._core.capture.monitor import monitor
-from ts_autotrack._core.config import load
+from ts_autotrack._core.config import load, public
 from ts_autotrack._core.counters import Counters
 from ts_autotrack._core.identity import baggage, defaults
 from ts_autotrack._core.locks import HeldWithin, owns
@@ -22,7 +22,8 @@ from ts_autotrack._core.process_id import process_id
 
 TYPE_CHECKING = False  # typing costs as much to import as this whole library
 if TYPE_CHECKING:
-    from collections.abc import Hashable
+    from collections.abc import Hashable, Mapping
+    from typing import Any
 
     from ts_autotrack._core.capture.buffer import Buffer
     from ts_autotrack._core.capture.record import Record
@@ -187,6 +188,10 @@ class Client:
     def rejected(self) -> list[RejectedItem]:
         """See `ts_autotrack.rejected`."""
         return list(self._counters.rejects)
+
+    def settings(self, given: Mapping[str, object]) -> dict[str, Any]:
+        """See `ts_autotrack.settings`."""
+        return public({**self._arguments, **given})
 
     def import_stack(self) -> None:
         """Import the delivery stack if the environment makes the library active.
