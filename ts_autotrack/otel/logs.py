@@ -14,7 +14,7 @@ its first batch comes; the instrumentor of `opentelemetry-instrument` does so at
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
-from weakref import WeakSet
+from weakref import WeakKeyDictionary, WeakSet
 
 from opentelemetry import _logs
 from opentelemetry.context import get_current
@@ -43,8 +43,8 @@ else:
 
 _made = Made()
 """Attributes of the records: the batch processor copies a record, and leaves its attributes the same object."""
-_providers: WeakSet[Any] = WeakSet()
-"""Providers that have the processor from here."""
+_processors: WeakKeyDictionary[Any, ThriveStackLogRecordProcessor] = WeakKeyDictionary()
+"""Processors added here, by provider."""
 _exporters: WeakSet[ThriveStackLogExporter] = WeakSet()
 
 
@@ -57,6 +57,9 @@ class ThriveStackLogRecordProcessor(LogRecordProcessor):
     Args:
         properties: Names of attributes, or of fields of the body, that become properties.
 
+    Attributes:
+        closed: True after `shutdown()`.
+
     Example:
         >>> from opentelemetry.sdk._logs import LoggerProvider
         >>> from ts_autotrack.otel.logs import ThriveStackLogRecordProcessor
@@ -66,13 +69,13 @@ class ThriveStackLogRecordProcessor(LogRecordProcessor):
 
     def __init__(self, **options: Any) -> None:
         self._options = read_options(type(self).__name__, options)
-        self._closed = False
+        self.closed = False
 
     def on_emit(self, log_record: ReadWriteLogRecord) -> None:
         """Make the event of a record that has an `event_name`."""
         try:
             record = log_record.log_record
-            if record.event_name and not self._closed and record.attributes not in _made:
+            if record.event_name and not self.closed and record.attributes not in _made:
                 _made.add(record.attributes)
                 _send(record, self._options)
         except Exception as error:  # noqa: BLE001 - the application's log call goes on
@@ -80,7 +83,7 @@ class ThriveStackLogRecordProcessor(LogRecordProcessor):
 
     def shutdown(self) -> None:
         """Make no more events of records. The library goes on: it delivers until the end of the process."""
-        self._closed = True
+        self.closed = True
 
     def force_flush(self, timeout_millis: int = 30_000) -> bool:
         """Wait until the events so far have arrived.
@@ -148,9 +151,10 @@ def complete_exporters() -> None:
 
 def add_processor(provider: Any, options: Mapping[str, Any]) -> None:
     """Add a processor to a provider, once."""
-    if hasattr(provider, "add_log_record_processor") and provider not in _providers:
-        _providers.add(provider)
-        provider.add_log_record_processor(ThriveStackLogRecordProcessor(**options))
+    present = _processors.get(provider)
+    if hasattr(provider, "add_log_record_processor") and (present is None or present.closed):
+        processor = _processors[provider] = ThriveStackLogRecordProcessor(**options)
+        provider.add_log_record_processor(processor)
 
 
 def _send(record: LogRecord, options: Options) -> None:

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from contextvars import copy_context
 from typing import TYPE_CHECKING, Any
-from weakref import WeakSet, ref
+from weakref import WeakKeyDictionary, WeakSet, ref
 
 from opentelemetry import trace
 from opentelemetry.sdk.trace import SpanProcessor
@@ -35,8 +35,8 @@ if TYPE_CHECKING:
     from ts_autotrack.otel._options import Options
 
 _made = Made()
-_providers: WeakSet[Any] = WeakSet()
-"""Providers that have the processor from here."""
+_processors: WeakKeyDictionary[Any, ThriveStackSpanProcessor] = WeakKeyDictionary()
+"""Processors added here, by provider."""
 _exporters: WeakSet[ThriveStackSpanExporter] = WeakSet()
 
 
@@ -60,6 +60,9 @@ class ThriveStackSpanProcessor(SpanProcessor):
         properties: Names of attributes that become properties.
         errors: True if failed spans count, too; all events then have `outcome`.
 
+    Attributes:
+        closed: True after `shutdown()`.
+
     Example:
         >>> from opentelemetry.sdk.trace import TracerProvider
         >>> from ts_autotrack.otel.spans import ThriveStackSpanProcessor
@@ -73,12 +76,12 @@ class ThriveStackSpanProcessor(SpanProcessor):
         started: dict[int, _Start] = {}
         self._started = started  # by the id of the span's SpanContext, which the ended span has, too
         self._forget = lambda start: started.pop(start.number, None)
-        self._closed = False
+        self.closed = False
 
     def on_start(self, span: Span, parent_context: BaggageContext | None = None) -> None:
         """Keep the context in which a span begins, with the user who acts."""
         try:
-            if self._closed:
+            if self.closed:
                 return
             start = _Start(span, self._forget)
             number = start.number = id(span.context)
@@ -92,7 +95,7 @@ class ThriveStackSpanProcessor(SpanProcessor):
         """Make the event of a span that uses a feature."""
         try:
             start = self._started.pop(id(span.context), None)
-            if self._closed or (properties := self._features.properties_of(span)) is None or span in _made:
+            if self.closed or (properties := self._features.properties_of(span)) is None or span in _made:
                 return
             _made.add(span)
             if start is None:  # the span began before the processor was added
@@ -104,7 +107,7 @@ class ThriveStackSpanProcessor(SpanProcessor):
 
     def shutdown(self) -> None:
         """Make no more events of spans. The library goes on: it delivers until the end of the process."""
-        self._closed = True
+        self.closed = True
         self._started.clear()
 
     def force_flush(self, timeout_millis: int = 30_000) -> bool:
@@ -172,10 +175,10 @@ def complete_exporters() -> None:
 
 def add_processor(provider: Any, options: Mapping[str, Any]) -> ThriveStackSpanProcessor | None:
     """Add a processor to a provider, once; return the processor if it was added."""
-    if not hasattr(provider, "add_span_processor") or provider in _providers:
+    present = _processors.get(provider)
+    if not hasattr(provider, "add_span_processor") or (present is not None and not present.closed):
         return None
-    _providers.add(provider)
-    processor = ThriveStackSpanProcessor(**options)
+    processor = _processors[provider] = ThriveStackSpanProcessor(**options)
     provider.add_span_processor(processor)
     return processor
 
