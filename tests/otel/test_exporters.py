@@ -89,7 +89,8 @@ def test_log_events_are_exported(
         provider.force_flush()
     expected = [("invited", "user_123"), ("left", "from_baggage")]
     found = [(event["event_name"], event["user_id"]) for event in events()]
-    assert found == (expected if kind is SimpleLogRecordProcessor else expected[:1])
+    # The batch processor empties contexts in newer versions of the SDK, and keeps them in 1.39.
+    assert found == expected or (kind is BatchLogRecordProcessor and found == expected[:1])
 
 
 def test_the_first_batch_completes_the_log_exporter(
