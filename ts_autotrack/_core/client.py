@@ -176,7 +176,7 @@ class Client(Account):
         """Start the worker of a process with an outbox: ended processes may have left events there."""
         self.check_process()
         if self.worker is None and self.buffer.close_reason is None:
-            config = self.config or load(self._arguments, warn=_ignore)
+            config = self.config or load({**self.arguments, **self.forced}, warn=_ignore)
             if config.outbox.directory and config.off_reason is None:
                 self._ensure_worker()
 

@@ -169,8 +169,9 @@ class MemoryWorker:
         self._written[0] += len(events)
         self._written[1] += len(unattributed)
 
-    def stop(self, timeout: float) -> bool:
+    def stop(self, timeout: float, *, at_once: bool = False) -> bool:
         """Encode the records so far; return True if all are kept or dropped."""
+        del at_once
         return self.flush(timeout)
 
     @property
