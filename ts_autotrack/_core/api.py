@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ts_autotrack._core.client import client
+from ts_autotrack._core.config import public
 
 TYPE_CHECKING = False  # typing costs as much to import as this whole library
 if TYPE_CHECKING:
@@ -74,7 +75,7 @@ def configure(  # noqa: PLR0913 - the settings
             of a block win. `group_id` is refused: an account belongs to a user.
         properties: Values for the `properties` of all events of this process but `identify` and `group`. Values of a
             block, a decorator or a call win.
-        integrations: Names of integrations for a program that starts by `opentelemetry-instrument`, such as "threads".
+        integrations: Names of integrations for a program started by `opentelemetry-instrument`: "celery", "threads".
             The command reads TS_AUTOTRACK_INTEGRATIONS before the program runs; a program that calls `configure()`
             calls `instrument_threads()` itself.
         otel_features: Features by OpenTelemetry span: names of spans, and routes of server spans, such as
@@ -172,7 +173,8 @@ def settings(**given: Any) -> dict[str, Any]:
         >>> settings()["max_queue"]
         100000
     """
-    return client.settings(given)
+    client.check_process()
+    return public({**client.arguments, **client.forced, **given})
 
 
 def stats() -> Stats:

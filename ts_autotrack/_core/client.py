@@ -14,7 +14,7 @@ from ts_autotrack._core.capture import held
 from ts_autotrack._core.capture.buffer import buffer as process_buffer
 from ts_autotrack._core.capture.monitor import monitor
 from ts_autotrack._core.captures import Captures
-from ts_autotrack._core.config import load, public
+from ts_autotrack._core.config import load
 from ts_autotrack._core.counters import Counters
 from ts_autotrack._core.identity import baggage, defaults
 from ts_autotrack._core.locks import HeldWithin, owns
@@ -24,8 +24,7 @@ from ts_autotrack._core.process_id import process_id
 
 TYPE_CHECKING = False  # typing costs as much to import as this whole library
 if TYPE_CHECKING:
-    from collections.abc import Hashable, Mapping
-    from typing import Any
+    from collections.abc import Hashable
 
     from ts_autotrack._core.capture.buffer import Buffer
     from ts_autotrack._core.capture.record import Record
@@ -73,6 +72,7 @@ class Client(Account):
         process_id.renew()
         self.config = self.worker = self.ended = None
         self.start_at = 0.0
+        self._may_have_outbox = True  # until `flush` has read the settings
         self.counters = Counters()
         self.captures.reset()
         diagnostics.reset()
@@ -128,7 +128,7 @@ class Client(Account):
         with HeldWithin(self.forks.setup_lock, START_TIMEOUT):  # a thread at the first event may read older settings
             arguments = {**self.arguments, **{name: value for name, value in settings.items() if value is not None}}
             config = load({**arguments, **self.forced})
-            self.arguments = arguments
+            self.arguments, self._may_have_outbox = arguments, True
             self._apply(config)
             worker = self.worker
             if worker is not None and worker.stopping:
@@ -175,9 +175,10 @@ class Client(Account):
     def open_outbox(self) -> None:
         """Start the worker of a process with an outbox: ended processes may have left events there."""
         self.check_process()
-        if self.worker is None and self.buffer.close_reason is None:
+        if self.worker is None and self.buffer.close_reason is None and self._may_have_outbox:
             config = self.config or load({**self.arguments, **self.forced}, warn=_ignore)
-            if config.outbox.directory and config.off_reason is None:
+            self._may_have_outbox = config.outbox.directory is not None and config.off_reason is None
+            if self._may_have_outbox:
                 self._ensure_worker()
 
     def release_forks(self) -> None:
@@ -195,10 +196,6 @@ class Client(Account):
     def rejected(self) -> list[RejectedItem]:
         """See `ts_autotrack.rejected`."""
         return list(self.counters.rejects)
-
-    def settings(self, given: Mapping[str, object]) -> dict[str, Any]:
-        """See `ts_autotrack.settings`."""
-        return public({**self.arguments, **self.forced, **given})
 
     def import_stack(self) -> None:
         """Import the delivery stack if the environment makes the library active.
