@@ -54,6 +54,19 @@ print([m for m in {HEAVY!r} if m in sys.modules and m not in before and m not in
     assert run_python(code).stdout == "[]\n"
 
 
+def test_opentelemetry_s_part_is_loaded_by_entry_points_only() -> None:
+    """An active library loads neither OpenTelemetry's SDK nor the modules that need it."""
+    code = """
+import sys
+from ts_autotrack import flush, track
+track("clicked", user_id="u")
+flush()
+parts = ("opentelemetry.sdk", "opentelemetry.instrumentation", "ts_autotrack.otel")
+print([name for name in sys.modules if name.startswith(parts)])
+"""
+    assert run_python(code, TS_AUTOTRACK_EXPORTER="console").stdout == "[]\n"
+
+
 def test_an_active_library_loads_its_stack_with_the_import() -> None:
     """With a key in the environment the import loads the HTTP client, so that no thread of ours imports later."""
     code = """

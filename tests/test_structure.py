@@ -125,6 +125,14 @@ def test_integrations_use_the_public_package_only() -> None:
             assert all(other == "ts_autotrack" or other.startswith(allowed) for other in imported), name
 
 
+def test_opentelemetry_s_part_uses_the_public_package_only() -> None:
+    """A module of `otel` imports public names, others of `otel`, and the activation of integrations by name."""
+    allowed = ("ts_autotrack.otel", "ts_autotrack.typing", "ts_autotrack.integrations._by_name")
+    for name, imported in GRAPH.items():
+        if name.startswith("ts_autotrack.otel"):
+            assert all(other == "ts_autotrack" or other.startswith(allowed) for other in imported), name
+
+
 def test_only_transports_import_httpx() -> None:
     """One module knows the HTTP client."""
     users = [

@@ -1,6 +1,6 @@
 """Product-usage events for ThriveStack: decorators capture calls, a background exporter delivers them."""
 
-from ts_autotrack._core.api import configure, flush, rejected, shutdown, stats
+from ts_autotrack._core.api import configure, flush, rejected, settings, shutdown, stats
 from ts_autotrack._core.capture.additions import add_properties
 from ts_autotrack._core.capture.feature import track_feature
 from ts_autotrack._core.capture.manual import group, identify, track
@@ -26,6 +26,7 @@ __all__ = [
     "register_response",
     "rejected",
     "request_scope",
+    "settings",
     "shutdown",
     "stats",
     "suppress",

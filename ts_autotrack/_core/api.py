@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from ts_autotrack._core.client import client
+from ts_autotrack._core.config import public
 
 TYPE_CHECKING = False  # typing costs as much to import as this whole library
 if TYPE_CHECKING:
     import os
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
+    from typing import Any
 
     from ts_autotrack.typing import RejectedItem, Stats
 
@@ -31,6 +33,10 @@ def configure(  # noqa: PLR0913 - the settings
     interface: str | None = None,
     context: Mapping[str, object] | None = None,
     properties: Mapping[str, object] | None = None,
+    integrations: Iterable[str] | str | None = None,
+    otel_features: Mapping[str, str] | str | None = None,
+    otel_properties: Iterable[str] | str | None = None,
+    otel_errors: bool | None = None,
     in_tests: bool | None = None,
     disabled: bool | None = None,
     debug: bool | None = None,
@@ -69,6 +75,14 @@ def configure(  # noqa: PLR0913 - the settings
             of a block win. `group_id` is refused: an account belongs to a user.
         properties: Values for the `properties` of all events of this process but `identify` and `group`. Values of a
             block, a decorator or a call win.
+        integrations: Names of integrations for a program started by `opentelemetry-instrument`: "celery", "threads".
+            The command reads TS_AUTOTRACK_INTEGRATIONS before the program runs; a program that calls `configure()`
+            calls `instrument_threads()` itself.
+        otel_features: Features by OpenTelemetry span: names of spans, and routes of server spans, such as
+            `{"GET /reports/{id}": "report_view", "export-report": "report_export"}`. Read when an exporter or
+            processor of `ts_autotrack.otel` is made.
+        otel_properties: Names of attributes of spans and log records that become properties; read likewise.
+        otel_errors: True if failed spans count, too. All events of spans then say so in `outcome`. Read likewise.
         in_tests: True to send events to another machine also under pytest. Otherwise pytest, and each process that a
             test starts, drops them as "in_tests".
         disabled: True to drop all events.
@@ -140,6 +154,29 @@ def rejected() -> list[RejectedItem]:
         []
     """
     return client.rejected()
+
+
+def settings(**given: Any) -> dict[str, Any]:
+    """Return the settings in force now, for tools that act on them.
+
+    Args:
+        **given: Values that count instead of those in force, as arguments of `configure()`.
+
+    Returns:
+        The value of each setting by its name in `configure()`: from there, the environment, pyproject.toml, or the
+        default. Credentials are left out.
+
+    Raises:
+        TypeError: If a name is no setting.
+        ValueError: If a given value is not valid for its setting.
+
+    Example:
+        >>> from ts_autotrack import settings
+        >>> settings()["max_queue"]
+        100000
+    """
+    client.check_process()
+    return public({**client.arguments, **client.forced, **given})
 
 
 def stats() -> Stats:

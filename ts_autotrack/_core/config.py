@@ -80,7 +80,8 @@ class OutboxSettings(_Frozen):
 class Config(_Frozen):
     """All settings, valid. Durations are in seconds. The repr shows no credential.
 
-    `defaults` has the settings `interface`, `context` and `properties`.
+    `defaults` has the settings `interface`, `context` and `properties`. `integrations` and those of OpenTelemetry are
+    left out: only code outside of the core reads these settings, by `public`.
     `baggage` is None if nobody has chosen: baggage counts, and the first event credited by baggage is announced.
     `in_tests` is True, too, if no pytest runs.
     """
@@ -156,7 +157,17 @@ class Setting:
 
 
 def load(arguments: Mapping[str, object], start: str | None = None, warn: Warn = warn_now) -> Config:
-    """Return the settings in force.
+    """Return the settings in force. See `read`."""
+    return Config(read(arguments, start, warn))
+
+
+def public(arguments: Mapping[str, object]) -> dict[str, Any]:
+    """Return the settings in force by name, without credentials. See `read`."""
+    return {name: value for name, value in read(arguments).items() if not SETTINGS[name].secret}
+
+
+def read(arguments: Mapping[str, object], start: str | None = None, warn: Warn = warn_now) -> dict[str, Any]:
+    """Return the values of all settings by name.
 
     Args:
         arguments: Arguments of `configure()`.
@@ -181,7 +192,7 @@ def load(arguments: Mapping[str, object], start: str | None = None, warn: Warn =
         warn(("setting", "durability"), message, "warning")
     if values["exporter"] in (None, "thrivestack"):
         _complete_server(values, warn)
-    return Config(values)
+    return values
 
 
 def _complete_server(values: dict[str, Any], warn: Warn) -> None:
@@ -295,6 +306,10 @@ SETTINGS: dict[str, Setting] = {
     "interface": Setting("TS_AUTOTRACK_INTERFACE", parsers.one_of(*INTERFACES), None),
     "context": Setting("TS_AUTOTRACK_CONTEXT", parsers.context, None),
     "properties": Setting("TS_AUTOTRACK_PROPERTIES", parsers.values, None),
+    "integrations": Setting("TS_AUTOTRACK_INTEGRATIONS", parsers.names, ()),
+    "otel_features": Setting("TS_AUTOTRACK_OTEL_FEATURES", parsers.features, {}),
+    "otel_properties": Setting("TS_AUTOTRACK_OTEL_PROPERTIES", parsers.names, ()),
+    "otel_errors": Setting("TS_AUTOTRACK_OTEL_ERRORS", parsers.flag, default=False),
     "in_tests": Setting("TS_AUTOTRACK_IN_TESTS", parsers.flag, default=False),
     "disabled": Setting("TS_AUTOTRACK_DISABLED", parsers.flag, default=False),
     "debug": Setting("TS_AUTOTRACK_DEBUG", parsers.flag, default=False),

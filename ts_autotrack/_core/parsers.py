@@ -168,6 +168,39 @@ def context(value: object) -> dict[str, object]:
     return found
 
 
+def features(value: Any) -> dict[str, str]:
+    """Parse names of features by span name or route: a mapping, a JSON object, or a text of the form "key=name,...".
+
+    The last "=" of an entry counts: a route may contain others.
+    """
+    if isinstance(value, str):
+        value = _json_object(value) if value.lstrip().startswith("{") else _features(value)
+    found = shallow(value) if has_items(value) else None
+    if found is None or not all(isinstance(text, str) and text.strip() for entry in found.items() for text in entry):
+        message = (
+            "expected a mapping of span names and routes to features; as text "
+            '"GET /reports/{id}=report_view,export-report=report_export" or a JSON object'
+        )
+        raise ValueError(message)
+    return {key.strip(): name.strip() for key, name in found.items()}
+
+
+def names(value: Any) -> tuple[str, ...]:
+    """Parse names: a list, or a text such as "celery,threads"."""
+    if isinstance(value, str):
+        value = [entry for entry in value.split(",") if entry.strip()]
+    if not isinstance(value, list | tuple | set | frozenset) or not all(isinstance(name, str) for name in value):
+        message = 'expected a list of names; as text "first,second"'
+        raise ValueError(message)
+    return tuple(name.strip() for name in value if name.strip())
+
+
+def _features(text: str) -> dict[str, str] | None:
+    """Return the entries of "key=name,key=name"; None if the text has another form."""
+    entries = [entry.rpartition("=") for entry in text.split(",") if entry.strip()]
+    return {key: name for key, _, name in entries} if all(mark for _, mark, _ in entries) else None
+
+
 def _json_object(text: str) -> object:
     import json  # lazily: only processes with such a setting need the module
 

@@ -1,0 +1,93 @@
+"""The instrumentor in process: features, integrations, idempotence, and nothing that raises."""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from ts_autotrack import current_user, user_context
+from ts_autotrack.integrations import _by_name
+from ts_autotrack.otel.instrumentor import ThriveStackInstrumentor
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from opentelemetry.sdk.trace import TracerProvider
+
+    from tests.otel.conftest import Events
+
+
+@pytest.fixture
+def instrumentor() -> Iterator[Any]:
+    """Return the instrumentor; undone at the end."""
+    made: Any = ThriveStackInstrumentor()
+    yield made
+    if made.is_instrumented_by_opentelemetry:
+        made.uninstrument()
+
+
+def user_of_a_thread() -> str | None:
+    """Return the user in a thread that is started in a block."""
+    found: list[str | None] = []
+    with user_context("user_1"):
+        thread = threading.Thread(target=lambda: found.append(current_user().user_id))
+        thread.start()
+        thread.join()
+    return found[0]
+
+
+def test_integrations_are_activated(instrumentor: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The named integration works after `instrument()`, also after a second one, and no more after `uninstrument()`."""
+    monkeypatch.setenv("TS_AUTOTRACK_INTEGRATIONS", "threads")
+    instrumentor.instrument()
+    instrumentor.instrument()
+    assert user_of_a_thread() == "user_1"
+    instrumentor.uninstrument()
+    assert user_of_a_thread() is None
+
+
+def test_features_are_counted(
+    instrumentor: Any, global_provider: TracerProvider, events: Callable[[], Events], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Spans named in the setting make events without any exporter, between `instrument()` and `uninstrument()`."""
+    monkeypatch.setenv("TS_AUTOTRACK_OTEL_FEATURES", "export-report=report_export")
+    tracer = global_provider.get_tracer("tests")
+    with user_context("user_1"):
+        instrumentor.instrument()
+        tracer.start_span("export-report").end()
+        instrumentor.uninstrument()
+        tracer.start_span("export-report").end()
+        assert [event["properties"]["feature_name"] for event in events()] == ["report_export"]
+        instrumentor.instrument()
+        tracer.start_span("export-report").end()
+    assert len(events()) == 2
+
+
+def test_nothing_named_changes_nothing(instrumentor: Any, global_provider: TracerProvider) -> None:
+    """Without settings and exporters the provider keeps its processors."""
+    before = global_provider._active_span_processor._span_processors
+    instrumentor.instrument()
+    assert global_provider._active_span_processor._span_processors == before
+    assert user_of_a_thread() is None
+
+
+def test_mistakes_are_warnings(
+    instrumentor: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Unknown names, integrations that need the application, and unknown options are a warning each; the rest works."""
+    monkeypatch.setenv("TS_AUTOTRACK_INTEGRATIONS", "thread, flask, threads")
+    instrumentor.instrument(colour="red")
+    assert user_of_a_thread() == "user_1"
+    texts = [record.getMessage() for record in caplog.records]
+    assert len(texts) == 3
+    assert "'thread' is not activated: there is no such integration: did you mean 'threads'?" in texts[1]
+    assert "'flask' is not activated: this integration needs the application's own object" in texts[2]
+
+
+def test_a_broken_integration_is_a_warning(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An integration that cannot be imported is a warning with the reason."""
+    monkeypatch.setitem(__import__("sys").modules, "ts_autotrack.integrations.flask", None)
+    assert _by_name.activate(["flask"]) == []
+    assert "'flask' is not activated: ModuleNotFoundError" in caplog.text

@@ -1,0 +1,1 @@
+"""OpenTelemetry: spans and log events become events, by OpenTelemetry's own entry points."""

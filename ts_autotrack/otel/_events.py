@@ -1,0 +1,127 @@
+"""Parts of spans and log events: their ids, their properties, and the hand-over to `track`."""
+
+from __future__ import annotations
+
+import time
+from contextvars import Context
+from datetime import datetime, timedelta, timezone
+from typing import TYPE_CHECKING, Any
+from weakref import ref
+
+from opentelemetry import baggage
+from opentelemetry.context import attach, detach, get_current
+from opentelemetry.trace import format_span_id, format_trace_id
+
+from ts_autotrack import track
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from opentelemetry.context import Context as BaggageContext
+
+    from ts_autotrack.otel._options import Options
+
+USER_KEYS = ("user.id", "enduser.id")
+"""Attributes that name the user, first ones first; the same as the keys of baggage."""
+GROUP_KEYS = ("group.id", "account.id", "tenant.id", "organization.id")
+FEATURE = "feature.name"
+_PREFIX = "feature."
+_RECENT = 1_000_000_000
+"""Nanoseconds. A younger event is tracked as of now: the library then spaces the timestamps of a user."""
+_EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
+
+
+class Made:
+    """The spans or log records that have made an event, as long as they live: each makes one event at most.
+
+    A processor and an exporter may see the same span.
+    """
+
+    __slots__ = ("_refs",)
+
+    def __init__(self) -> None:
+        self._refs: dict[int, ref[object]] = {}
+
+    def add(self, subject: object) -> None:
+        """Note a span or record."""
+        number, refs = id(subject), self._refs
+        refs[number] = ref(subject, lambda _: refs.pop(number, None))
+
+    def __contains__(self, subject: object) -> bool:
+        """Return True if the subject has made an event."""
+        known = self._refs.get(id(subject))
+        return known is not None and known() is subject
+
+
+def own_properties(attributes: Mapping[str, Any], options: Options, body: object = None) -> dict[str, Any]:
+    """Return the properties of an event: the attributes `feature.*`, and attributes or body fields that are allowed.
+
+    Args:
+        attributes: Attributes of the span or log record.
+        options: Options with the names of allowed attributes.
+        body: Body of the log record; the name "body" allows all of it, other names allow its fields.
+    """
+    properties = {name.replace(".", "_"): attributes[name] for name in attributes if name.startswith(_PREFIX)}
+    fields: Mapping[str, Any] = body if isinstance(body, dict) else {}
+    for name in options.properties:
+        if name in attributes:
+            properties[name] = attributes[name]
+        elif name in fields:
+            properties[name] = fields[name]
+        elif name == "body" and body is not None:
+            properties[name] = body
+    return properties
+
+
+def send(
+    event_name: str,
+    properties: Mapping[str, Any],
+    attributes: Mapping[str, Any],
+    at: int | None,
+    ids: tuple[int, int],
+    *,
+    parent: BaggageContext | None,
+    trusted: bool,
+) -> None:
+    """Track an event for the user in the attributes, else for the user who acts in the current context.
+
+    Args:
+        event_name: Name of the event.
+        properties: Properties of the event.
+        attributes: Attributes of the span or log record.
+        at: Time in nanoseconds since 1970.
+        ids: Trace id and span id; zeros without a span.
+        parent: OpenTelemetry context whose baggage counts; None for the current one.
+        trusted: True if baggage may name the user.
+    """
+    context = visible = get_current() if parent is None else parent
+    if not trusted and baggage.get_all(context):
+        visible = baggage.clear(context)
+    token = None if parent is None and visible is context else attach(visible)
+    trace = {"trace_id": format_trace_id(ids[0]), "span_id": format_span_id(ids[1])} if ids[0] else {}
+    past = at is not None and abs(time.time_ns() - at) > _RECENT
+    try:
+        track(
+            event_name,
+            properties,
+            user_id=_first(attributes, USER_KEYS),
+            group_id=_first(attributes, GROUP_KEYS),
+            timestamp=_EPOCH + timedelta(microseconds=(at or 0) // 1_000) if past else None,
+            context=trace,
+        )
+    finally:
+        if token is not None:
+            detach(token)
+
+
+def with_nobody(function: Callable[..., None], *args: Any, **kwargs: Any) -> None:
+    """Call a function in a context without user and baggage: exporters run in any thread, also in one of a user."""
+    Context().run(function, *args, **kwargs)
+
+
+def _first(attributes: Mapping[str, Any], keys: tuple[str, ...]) -> object:
+    for key in keys:
+        value = attributes.get(key)
+        if value is not None and value != "":
+            return value
+    return None

@@ -1,0 +1,175 @@
+"""Log events to events: a processor, and an exporter for `OTEL_LOGS_EXPORTER=thrivestack`.
+
+A log record with an `event_name` becomes an event of this name; all others, such as those of the `logging` module, are
+left alone. The user is the user in the record's attributes (`user.id`, `enduser.id`; `group.id`, `account.id`,
+`tenant.id`, `organization.id`), else the user who acts where the record is emitted, else the user in the baggage there;
+baggage counts only with TS_AUTOTRACK_BAGGAGE=1. Of the other attributes only `feature.*` and those in
+TS_AUTOTRACK_OTEL_PROPERTIES become properties; the same names allow fields of the body, and "body" all of it.
+
+The processor sees all of that, and loses nothing. An exporter stands behind the batch processor, which drops the oldest
+of more than 2,048 waiting records and empties their contexts. So the exporter adds the processor to its provider when
+its first batch comes; the instrumentor of `opentelemetry-instrument` does so at once. A record makes one event at most.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary, WeakSet
+
+from opentelemetry import _logs
+from opentelemetry.context import get_current
+from opentelemetry.sdk._logs import LogRecordProcessor
+
+from ts_autotrack import flush
+from ts_autotrack.otel._events import Made, own_properties, send, with_nobody
+from ts_autotrack.otel._options import NAMES, read_options, warn_once
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from opentelemetry._logs import LogRecord
+    from opentelemetry.sdk._logs import ReadableLogRecord, ReadWriteLogRecord
+    from opentelemetry.sdk._logs.export import LogRecordExporter, LogRecordExportResult
+
+    from ts_autotrack.otel._options import Options
+else:
+    try:
+        from opentelemetry.sdk._logs.export import LogRecordExporter, LogRecordExportResult
+    except ImportError:  # an exception here would end the set-up of OpenTelemetry
+        from opentelemetry.sdk._logs.export import LogExporter as LogRecordExporter
+        from opentelemetry.sdk._logs.export import LogExportResult as LogRecordExportResult
+
+        warn_once("no log event becomes an event: install opentelemetry-sdk 1.39 or newer")
+
+_made = Made()
+"""Attributes of the records: the batch processor copies a record, and leaves its attributes the same object."""
+_processors: WeakKeyDictionary[Any, ThriveStackLogRecordProcessor] = WeakKeyDictionary()
+"""Processors added here, by provider."""
+_exporters: WeakSet[ThriveStackLogExporter] = WeakSet()
+
+
+class ThriveStackLogRecordProcessor(LogRecordProcessor):
+    """Makes events of log records that have an `event_name`, on the caller's thread.
+
+    The argument replaces the setting TS_AUTOTRACK_OTEL_PROPERTIES; unknown or bad arguments are ignored with a warning.
+    Nothing here raises.
+
+    Args:
+        properties: Names of attributes, or of fields of the body, that become properties.
+
+    Attributes:
+        closed: True after `shutdown()`.
+
+    Example:
+        >>> from opentelemetry.sdk._logs import LoggerProvider
+        >>> from ts_autotrack.otel.logs import ThriveStackLogRecordProcessor
+        >>> provider = LoggerProvider()
+        >>> provider.add_log_record_processor(ThriveStackLogRecordProcessor(properties=["role"]))
+    """
+
+    def __init__(self, **options: Any) -> None:
+        self._options = read_options(type(self).__name__, options)
+        self.closed = False
+
+    def on_emit(self, log_record: ReadWriteLogRecord) -> None:
+        """Make the event of a record that has an `event_name`."""
+        try:
+            record = log_record.log_record
+            if record.event_name and not self.closed and record.attributes not in _made:
+                _made.add(record.attributes)
+                _send(record, self._options)
+        except Exception as error:  # noqa: BLE001 - the application's log call goes on
+            _warn_of_fault(error)
+
+    def shutdown(self) -> None:
+        """Make no more events of records. The library goes on: it delivers until the end of the process."""
+        self.closed = True
+
+    def force_flush(self, timeout_millis: int = 30_000) -> bool:
+        """Wait until the events so far have arrived.
+
+        Args:
+            timeout_millis: Maximum wait in milliseconds.
+
+        Returns:
+            True if all events are settled, as `ts_autotrack.flush`.
+        """
+        return flush(timeout_millis / 1_000)
+
+
+class ThriveStackLogExporter(LogRecordExporter):
+    """Makes events of exported log records: the exporter "thrivestack" of OTEL_LOGS_EXPORTER and declarative files.
+
+    Its first batch adds a `ThriveStackLogRecordProcessor` to the global provider, if that is where the records come
+    from. The records before, and those of another provider, have the user of their attributes, or of the baggage if
+    the simple processor hands them over. Options as there.
+
+    Example:
+        >>> from opentelemetry.sdk._logs import LoggerProvider
+        >>> from opentelemetry.sdk._logs.export import BatchLogRecordProcessor
+        >>> from ts_autotrack.otel.logs import ThriveStackLogExporter
+        >>> provider = LoggerProvider()
+        >>> provider.add_log_record_processor(BatchLogRecordProcessor(ThriveStackLogExporter()))
+    """
+
+    def __init__(self, **options: Any) -> None:
+        self._options = read_options(type(self).__name__, options)
+        _exporters.add(self)
+
+    def export(self, batch: Sequence[ReadableLogRecord]) -> LogRecordExportResult:
+        """Make the events of records that have made none. Always a success: the events are in the library's account."""
+        try:
+            for exported in batch:
+                record = exported.log_record
+                if record.event_name and record.attributes not in _made:
+                    _made.add(record.attributes)
+                    with_nobody(_send, record, self._options)
+            provider = _logs.get_logger_provider()
+            if batch and getattr(provider, "resource", None) is batch[0].resource:
+                self.complete(provider)
+        except Exception as error:  # noqa: BLE001 - the SDK's thread goes on
+            _warn_of_fault(error)
+        return LogRecordExportResult.SUCCESS
+
+    def complete(self, provider: object) -> None:
+        """Add a processor with the options of this exporter to a provider, unless the provider has one from here."""
+        add_processor(provider, {name: getattr(self._options, name) for name in NAMES})
+
+    def shutdown(self) -> None:
+        """Do nothing: the library delivers until the end of the process."""
+
+    def force_flush(self, timeout_millis: int = 30_000) -> bool:
+        """Wait until the events so far have arrived. See `ThriveStackLogRecordProcessor.force_flush`."""
+        return flush(timeout_millis / 1_000)
+
+
+def complete_exporters() -> None:
+    """Add the processor to the global provider for the exporters made so far."""
+    for exporter in list(_exporters):
+        exporter.complete(_logs.get_logger_provider())
+
+
+def add_processor(provider: Any, options: Mapping[str, Any]) -> None:
+    """Add a processor to a provider, once."""
+    present = _processors.get(provider)
+    if hasattr(provider, "add_log_record_processor") and (present is None or present.closed):
+        processor = _processors[provider] = ThriveStackLogRecordProcessor(**options)
+        provider.add_log_record_processor(processor)
+
+
+def _send(record: LogRecord, options: Options) -> None:
+    attributes: Mapping[str, Any] = record.attributes or {}
+    context = record.context or None
+    send(
+        record.event_name or "",
+        own_properties(attributes, options, record.body),
+        attributes,
+        record.timestamp or record.observed_timestamp,
+        (record.trace_id or 0, record.span_id or 0),
+        parent=None if context is None or context is get_current() else context,
+        trusted=options.baggage,
+    )
+
+
+def _warn_of_fault(error: Exception) -> None:
+    warn_once(f"a log record was not examined ({type(error).__name__}); please report this")

@@ -1,0 +1,195 @@
+"""Spans to events: a processor, and an exporter for `OTEL_TRACES_EXPORTER=thrivestack`.
+
+A span becomes an event "feature_used" when it ends, if it carries the attribute `feature.name`, or if its name or route
+is one of the setting TS_AUTOTRACK_OTEL_FEATURES. Failed spans do not count. The user is the user in the span's
+attributes (`user.id`, `enduser.id`; `group.id`, `account.id`, `tenant.id`, `organization.id`), else the user who acted
+where the span began, else the user in the baggage there; baggage counts only with TS_AUTOTRACK_BAGGAGE=1. Of the other
+attributes only `feature.*` and those in TS_AUTOTRACK_OTEL_PROPERTIES become properties.
+
+The processor sees all of that. An exporter sees attributes only, so it adds the processor to its provider when its
+first batch comes; the instrumentor of `opentelemetry-instrument` does so at once. A span makes one event at most.
+"""
+
+from __future__ import annotations
+
+from contextvars import copy_context
+from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary, WeakSet, ref
+
+from opentelemetry import trace
+from opentelemetry.sdk.trace import SpanProcessor
+from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
+
+from ts_autotrack import flush
+from ts_autotrack.otel._events import Made, send, with_nobody
+from ts_autotrack.otel._features import SpanFeatures
+from ts_autotrack.otel._options import NAMES, read_options, warn_once
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from contextvars import Context
+
+    from opentelemetry.context import Context as BaggageContext
+    from opentelemetry.sdk.trace import ReadableSpan, Span
+
+    from ts_autotrack.otel._options import Options
+
+_made = Made()
+_processors: WeakKeyDictionary[Any, ThriveStackSpanProcessor] = WeakKeyDictionary()
+"""Processors added here, by provider."""
+_exporters: WeakSet[ThriveStackSpanExporter] = WeakSet()
+
+
+class _Start(ref["Span"]):
+    """A reference to a span, with the context in which the span began; goes away with a span that never ends."""
+
+    __slots__ = ("context", "number", "parent")
+    context: Context
+    number: int
+    parent: BaggageContext | None
+
+
+class ThriveStackSpanProcessor(SpanProcessor):
+    """Makes events of spans when they end, on the caller's thread: none is lost between a span and its event.
+
+    Spans that a sampler drops never reach a processor, and make no event. The arguments replace the settings
+    TS_AUTOTRACK_OTEL_*; unknown or bad ones are ignored with a warning. Nothing here raises.
+
+    Args:
+        features: Names of features by span name or route.
+        properties: Names of attributes that become properties.
+        errors: True if failed spans count, too; all events then have `outcome`.
+
+    Attributes:
+        closed: True after `shutdown()`.
+
+    Example:
+        >>> from opentelemetry.sdk.trace import TracerProvider
+        >>> from ts_autotrack.otel.spans import ThriveStackSpanProcessor
+        >>> provider = TracerProvider()
+        >>> provider.add_span_processor(ThriveStackSpanProcessor(features={"export-report": "report_export"}))
+    """
+
+    def __init__(self, **options: Any) -> None:
+        self._options = read_options(type(self).__name__, options)
+        self._features = SpanFeatures(self._options)
+        started: dict[int, _Start] = {}
+        self._started = started  # by the id of the span's SpanContext, which the ended span has, too
+        self._forget = lambda start: started.pop(start.number, None)
+        self.closed = False
+
+    def on_start(self, span: Span, parent_context: BaggageContext | None = None) -> None:
+        """Keep the context in which a span begins, with the user who acts."""
+        try:
+            if self.closed:
+                return
+            start = _Start(span, self._forget)
+            number = start.number = id(span.context)
+            start.context = copy_context()
+            start.parent = parent_context
+            self._started[number] = start
+        except Exception as error:  # noqa: BLE001 - the application's span goes on
+            _warn_of_fault(error)
+
+    def on_end(self, span: ReadableSpan) -> None:
+        """Make the event of a span that uses a feature."""
+        try:
+            start = self._started.pop(id(span.context), None)
+            if self.closed or (properties := self._features.properties_of(span)) is None or span in _made:
+                return
+            _made.add(span)
+            if start is None:  # the span began before the processor was added
+                with_nobody(_send, span, properties, self._options)
+            else:
+                start.context.run(_send, span, properties, self._options, start.parent)
+        except Exception as error:  # noqa: BLE001 - likewise
+            _warn_of_fault(error)
+
+    def shutdown(self) -> None:
+        """Make no more events of spans. The library goes on: it delivers until the end of the process."""
+        self.closed = True
+        self._started.clear()
+
+    def force_flush(self, timeout_millis: int = 30_000) -> bool:
+        """Wait until the events so far have arrived.
+
+        Args:
+            timeout_millis: Maximum wait in milliseconds.
+
+        Returns:
+            True if all events are settled, as `ts_autotrack.flush`.
+        """
+        return flush(timeout_millis / 1_000)
+
+
+class ThriveStackSpanExporter(SpanExporter):
+    """Makes events of exported spans: the exporter "thrivestack" of OTEL_TRACES_EXPORTER and of declarative files.
+
+    Its first batch adds a `ThriveStackSpanProcessor` to the global provider, if that is where the spans come from. Of
+    spans that ended before that, and of another provider's, only the attributes name the user. Options as there.
+
+    Example:
+        >>> from opentelemetry.sdk.trace import TracerProvider
+        >>> from opentelemetry.sdk.trace.export import BatchSpanProcessor
+        >>> from ts_autotrack.otel.spans import ThriveStackSpanExporter
+        >>> provider = TracerProvider()
+        >>> provider.add_span_processor(BatchSpanProcessor(ThriveStackSpanExporter()))
+    """
+
+    def __init__(self, **options: Any) -> None:
+        self._options = read_options(type(self).__name__, options)
+        self._features = SpanFeatures(self._options)
+        _exporters.add(self)
+
+    def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
+        """Make the events of spans that have made none. Always a success: the events are in the library's account."""
+        try:
+            for span in spans:
+                if (properties := self._features.properties_of(span)) is not None and span not in _made:
+                    _made.add(span)
+                    with_nobody(_send, span, properties, self._options)
+            provider = trace.get_tracer_provider()
+            if spans and getattr(provider, "resource", None) is spans[0].resource:
+                self.complete(provider)
+        except Exception as error:  # noqa: BLE001 - the SDK's thread goes on
+            _warn_of_fault(error)
+        return SpanExportResult.SUCCESS
+
+    def complete(self, provider: object) -> None:
+        """Add a processor with the options of this exporter to a provider, unless the provider has one from here."""
+        add_processor(provider, {name: getattr(self._options, name) for name in NAMES})
+
+    def shutdown(self) -> None:
+        """Do nothing: the library delivers until the end of the process."""
+
+    def force_flush(self, timeout_millis: int = 30_000) -> bool:
+        """Wait until the events so far have arrived. See `ThriveStackSpanProcessor.force_flush`."""
+        return flush(timeout_millis / 1_000)
+
+
+def complete_exporters() -> None:
+    """Add the processor to the global provider for the exporters made so far."""
+    for exporter in list(_exporters):
+        exporter.complete(trace.get_tracer_provider())
+
+
+def add_processor(provider: Any, options: Mapping[str, Any]) -> ThriveStackSpanProcessor | None:
+    """Add a processor to a provider, once; return the processor if it was added."""
+    present = _processors.get(provider)
+    if not hasattr(provider, "add_span_processor") or (present is not None and not present.closed):
+        return None
+    processor = _processors[provider] = ThriveStackSpanProcessor(**options)
+    provider.add_span_processor(processor)
+    return processor
+
+
+def _send(
+    span: ReadableSpan, properties: dict[str, Any], options: Options, parent: BaggageContext | None = None
+) -> None:
+    context, attributes = span.context, span.attributes or {}
+    ids = (context.trace_id, context.span_id) if context else (0, 0)
+    send("feature_used", properties, attributes, span.end_time, ids, parent=parent, trusted=options.baggage)
+
+
+def _warn_of_fault(error: Exception) -> None:
+    warn_once(f"a span was not examined ({type(error).__name__}); please report this")
