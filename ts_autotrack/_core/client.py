@@ -14,7 +14,7 @@ from ts_autotrack._core.capture.buffer import buffer as process_buffer
 from ts_autotrack._core.capture.monitor import monitor
 from ts_autotrack._core.config import load
 from ts_autotrack._core.counters import Counters
-from ts_autotrack._core.identity import baggage, defaults
+from ts_autotrack._core.identity import defaults, outgoing
 from ts_autotrack._core.locks import HeldWithin, owns
 from ts_autotrack._core.process.fork import ForkGuard, records_since_start
 from ts_autotrack._core.process.shutdown import START_TIMEOUT, Shutdown
@@ -196,6 +196,7 @@ class Client:
         """
         try:
             config = load({}, start="", warn=_ignore)
+            outgoing.apply(config.baggage)  # a service that has no event of its own may propagate, too
             if config.off_reason is None:
                 from ts_autotrack._core import assembly
                 from ts_autotrack._core.process.exits import prepare_sigterm
@@ -276,7 +277,7 @@ class Client:
         buffer.limit = config.max_queue
         buffer.budget.limit = config.max_queue_bytes
         defaults.in_force = config.defaults
-        baggage.enabled, baggage.chosen = config.baggage is not False, config.baggage is not None
+        outgoing.apply(config.baggage)
         diagnostics.set_debug(on=config.debug)
         if config.debug:
             diagnostics.log("debug", "%s", monitor)
