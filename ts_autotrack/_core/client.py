@@ -12,6 +12,7 @@ from ts_autotrack._core.callables import know_futures
 from ts_autotrack._core.capture import held
 from ts_autotrack._core.capture.buffer import buffer as process_buffer
 from ts_autotrack._core.capture.monitor import monitor
+from ts_autotrack._core.capture.spans import tracing
 from ts_autotrack._core.config import load
 from ts_autotrack._core.counters import Counters
 from ts_autotrack._core.identity import defaults, outgoing
@@ -278,6 +279,7 @@ class Client:
         buffer.budget.limit = config.max_queue_bytes
         defaults.in_force = config.defaults
         outgoing.apply(config.baggage)
+        tracing.note_features(on=config.span_events)
         diagnostics.set_debug(on=config.debug)
         if config.debug:
             diagnostics.log("debug", "%s", monitor)

@@ -104,7 +104,7 @@ def records_since_start(records: Iterable[Record]) -> list[Record]:
     started = _started_at()
     own: list[Record] = []
     for record in records:
-        moment = record[2]
+        moment = record[2][0] if isinstance(record[2], tuple) else record[2]
         if isinstance(moment, int) and moment < started:
             own.clear()
         else:
