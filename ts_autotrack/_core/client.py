@@ -198,6 +198,7 @@ class Client:
         try:
             config = load({}, start="", warn=_ignore)
             outgoing.apply(config.baggage)  # a service that has no event of its own may propagate, too
+            tracing.note_features(on=config.span_events)
             if config.off_reason is None:
                 from ts_autotrack._core import assembly
                 from ts_autotrack._core.process.exits import prepare_sigterm

@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 
     from ts_autotrack._core.identity.scope import Scope
 
-_WRITERS = {"baggage", "uber-trace-id"}
+_HEADER = "baggage"
+_WRITERS = {_HEADER, "uber-trace-id"}
 """Header names of the propagators that write baggage: W3C's, and Jaeger's with a header for each entry."""
 
 
@@ -77,7 +78,10 @@ class BaggagePropagator(W3CBaggagePropagator):
 
     def inject(self, carrier: Any, context: Context | None = None, setter: Any = default_setter) -> None:
         """Write the baggage of the context with the ids."""
-        super().inject(carrier, with_ids(context, by_default=True), setter)
+        changed = with_ids(context, by_default=True)
+        super().inject(carrier, changed, setter)
+        if get_all(context) and not get_all(changed):
+            setter.set(carrier, _HEADER, "")  # in place of the header of the propagator `baggage`
 
 
 def with_ids(context: Context | None, *, by_default: bool = False) -> Context | None:

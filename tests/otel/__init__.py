@@ -1,0 +1,1 @@
+"""Tests of OpenTelemetry on both sides: baggage between services, and traces."""
