@@ -70,7 +70,8 @@ class Block:
         else:
             entry.close()  # left in a copy of the entering context; the original goes on with the scope
             entry.block = None
-        outer = nearest_open(outer)
+        if outer.entry is not None and outer.entry.closed:
+            outer = nearest_open(outer)
         if current() is not outer:  # `restore` has done this already in most cases
             set_current(outer)
 
