@@ -80,10 +80,9 @@ def test_strange_baggage_is_no_identity(inspector: Inspector, value: Any) -> Non
     ("header", "user"),
     [
         ("user.id=u;source=web;flag", "u"),
-        ("user.id = u ; source = web", "u"),
         ("user.id=jane%2Bdoe%40example.com", "jane+doe@example.com"),
         ("user.id=Zo%C3%AB%20B;p=1", "Zoë B"),
-        ("user.id=%FF%FE,enduser.id=second", "\ufffd\ufffd"),
+        ("user.id=%FF%FE,enduser.id=second", "second"),
         ("user.id=%00,enduser.id=second", "second"),
         ("user.id=,enduser.id=second", "second"),
     ],

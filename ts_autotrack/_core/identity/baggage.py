@@ -26,6 +26,7 @@ USER_KEYS = ("user.id", "enduser.id")
 GROUP_KEYS = ("group.id", "account.id", "tenant.id", "organization.id")
 MAX_LENGTH = 256
 """Characters of an id; longer values are ignored."""
+_FORBIDDEN = {";", "\ufffd"}
 
 
 class BaggageSettings:
@@ -109,7 +110,8 @@ def _first(entries: Mapping[str, object], keys: tuple[str, ...]) -> str | None:
 
 def is_portable(text: str) -> bool:
     """Return True if an id can travel in baggage unchanged, and may be read from baggage."""
-    return 0 < len(text) <= MAX_LENGTH and ";" not in text and text.isprintable() and text == text.strip()
+    # U+FFFD stands for bytes that are no text: ids of several users would become one.
+    return 0 < len(text) <= MAX_LENGTH and _FORBIDDEN.isdisjoint(text) and text.isprintable() and text == text.strip()
 
 
 def announce() -> None:
