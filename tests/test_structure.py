@@ -47,7 +47,8 @@ LAYERS = [
     ("config",),
     ("delivery", "transports"),
     ("outbox", "process"),
-    ("assembly",),
+    ("assembly", "account"),
+    ("captures",),
     ("client",),
     ("api",),
 ]

@@ -76,3 +76,8 @@ watched_templates: dict[int, EventTemplate] = {}
 def template_of(subject: EventTemplate | CodeType) -> EventTemplate | None:
     """Return the template of a record's first part; None for code that this library does not watch."""
     return subject if isinstance(subject, EventTemplate) else watched_templates.get(id(subject))
+
+
+def time_of(moment: Moment) -> int | str:
+    """Return the time of a record's moment."""
+    return moment[0] if isinstance(moment, tuple) else moment

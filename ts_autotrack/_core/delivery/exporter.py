@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _thread
 import time
 from datetime import datetime, timezone
 from functools import partial
@@ -56,6 +57,7 @@ class Exporter:
         blocked: True if newer items have to wait until then, too.
         passed: Items that newer ones have passed.
         count_waiting: Returns the number of unsettled events, for messages.
+        request_lock: Held during each request; a captured test holds the lock, so that no request begins.
     """
 
     def __init__(
@@ -67,6 +69,7 @@ class Exporter:
         self.blocked = False
         self.passed = 0
         self.count_waiting: Callable[[], int] = lambda: queue.pending
+        self.request_lock = _thread.allocate_lock()
         self._queue = queue
         self._counters = counters
         self._new_backoff = partial(backoff, pacing)
@@ -208,7 +211,8 @@ class Exporter:
         batch.endpoint.backoff.attempt()
         self.sending = True
         try:
-            response = transport.send(batch.endpoint.path, batch.bodies, timeout)
+            with self.request_lock:
+                response = transport.send(batch.endpoint.path, batch.bodies, timeout)
         except Exception as error:  # noqa: BLE001 - any error means that no answer came
             response = Response(0, f"{type(error).__name__}: {error}".encode())
         self.sending = False

@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import sys
 import time
-from _thread import RLock, get_ident
+from _thread import RLock, allocate_lock, get_ident
 
+from ts_autotrack._core.capture.record import time_of
 from ts_autotrack._core.locks import HeldWithin, owns, release_leaked
 
 TYPE_CHECKING = False  # typing costs as much to import as this whole library
@@ -30,12 +31,14 @@ class ForkGuard:
     Attributes:
         setup_lock: Held while a thread imports the delivery stack, starts the worker or opens a transport.
         drain_lock: Held while a thread encodes or uses the outbox.
+        request_lock: Held during each request, and while a test captures events. A fork does not wait for the lock.
         sqlite_usable: False in a child whose fork no hook announced, if a thread of its parent used SQLite meanwhile.
     """
 
     def __init__(self) -> None:
         self.setup_lock = RLock()
         self.drain_lock = RLock()
+        self.request_lock = allocate_lock()
         self._forking_from_thread = False
         self.reset()
 
@@ -50,6 +53,7 @@ class ForkGuard:
             _repair_threading()
         self.setup_lock = RLock()
         self.drain_lock = RLock()
+        self.request_lock = allocate_lock()
         self._held: dict[int, list[HeldWithin]] = {}  # by thread: two threads may fork at once
         # A process forked by a thread that was not the main one ends with its last thread, and runs no exit hook.
         self._forked_by_thread, self._forking_from_thread = self._forking_from_thread, False
@@ -104,7 +108,7 @@ def records_since_start(records: Iterable[Record]) -> list[Record]:
     started = _started_at()
     own: list[Record] = []
     for record in records:
-        moment = record[2][0] if isinstance(record[2], tuple) else record[2]
+        moment = time_of(record[2])
         if isinstance(moment, int) and moment < started:
             own.clear()
         else:
