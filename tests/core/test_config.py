@@ -30,7 +30,7 @@ def test_precedence(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TS_AUTOTRACK_FLUSH_INTERVAL", "2")
     monkeypatch.setenv("TS_AUTOTRACK_MAX_QUEUE", "20")
     config = load({"flush_interval": 1}, str(Path("deeper").absolute()))
-    assert (config.flush_interval, config.max_queue, config.exit_timeout, config.baggage) == (1.0, 20, 0.5, False)
+    assert (config.flush_interval, config.max_queue, config.exit_timeout, config.baggage.read) == (1.0, 20, 0.5, False)
     assert config.server.endpoint == DEFAULT_ENDPOINT
     assert config.server.request_timeout == SETTINGS["request_timeout"].default
 
@@ -71,7 +71,7 @@ def test_bad_pyproject_warns(text: str, message: str, caplog: pytest.LogCaptureF
         ("TS_AUTOTRACK_REQUEST_TIMEOUT", "nan", "request_timeout"),
         ("TS_AUTOTRACK_MAX_QUEUE", "0", "max_queue"),
         ("TS_AUTOTRACK_EXPORTER", "kafka", "exporter"),
-        ("TS_AUTOTRACK_BAGGAGE", "perhaps", "baggage"),
+        ("TS_AUTOTRACK_DEBUG", "perhaps", "debug"),
         ("THRIVESTACK_API_KEY", "two words", "api_key"),
         ("THRIVESTACK_AUTH_TOKEN", "schlüssel", "auth_token"),
     ],

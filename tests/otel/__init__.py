@@ -1,1 +1,1 @@
-"""Tests of OpenTelemetry's part."""
+"""Tests of OpenTelemetry, both ways."""

@@ -8,7 +8,7 @@ from ts_autotrack._core.config import public
 TYPE_CHECKING = False  # typing costs as much to import as this whole library
 if TYPE_CHECKING:
     import os
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
     from typing import Any
 
     from ts_autotrack.typing import RejectedItem, Stats
@@ -30,6 +30,10 @@ def configure(  # noqa: PLR0913 - the settings
     outbox_bytes: int | None = None,
     durability: str | None = None,
     baggage: bool | None = None,
+    baggage_user_keys: str | Sequence[str] | None = None,
+    baggage_group_keys: str | Sequence[str] | None = None,
+    propagate_baggage: bool | None = None,
+    span_events: bool | None = None,
     interface: str | None = None,
     context: Mapping[str, object] | None = None,
     properties: Mapping[str, object] | None = None,
@@ -69,6 +73,15 @@ def configure(  # noqa: PLR0913 - the settings
         durability: "batch": an event is in the outbox within 50 ms, at no cost to the call. "event": before the call
             returns.
         baggage: True to read ids from OpenTelemetry baggage when no `user_context` gives them.
+        baggage_user_keys: Keys of the user's id in baggage, such as `["user.id", "enduser.id"]`: the first present key
+            counts.
+        baggage_group_keys: Keys of the account's id, likewise.
+        propagate_baggage: True to put the ids of the acting user, and nothing else, into the OpenTelemetry baggage of
+            outgoing requests, under the first user key and the first group key. All outgoing requests that
+            OpenTelemetry instruments carry the ids then, those to third parties included. Inside `suppress()` no
+            request does. Call again after `opentelemetry.propagate.set_global_textmap`, which replaces the writer.
+        span_events: True to add an event to the recording span of OpenTelemetry for each tracked call, with the name of
+            the feature and no ids.
         interface: "api", "cli" or "agent": `properties.interface` of all events of this process, for a surface other
             than a browser.
         context: Values for the `context` of all events of this process, such as `{"environment": "staging"}`. Values

@@ -13,10 +13,11 @@ from ts_autotrack._core.callables import know_futures
 from ts_autotrack._core.capture import held
 from ts_autotrack._core.capture.buffer import buffer as process_buffer
 from ts_autotrack._core.capture.monitor import monitor
+from ts_autotrack._core.capture.spans import tracing
 from ts_autotrack._core.captures import Captures
 from ts_autotrack._core.config import load
 from ts_autotrack._core.counters import Counters
-from ts_autotrack._core.identity import baggage, defaults
+from ts_autotrack._core.identity import baggage, defaults, outgoing
 from ts_autotrack._core.locks import HeldWithin, owns
 from ts_autotrack._core.process.fork import ForkGuard, records_since_start
 from ts_autotrack._core.process.shutdown import START_TIMEOUT, Shutdown
@@ -205,6 +206,8 @@ class Client(Account):
         """
         try:
             config = load({}, start="", warn=_ignore)
+            outgoing.apply(config.baggage)  # a service that has no event of its own may propagate, too
+            tracing.note_features(on=config.span_events)
             if config.off_reason is None:
                 from ts_autotrack._core import assembly
                 from ts_autotrack._core.process.exits import prepare_sigterm
@@ -314,8 +317,8 @@ class Client(Account):
 def _use(config: Config | None) -> None:
     """Use the settings that belong to no object of the client; the defaults for None."""
     defaults.in_force = defaults.Defaults() if config is None else config.defaults
-    chosen = None if config is None else config.baggage
-    baggage.enabled, baggage.chosen = chosen is not False, chosen is not None
+    outgoing.apply(baggage.BaggageSettings() if config is None else config.baggage)
+    tracing.note_features(on=config is not None and config.span_events)
     diagnostics.set_debug(on=config is not None and config.debug)
 
 

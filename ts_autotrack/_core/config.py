@@ -15,6 +15,7 @@ from ts_autotrack._core.capture.buffer import DEFAULT_LIMIT
 from ts_autotrack._core.contract import DEFAULT_ENDPOINT, INTERFACES
 from ts_autotrack._core.counters import DEFAULT_MAX_BYTES
 from ts_autotrack._core.diagnostics import warn_now
+from ts_autotrack._core.identity.baggage import GROUP_KEYS, USER_KEYS, BaggageSettings
 from ts_autotrack._core.identity.defaults import Defaults
 from ts_autotrack._core.redaction import mask_url, protect
 
@@ -80,9 +81,8 @@ class OutboxSettings(_Frozen):
 class Config(_Frozen):
     """All settings, valid. Durations are in seconds. The repr shows no credential.
 
-    `defaults` has the settings `interface`, `context` and `properties`. `integrations` and those of OpenTelemetry are
-    left out: only code outside of the core reads these settings, by `public`.
-    `baggage` is None if nobody has chosen: baggage counts, and the first event credited by baggage is announced.
+    `defaults` has the settings `interface`, `context` and `properties`; `baggage` has all settings of baggage.
+    `integrations` and those of OpenTelemetry are left out: only code outside of the core reads these, by `public`.
     `in_tests` is True, too, if no pytest runs.
     """
 
@@ -100,8 +100,9 @@ class Config(_Frozen):
         "max_queue_bytes",
         "outbox",
         "server",
+        "span_events",
     )
-    baggage: bool | None
+    baggage: BaggageSettings
     debug: bool
     defaults: Defaults
     disabled: bool
@@ -114,6 +115,7 @@ class Config(_Frozen):
     max_queue_bytes: int
     outbox: OutboxSettings
     server: ServerSettings
+    span_events: bool
 
     def __init__(self, values: Mapping[str, Any]) -> None:
         outbox = {
@@ -122,7 +124,19 @@ class Config(_Frozen):
             "max_bytes": values["outbox_bytes"],
         }
         defaults = Defaults(values["interface"], values["context"], values["properties"])
-        groups = {"outbox": OutboxSettings(outbox), "server": ServerSettings(values), "defaults": defaults}
+        baggage = BaggageSettings(
+            values["baggage_user_keys"],
+            values["baggage_group_keys"],
+            read=values["baggage"],
+            propagate=values["propagate_baggage"],
+            off=values["disabled"] or values["exporter"] == "none",
+        )
+        groups = {
+            "outbox": OutboxSettings(outbox),
+            "server": ServerSettings(values),
+            "defaults": defaults,
+            "baggage": baggage,
+        }
         super().__init__({**values, **groups})
 
     @property
@@ -303,6 +317,10 @@ SETTINGS: dict[str, Setting] = {
     "outbox_bytes": Setting("TS_AUTOTRACK_OUTBOX_BYTES", parsers.count, 256_000_000),
     "durability": Setting("TS_AUTOTRACK_DURABILITY", parsers.one_of(*DURABILITIES), "batch"),
     "baggage": Setting("TS_AUTOTRACK_BAGGAGE", parsers.flag, default=None),
+    "baggage_user_keys": Setting("TS_AUTOTRACK_BAGGAGE_USER_KEYS", parsers.keys, USER_KEYS),
+    "baggage_group_keys": Setting("TS_AUTOTRACK_BAGGAGE_GROUP_KEYS", parsers.keys, GROUP_KEYS),
+    "propagate_baggage": Setting("TS_AUTOTRACK_PROPAGATE_BAGGAGE", parsers.flag, default=None),
+    "span_events": Setting("TS_AUTOTRACK_SPAN_EVENTS", parsers.flag, default=False),
     "interface": Setting("TS_AUTOTRACK_INTERFACE", parsers.one_of(*INTERFACES), None),
     "context": Setting("TS_AUTOTRACK_CONTEXT", parsers.context, None),
     "properties": Setting("TS_AUTOTRACK_PROPERTIES", parsers.values, None),

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from typing import Any
 
 MAX_COUNT = 1_000_000_000_000
+MAX_KEYS = 20
+"""Names of baggage entries in one setting."""
 MAX_VALUES = 8_000
 """Bytes of the values that all events of a process carry."""
 MAX_PORT = 65_535
@@ -21,6 +23,8 @@ MAX_SECONDS = 86_400
 """Seconds of a day."""
 
 _LOCAL_HOSTS = frozenset({"localhost", "::1"})
+_KEY = re.compile(r"[!-+\--:<>-~]+")
+"""A name in baggage: printable ASCII without spaces, commas, ";" and "="."""
 _LOOPBACK = re.compile(r"127(\.[0-9]{1,3}){3}")
 _TRUE, _FALSE = ("1", "true", "yes", "on"), ("0", "false", "no", "off")
 
@@ -199,6 +203,16 @@ def _features(text: str) -> dict[str, str] | None:
     """Return the entries of "key=name,key=name"; None if the text has another form."""
     entries = [entry.rpartition("=") for entry in text.split(",") if entry.strip()]
     return {key: name for key, _, name in entries} if all(mark for _, mark, _ in entries) else None
+
+
+def keys(value: Any) -> tuple[str, ...]:
+    """Parse names of baggage entries, the first to look for first: a list, or a text such as "user.id,enduser.id"."""
+    names = value.split(",") if isinstance(value, str) else value if isinstance(value, list | tuple) else ()
+    found = tuple(dict.fromkeys(name.strip() if isinstance(name, str) else "" for name in names))
+    if not found or len(found) > MAX_KEYS or not all(map(_KEY.fullmatch, found)):
+        message = f'expected up to {MAX_KEYS} names such as "user.id,enduser.id", without spaces, commas, ; and ='
+        raise ValueError(message)
+    return found
 
 
 def _json_object(text: str) -> object:

@@ -8,8 +8,10 @@ import pytest
 from opentelemetry import baggage, context
 from opentelemetry.baggage.propagation import W3CBaggagePropagator
 
+from tests.conftest import run_python
 from tests.core.identity.conftest import users
 from ts_autotrack import configure, request_scope, track, user_context
+from ts_autotrack._core.config import load
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -59,9 +61,9 @@ def test_baggage_can_be_turned_off(inspector: Inspector) -> None:
     assert users(inspector) == []
 
 
-@pytest.mark.parametrize("value", ["x" * 257, "  ", 7])
+@pytest.mark.parametrize("value", ["x" * 257, "  ", 7, None, b"x", "line\nbreak", "\0", "\ud800", "", ";a=b"])
 def test_strange_baggage_is_no_identity(inspector: Inspector, value: Any) -> None:
-    """An id in baggage is a text of at most 256 characters; the next key in the list is tried."""
+    """An id in baggage is a text of at most 256 printable characters; the next key in the list is tried."""
     token = context.attach(baggage.set_baggage("user.id", value))
     track("strange")
     inner = context.attach(baggage.set_baggage("enduser.id", "second"))
@@ -72,6 +74,73 @@ def test_strange_baggage_is_no_identity(inspector: Inspector, value: Any) -> Non
     track("none")
     context.detach(other)
     assert users(inspector) == [("second", "second", None)]
+
+
+@pytest.mark.parametrize(
+    ("header", "user"),
+    [
+        ("user.id=u;source=web;flag", "u"),
+        ("user.id=jane%2Bdoe%40example.com", "jane+doe@example.com"),
+        ("user.id=Zo%C3%AB%20B;p=1", "Zoë B"),
+        ("user.id=%FF%FE,enduser.id=second", "second"),
+        ("user.id=%00,enduser.id=second", "second"),
+        ("user.id=,enduser.id=second", "second"),
+    ],
+)
+def test_headers_are_decoded(inspector: Inspector, header: str, user: str) -> None:
+    """Ids are percent-decoded, and the properties of an entry are no part of its id."""
+    token = context.attach(W3CBaggagePropagator().extract({"baggage": header}))
+    track("e")
+    context.detach(token)
+    assert users(inspector) == [("e", user, None)]
+
+
+@pytest.mark.parametrize("order", [["enduser.id", "app/user"], "enduser.id, app/user", ("enduser.id", "app/user")])
+def test_keys_are_settings(inspector: Inspector, caplog: pytest.LogCaptureFixture, order: Any) -> None:
+    """Settings name the keys; the first present key counts, others are ignored, and the announcement names all."""
+    configure(baggage_user_keys=order, baggage_group_keys="workspace")
+    for entries in ({"app/user": "b", "user.id": "c", "tenant.id": "d"}, {"app/user": "b", "enduser.id": "a"}):
+        carried: Any = context.Context()
+        for name, value in entries.items():
+            carried = baggage.set_baggage(name, value, carried)
+        token = context.attach(baggage.set_baggage("workspace", "w", carried))
+        track("e")
+        context.detach(token)
+    assert users(inspector) == [("e", "b", "w"), ("e", "a", "w")]
+    assert "(user: enduser.id or app/user; account: workspace)" in caplog.text
+
+
+def test_other_keys_count_at_once(inspector: Inspector) -> None:
+    """A change of the keys holds for the next event, in the same OpenTelemetry context, too."""
+    token = context.attach(baggage.set_baggage("app.user", "b", baggage.set_baggage("user.id", "a")))
+    track("e")
+    configure(baggage_user_keys=["app.user"])
+    track("e")
+    context.detach(token)
+    assert users(inspector) == [("e", "a", None), ("e", "b", None)]
+
+
+@pytest.mark.parametrize("bad", ["", ",", "two words", "a=b", ["user.id", 7], [], 7, "a;b", ["k"] * 2 + ["schlüssel"]])
+def test_bad_keys(bad: Any, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Bad keys raise in `configure()`; in the environment they warn, and the defaults hold."""
+    with pytest.raises(ValueError, match="baggage_user_keys="):
+        configure(baggage_user_keys=bad)
+    if isinstance(bad, str) and bad:
+        monkeypatch.setenv("TS_AUTOTRACK_BAGGAGE_GROUP_KEYS", bad)
+        assert load({}).baggage.group_keys[0] == "group.id"
+        assert "TS_AUTOTRACK_BAGGAGE_GROUP_KEYS=" in caplog.text
+
+
+def test_the_environment_holds_for_the_first_event() -> None:
+    """Keys in the environment are in force from the import on."""
+    code = """
+from opentelemetry import baggage, context
+from ts_autotrack import current_user
+context.attach(baggage.set_baggage("app.user", "b", baggage.set_baggage("user.id", "a")))
+print(current_user().user_id)
+"""
+    assert run_python(code, TS_AUTOTRACK_BAGGAGE_USER_KEYS="app.user").stdout == "b\n"
+    assert run_python(code, TS_AUTOTRACK_BAGGAGE="0").stdout == "None\n"
 
 
 HEADERS = {"baggage": "user.id=victim,account.id=acme%20inc", "accept": "*/*"}

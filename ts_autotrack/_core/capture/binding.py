@@ -8,6 +8,7 @@ unless the generator itself has named another one.
 from __future__ import annotations
 
 from ts_autotrack._core.callables import CO_ASYNC_GENERATOR, CO_GENERATOR
+from ts_autotrack._core.capture.spans import Beginning
 from ts_autotrack._core.capture.stack import FILENAME, MAX_FRAMES, attach, followed, task_frame
 from ts_autotrack._core.identity import user_context as identity
 
@@ -32,13 +33,15 @@ class Binding:
         self.code = code
         self.made: tuple[BlockEntry | None, Scope] | None = None
 
-    def decide(self, start: Scope) -> Scope:
+    def decide(self, start: Scope | Beginning) -> Scope | Beginning:
         """Return the bound scope, as long as its block is open; or else `start`, the scope at the beginning."""
         if self.made is None:
             return start
         entry, scope = self.made
         is_in_force = entry is start.entry or (entry is not None and entry.block is not None and not entry.closed)
-        return scope if is_in_force else start
+        if not is_in_force:
+            return start
+        return Beginning(scope, start.span) if isinstance(start, Beginning) else scope
 
 
 bindings: dict[int, Binding] = {}
@@ -82,7 +85,7 @@ def _bindings_of(frame: FrameType) -> list[Binding]:
     return found
 
 
-def own_scope(start: Scope, frame_id: int, code: CodeType) -> Scope:
+def own_scope(start: Scope | Beginning, frame_id: int, code: CodeType) -> Scope | Beginning:
     """Return the scope that a tracked generator has bound itself, or else `start`, its scope at the beginning."""
     binding = bindings.pop(frame_id, None)
     return start if binding is None or binding.code is not code else binding.decide(start)

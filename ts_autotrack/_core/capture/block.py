@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from ts_autotrack._core.capture.call import CaptureRule
+    from ts_autotrack._core.capture.spans import Beginning
 
 
 class FeatureUse:
@@ -33,13 +34,13 @@ class FeatureUse:
         ...     use.set(rows=3)
     """
 
-    __slots__ = ("_binding", "_call", "_properties", "_rule", "_run", "_scope", "_task", "finished", "outer", "owner")
+    __slots__ = ("_begun", "_binding", "_call", "_properties", "_rule", "_run", "_task", "finished", "outer", "owner")
 
     def __init__(self, rule: CaptureRule, owner: object, call: FrameType | None, properties: dict[str, Any]) -> None:
         self._rule = rule
         self._properties = properties
         self._call = call
-        self._scope = begin_scope()
+        self._begun = begin_scope()
         self._task = id(current_task())
         self._run: tuple[int, CodeType | None] = 0, None
         self._binding: Binding | None = None
@@ -79,11 +80,11 @@ class FeatureUse:
         run = _run_of(caller)
         is_closed, is_here = isinstance(error, GeneratorExit), (id(run), run.f_code) == self._run
         # Else the end may be in another user's context.
-        scope = None if is_here and not (is_closed or is_generator(run.f_code)) else self._start()
+        begun = None if is_here and not (is_closed or is_generator(run.f_code)) else self._start()
         properties = self._properties
         # A task begun inside refers to this block for good: without the frame, the properties and the blocks around.
-        self._call, self._properties, self._scope, self.outer = None, {}, _NOBODY, _nearest_open(self.outer)
-        finish_call(self._rule, properties, ((), {}), None, None if is_closed else error, scope)
+        self._call, self._properties, self._begun, self.outer = None, {}, _NOBODY, _nearest_open(self.outer)
+        finish_call(self._rule, properties, ((), {}), None, None if is_closed else error, begun)
 
     def directly_contains(self, call: FrameType | None) -> bool:
         """Return True if no tracked call lies between this block and code whose innermost tracked call is `call`.
@@ -95,15 +96,15 @@ class FeatureUse:
         task = current_task()
         return task is None or id(task) == self._task
 
-    def _start(self) -> Scope:
+    def _start(self) -> Scope | Beginning:
         """Return the scope at the beginning, or the scope that the generator around the block has bound since."""
         binding, number = self._binding, self._run[0]
         if binding is None:
-            return self._scope
+            return self._begun
         others = [other for other in open_blocks.pop(number, ()) if other is not binding]
         if others:
             open_blocks[number] = others
-        return binding.decide(self._scope)
+        return binding.decide(self._begun)
 
 
 def _run_of(frame: FrameType) -> FrameType:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from time import time_ns
 
 from ts_autotrack._core.capture.binding import bindings, own_scope
-from ts_autotrack._core.capture.buffer import CLOSED, buffer
+from ts_autotrack._core.capture.buffer import CLOSED, SLOW_ONLY, buffer
 from ts_autotrack._core.capture.held import hold
+from ts_autotrack._core.capture.spans import CURRENT, Beginning, tracing
 from ts_autotrack._core.capture.stack import additions, current_frame, take_additions
 from ts_autotrack._core.closures import CODE_NAME
 from ts_autotrack._core.counters import Charge, MeteredDict
@@ -23,7 +24,8 @@ if TYPE_CHECKING:
     from types import FrameType
     from typing import Any, TypeAlias
 
-    from ts_autotrack._core.capture.record import EventTemplate, Extras
+    from ts_autotrack._core.capture.record import EventTemplate, Extras, Moment
+    from ts_autotrack._core.identity.request import Request
     from ts_autotrack._core.identity.scope import Scope
     from ts_autotrack.typing import FinishedCall
 
@@ -105,10 +107,11 @@ def acting_scope() -> Scope:
     return scope.resolve()
 
 
-def begin_scope() -> Scope:
-    """Return the scope of a call that may end in another context, with ids from baggage. Never raises."""
+def begin_scope() -> Scope | Beginning:
+    """Return the scope and the span of a call that may end in another context, with ids from baggage. Never raises."""
     try:
-        return acting_scope()
+        scope = acting_scope()
+        return tracing.begin(scope) if tracing.in_use else scope
     except Exception as error:  # noqa: BLE001 # pragma: no cover - the barrier: nothing known raises here
         fault("reading the acting user", error)
         return current()
@@ -120,7 +123,7 @@ def finish_call(
     call: Arguments | None,
     result: object = None,
     error: BaseException | None = None,
-    scope: Scope | None = None,
+    begun: Scope | Beginning | None = None,
     frame: FrameType | None = None,
 ) -> None:
     """Record a finished call that the wrapper does not append directly. Never raises.
@@ -131,7 +134,7 @@ def finish_call(
         call: Arguments of the call; None unless the rule describes finished calls.
         result: Return value.
         error: Raised exception.
-        scope: Result of `begin_scope` at the beginning of a call that may end in another context.
+        begun: Result of `begin_scope` at the beginning of a call that may end in another context.
         frame: Frame of the call, for properties added by `add_properties`; default: the caller's.
     """
     try:
@@ -144,7 +147,8 @@ def finish_call(
                 extras = _complete(rule, extras, call, result, error)
             if additions:
                 extras = with_additions(rule, extras, frame or current_frame(1))
-            record_event(rule.template, extras, scope and _decided(scope, frame or current_frame(1)))
+            acted = _HERE if begun is None else _decided(begun, frame or current_frame(1))
+            record_event(rule.template, extras, *acted)
     except RecursionError:
         for _ in buffer.drops["fault"]:  # advances the counter without a call: the stack may have no space for a call
             break
@@ -164,11 +168,16 @@ def _counts(on: str, error: BaseException | None) -> bool:
     return on != "success" and not is_control_flow(error)
 
 
-def _decided(scope: Scope, frame: FrameType) -> Scope:
-    """Return the scope of a call that began with `scope` and ended in `frame`."""
+_HERE = (None, None, CURRENT)
+"""The last arguments of `record_event` for a call that ends in its own context."""
+
+
+def _decided(begun: Scope | Beginning, frame: FrameType) -> tuple[Scope, None, Any]:
+    """Return the last arguments of `record_event` for a call that began with `begun` and ended in `frame`."""
     if bindings:
-        scope = own_scope(scope, id(frame), frame.f_code)
-    return scope.resolve_later() if isinstance(scope, RequestView) else scope
+        begun = own_scope(begun, id(frame), frame.f_code)
+    scope, span = (begun.scope, begun.span) if isinstance(begun, Beginning) else (begun, None)
+    return scope.resolve_later() if isinstance(scope, RequestView) else scope, None, span
 
 
 def count_fault(activity: str, error: Exception) -> None:
@@ -238,7 +247,11 @@ def merge_extras(first: dict[str, Any] | None, second: dict[str, Any]) -> dict[s
 
 
 def record_event(
-    template: EventTemplate, extras: Extras, scope: Scope | None = None, moment: int | str | None = None
+    template: EventTemplate,
+    extras: Extras,
+    scope: Scope | None = None,
+    moment: int | str | None = None,
+    span: Any = CURRENT,
 ) -> None:
     """Append a record to the buffer, or count the event as dropped.
 
@@ -247,6 +260,7 @@ def record_event(
         extras: Snapshot of the event's own properties or traits.
         scope: Scope of the event, with ids from baggage; default: the current scope.
         moment: Nanoseconds since 1970, or a timestamp as text; default: now.
+        span: Span of OpenTelemetry in which the event happened, None without a span; default: the current span.
     """
     if scope is None:
         scope = current()
@@ -257,13 +271,16 @@ def record_event(
         return
     request = None
     if isinstance(scope, RequestView):  # nobody is known yet
-        if template.user_id is None:
-            request = scope.actor.request
-        else:
-            scope = scope.known(asking=False)
+        scope, request = _waiting(template, scope)
     if scope.long or template.size:
         extras = _charged(template, scope, extras)
-    record = (template, scope, time_ns() if moment is None else moment, extras)
+    if buffer.append_limit == SLOW_ONLY:
+        tracing.look()
+    if tracing.in_use:
+        at: Moment = tracing.moment(template, moment, span)
+    else:
+        at = time_ns() if moment is None else moment
+    record = (template, scope, at, extras)
     if request is not None:
         hold(record, request)
         return
@@ -271,6 +288,13 @@ def record_event(
         buffer.records.append(record)
     else:
         buffer.on_slow_path(record)
+
+
+def _waiting(template: EventTemplate, view: RequestView) -> tuple[Scope, Request | None]:
+    """Return the scope of an event in a request without a known user, and the request that holds the event, if any."""
+    if template.user_id is None:
+        return view, view.actor.request
+    return view.known(asking=False), None
 
 
 def _charged(template: EventTemplate, scope: Scope, extras: Extras) -> MeteredDict:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from ts_autotrack._core.callables import Kind
     from ts_autotrack._core.capture.call import Arguments, CaptureRule
     from ts_autotrack._core.capture.record import Extras
+    from ts_autotrack._core.capture.spans import Beginning
     from ts_autotrack._core.identity.scope import Scope
 
 
@@ -36,10 +37,12 @@ def follow_future(rule: CaptureRule, extras: Extras, held: Arguments | None, fut
         future.add_done_callback(done)
 
 
-def _future_done(rule: CaptureRule, extras: Extras, held: Arguments | None, scope: Scope, future: Any) -> None:
+def _future_done(
+    rule: CaptureRule, extras: Extras, held: Arguments | None, begun: Scope | Beginning, future: Any
+) -> None:
     # `exception()` would tell asyncio that the application has seen the exception.
     error = cancelled_error(future) if future.cancelled() else future._exception  # noqa: SLF001
-    finish_call(rule, extras, held, None if error else future.result(), error, scope)
+    finish_call(rule, extras, held, None if error else future.result(), error, begun)
 
 
 def follow(rule: CaptureRule, extras: Extras, work: Any, kind: Kind) -> bool:
@@ -86,7 +89,7 @@ class Followed:
     def __init__(self, work: Any, kind: Kind, frame: FrameType) -> None:
         self.calls: list[tuple[CaptureRule, Extras]] = []
         self.kind = kind
-        self.scope: Scope | None = None
+        self.scope: Scope | Beginning | None = None
         self.watched = work is None
         self.used = self.watched and kind == "generator"  # nothing but its own code ends it before the first yield
         self._code: CodeType = frame.f_code

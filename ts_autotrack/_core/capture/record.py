@@ -11,8 +11,12 @@ if TYPE_CHECKING:
 
     Extras: TypeAlias = dict[str, Any] | tuple[Any, ...] | None
     """Properties or traits of an event. A tuple holds the values of the template's `captured` names."""
-    Record: TypeAlias = tuple["EventTemplate | CodeType", Scope, int | str, Extras]
-    """Template, scope, time, extras. The time is nanoseconds since 1970, or the application's timestamp as text.
+    SpanIds: TypeAlias = tuple[int, int]
+    """Ids of a trace and a span of OpenTelemetry. The span itself would keep its attributes alive."""
+    Moment: TypeAlias = int | str | tuple[int | str, SpanIds]
+    """Nanoseconds since 1970, or the application's timestamp as text; with the ids of the event's span, if any."""
+    Record: TypeAlias = tuple["EventTemplate | CodeType", Scope, Moment, Extras]
+    """Template, scope, moment, extras.
 
     A watched function leaves its code in place of the template: finding the template would take a fifth of the call.
     A tuple, because each call builds one: 30 ns against 415 ns for a frozen dataclass.
@@ -72,3 +76,8 @@ watched_templates: dict[int, EventTemplate] = {}
 def template_of(subject: EventTemplate | CodeType) -> EventTemplate | None:
     """Return the template of a record's first part; None for code that this library does not watch."""
     return subject if isinstance(subject, EventTemplate) else watched_templates.get(id(subject))
+
+
+def time_of(moment: Moment) -> int | str:
+    """Return the time of a record's moment."""
+    return moment[0] if isinstance(moment, tuple) else moment

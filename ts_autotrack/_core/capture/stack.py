@@ -28,6 +28,8 @@ alive, and an abandoned coroutine would never be collected. Every tracked call t
 watched call may end unseen, and a later frame may have its id: the code of the frame excludes other functions, and
 `following.started` excludes earlier calls of the same function.
 """
+_EVERY_CALL = 0
+"""Key in `additions` that is no id of a frame, and no id of a thread."""
 watched_codes: set[int] = set()
 """Ids of the code of watched functions. The hash of a code object covers all of it."""
 followed: dict[int, Any] = {}
@@ -96,8 +98,16 @@ def _keep_own_additions() -> None:
     """Forget the calls of other threads in a forked child: these calls never end there."""
     own = get_ident()
     for frame, (thread, *_) in list(additions.items()):
-        if thread != own:
+        if thread not in (own, _EVERY_CALL):
             del additions[frame]
+
+
+def every_call(on: bool) -> None:  # noqa: FBT001 - the only argument
+    """Send every call through `finish_call`, as calls with attached properties; no capture then appends directly."""
+    if on:
+        additions[_EVERY_CALL] = _EVERY_CALL, every_call.__code__, {}
+    else:
+        additions.pop(_EVERY_CALL, None)
 
 
 def place(frame: FrameType) -> str:

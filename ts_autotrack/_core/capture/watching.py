@@ -50,6 +50,7 @@ from ts_autotrack._core.capture.following import (
 )
 from ts_autotrack._core.capture.monitor import DISABLE, RETURN, START, YIELD, monitor, with_events
 from ts_autotrack._core.capture.record import watched_templates
+from ts_autotrack._core.capture.spans import tracing, when_tracing
 from ts_autotrack._core.capture.stack import additions, current_frame, followed, watched_codes
 from ts_autotrack._core.identity.scope import current
 from ts_autotrack._core.responses import failed_response
@@ -74,6 +75,8 @@ _CLOSES_SILENTLY = 0x4
 _records = buffer.records
 _append = buffer.records.append
 _suppressed = buffer.drops["suppressed"]
+now = time_ns
+"""The clock of captures. While tracing, it also reads the span."""
 _works = monitor.works
 
 
@@ -171,12 +174,12 @@ def _returned(code: CodeType, _: int, result: object) -> object:
         scope = current()
         if scope.ready and len(_records) < buffer.append_limit and type(result) not in WORK and not additions:
             if not _works:
-                _append((code, scope, time_ns(), None))
+                _append((code, scope, now(), None))
                 return None
             if id(code) not in _works:
                 records = _records
                 # 75 ns more than a call, which could run the garbage collector here: generators would end unseen.
-                records += ((code, scope, time_ns(), None),)
+                records += ((code, scope, now(), None),)
                 return None
         if scope.drop_suppressed and buffer.append_limit and not (additions or followed) and type(result) not in WORK:
             next(_suppressed)
@@ -222,3 +225,4 @@ def _finish(code: CodeType, rule: CaptureRule, result: Any, frame: FrameType) ->
 
 monitor.set_callback(RETURN, _returned)
 buffer.on_reopen = monitor.restart
+when_tracing(globals(), now=tracing.now)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import builtins
 import sys
-from time import time_ns  # noqa: F401 - for the templates
+from time import time_ns
 from types import FunctionType
 
 from ts_autotrack._core.callables import (  # noqa: F401 - for the templates
@@ -25,9 +25,10 @@ from ts_autotrack._core.callables import (  # noqa: F401 - for the templates
 from ts_autotrack._core.capture.buffer import buffer
 from ts_autotrack._core.capture.call import begin_scope, count_fault, finish_call, with_additions
 from ts_autotrack._core.capture.following import follow_future
+from ts_autotrack._core.capture.spans import tracing, unready, when_tracing
 from ts_autotrack._core.capture.stack import FILENAME, additions, current_frame
 from ts_autotrack._core.closures import closure, parameters_of
-from ts_autotrack._core.identity.scope import current  # noqa: F401 - for the templates
+from ts_autotrack._core.identity.scope import current
 from ts_autotrack._core.outcomes import is_early_end  # noqa: F401 - for the templates
 from ts_autotrack._core.responses import failed_response
 
@@ -43,6 +44,10 @@ if TYPE_CHECKING:
 records = buffer.records
 append = buffer.records.append
 suppressed = buffer.drops["suppressed"]
+now = time_ns
+"""The clock of calls that end in their own context. While tracing, it also reads the span."""
+start = current
+"""Returns the scope by which a generator may append its event at the end. While tracing, no generator may."""
 
 _FUNCTION = """
 def call({parameters}):
@@ -73,7 +78,7 @@ async def call({parameters}):
 _GENERATOR = """
 def call({parameters}):
     BEGIN
-    ts_start = ts.current()
+    ts_start = ts.start()
     try:
         if not ts_start.ready:
             ts_start = ts.begin_scope()
@@ -146,7 +151,7 @@ _DIRECT = """
         else:
             ts_scope = ts.current()
             if ts_scope.ready and py.len(ts.records) < ts_limit:
-                ts.append((ts_template, ts_scope, ts.time_ns(), EXTRAS))
+                ts.append((ts_template, ts_scope, ts.now(), EXTRAS))
             elif ts_scope.drop_suppressed:
                 py.next(ts.suppressed)
             else:
@@ -243,7 +248,7 @@ def _made(
     if kind == "coroutine":  # its result is a value
         template = template.replace("ts_result = ts.finish_function", "ts.finish_coroutine")
     if "ts_begun" in cells:  # the call began before the first step
-        template = template.replace("ts_start = ts.current()", "ts_start = ts_begun")
+        template = template.replace("ts_start = ts.start()", "ts_start = ts_begun")
         template = template.replace("ts_start, ts_used = ts.begin_scope()", "ts_start, ts_used = ts_begun")
     template = template.replace("EXTRAS", extras).replace("HELD", held).replace("START", start)
     return closure(
@@ -259,3 +264,4 @@ def _made(
 
 
 _SELF = sys.modules[__name__]
+when_tracing(globals(), now=tracing.now, start=unready)

@@ -1,8 +1,9 @@
 """OpenTelemetry baggage: the fallback for ids.
 
 Baggage comes from outside: any caller of the service can send a `baggage` header. The library therefore reads only the
-keys of an allowlist, limits the length of values, marks the event with `context.identity_source`, says once that events
-are credited by baggage, and ignores the baggage that came in with a request whose headers are not trusted.
+keys of an allowlist, ignores values that are long or have control characters, marks the event with
+`context.identity_source`, says once that events are credited by baggage, and ignores the baggage that came in with a
+request whose headers are not trusted.
 """
 
 from __future__ import annotations
@@ -25,17 +26,60 @@ USER_KEYS = ("user.id", "enduser.id")
 GROUP_KEYS = ("group.id", "account.id", "tenant.id", "organization.id")
 MAX_LENGTH = 256
 """Characters of an id; longer values are ignored."""
+_FORBIDDEN = {";", "\ufffd"}
 
-enabled = True
-"""The setting BAGGAGE."""
-chosen = False
-"""True if the application has chosen the setting BAGGAGE."""
+
+class BaggageSettings:
+    """The settings of baggage; immutable.
+
+    Attributes:
+        read: True if baggage names the user when nothing else does, False if not. None if the application has not
+            chosen: baggage counts, and the first event credited by baggage is announced.
+        user_keys: Keys of the user's id; the first present key counts.
+        group_keys: Keys of the account's id, likewise.
+        propagate: True if outgoing baggage carries the ids of the acting user. None if the application has not chosen.
+        off: True if the library is disabled: no block may put ids into outgoing baggage.
+    """
+
+    __slots__ = ("group_keys", "off", "propagate", "read", "user_keys")
+
+    def __init__(
+        self,
+        user_keys: tuple[str, ...] = USER_KEYS,
+        group_keys: tuple[str, ...] = GROUP_KEYS,
+        *,
+        read: bool | None = None,
+        propagate: bool | None = None,
+        off: bool = False,
+    ) -> None:
+        self.user_keys = user_keys
+        self.group_keys = group_keys
+        self.read = read
+        self.propagate = propagate
+        self.off = off
+
+    @property
+    def key_lists(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """Keys of the user's id, and keys of the account's id."""
+        return self.user_keys, self.group_keys
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, BaggageSettings) and repr(self) == repr(other)
+
+    __hash__ = None  # type: ignore[assignment]  # as the other groups of settings
+
+    def __repr__(self) -> str:
+        return f"BaggageSettings({', '.join(f'{name}={getattr(self, name)!r}' for name in self.__slots__)})"
+
+
+in_force = BaggageSettings()
+"""The settings of this process; replaced as a whole when the settings change."""
 
 
 def current_context() -> Context | None:
     """Return the current OpenTelemetry context; None if no baggage can be in force."""
     # A program must import the module to set baggage, and most programs never do.
-    if not enabled or "opentelemetry.baggage" not in sys.modules:
+    if in_force.read is False or "opentelemetry.baggage" not in sys.modules:
         return None
     from opentelemetry.context import get_current
 
@@ -47,25 +91,38 @@ def read_ids(context: Context, distrusted: Distrusted | None = None) -> tuple[st
     baggage = sys.modules["opentelemetry.baggage"].get_all(context)
     if distrusted is not None and baggage:
         baggage = {key: value for key, value in baggage.items() if not distrusted.has(key, value)}
-    return _first(baggage, USER_KEYS), _first(baggage, GROUP_KEYS)
+    return ids_in(baggage)
 
 
-def _first(baggage: Mapping[str, object], keys: tuple[str, ...]) -> str | None:
+def ids_in(entries: Mapping[str, object]) -> tuple[str | None, str | None]:
+    """Return the user id and the group id in the entries of a baggage; None for an absent id."""
+    return _first(entries, in_force.user_keys), _first(entries, in_force.group_keys)
+
+
+def _first(entries: Mapping[str, object], keys: tuple[str, ...]) -> str | None:
     for key in keys:
-        value = baggage.get(key)
-        if isinstance(value, str) and 0 < len(value.strip()) <= MAX_LENGTH:
-            return value
+        value = entries.get(key)
+        # OpenTelemetry for Python leaves the properties of an entry in its value: "user_123;source=web".
+        if isinstance(value, str) and is_portable(text := str.partition(value, ";")[0].strip()):
+            return text
     return None
+
+
+def is_portable(text: str) -> bool:
+    """Return True if an id can travel in baggage unchanged, and may be read from baggage."""
+    # U+FFFD stands for bytes that are no text: ids of several users would become one.
+    return 0 < len(text) <= MAX_LENGTH and _FORBIDDEN.isdisjoint(text) and text.isprintable() and text == text.strip()
 
 
 def announce() -> None:
     """Say once that events are credited by baggage, unless the application has chosen so."""
-    if not chosen:
+    if in_force.read is None:
+        users, groups = " or ".join(in_force.user_keys), " or ".join(in_force.group_keys)
         warn_once(
             "baggage",
-            "events are credited by OpenTelemetry baggage (user.id or enduser.id; group.id, account.id, tenant.id or "
-            "organization.id). Every client that can send a `baggage` header can set these ids. Set "
-            "TS_AUTOTRACK_BAGGAGE=1 to confirm, or TS_AUTOTRACK_BAGGAGE=0 to ignore baggage.",
+            f"events are credited by OpenTelemetry baggage (user: {users}; account: {groups}). Every client that can "
+            "send a `baggage` header can set these ids. Set TS_AUTOTRACK_BAGGAGE=1 to confirm, or "
+            "TS_AUTOTRACK_BAGGAGE=0 to ignore baggage.",
         )
 
 

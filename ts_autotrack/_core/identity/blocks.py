@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from ts_autotrack._core.decorate import decorate
 from ts_autotrack._core.identity.inside import wrap_inside
+from ts_autotrack._core.identity.outgoing import write_ids
 from ts_autotrack._core.identity.scope import BlockEntry, current, nearest_open, restore, set_current
 
 TYPE_CHECKING = False  # typing costs as much to import as this whole library
@@ -23,9 +24,14 @@ if TYPE_CHECKING:
 
 
 class Block:
-    """A with-block or async-with-block with a scope of its own."""
+    """A with-block or async-with-block with a scope of its own.
+
+    Attributes:
+        propagate: True if outgoing baggage carries the ids of the user inside, False if not; None to do as around.
+    """
 
     __slots__ = ("_entered",)
+    propagate: bool | None = None
 
     def __init__(self) -> None:
         self._entered: list[BlockEntry] = []
@@ -36,9 +42,18 @@ class Block:
 
     def enter(self) -> BlockEntry:
         """Make the inner scope current."""
-        outer = nearest_open(current())
+        outer = current()
+        around = outer.entry
+        if around is not None and around.closed:
+            outer = nearest_open(outer)
+            around = outer.entry
+        propagate = self.propagate
+        if propagate:
+            write_ids()
+        elif propagate is None and around is not None:
+            propagate = around.propagate
         scope = self.inner(outer)
-        entry = scope.entry = BlockEntry(self, scope, outer)
+        entry = scope.entry = BlockEntry(self, scope, outer, propagate)
         self._entered.append(entry)
         entry.token = set_current(scope)
         return entry
@@ -55,7 +70,8 @@ class Block:
         else:
             entry.close()  # left in a copy of the entering context; the original goes on with the scope
             entry.block = None
-        outer = nearest_open(outer)
+        if outer.entry is not None and outer.entry.closed:
+            outer = nearest_open(outer)
         if current() is not outer:  # `restore` has done this already in most cases
             set_current(outer)
 

@@ -57,21 +57,23 @@ def propagate_context(function: F, /) -> F:
         ...     _ = pool.submit(propagate_context(track), "report_ready")
     """
     scope = nearest_open(current())
+    propagate = scope.entry.propagate if scope.entry is not None else None
     if not isinstance(scope, RequestView):  # whose resolver is asked by the first event
         scope = scope.resolve()
     # Not by `decorate`, which changes tasks and commands of other libraries in place.
-    carried: Any = wrap_inside(_Propagated(scope), function, kind_of(function))
+    carried: Any = wrap_inside(_Propagated(scope, propagate), function, kind_of(function))
     return carried  # type: ignore[no-any-return]
 
 
 class _Propagated(Block):
     """A block with the scope of another place."""
 
-    __slots__ = ("_scope",)
+    __slots__ = ("_scope", "propagate")
 
-    def __init__(self, scope: Scope) -> None:
+    def __init__(self, scope: Scope, propagate: bool | None) -> None:  # noqa: FBT001 - as the blocks hold it
         super().__init__()
         self._scope = scope
+        self.propagate = propagate
 
     def inner(self, outer: Scope) -> Scope:
         """Return a scope with the values of the other place."""

@@ -50,8 +50,8 @@ class Scope:
         entry: The entered block around this scope; None outside of every block.
         source: The function that named the user; None if nobody is known.
         unbound: The scope before `bind_user`; None if `bind_user` did not make this scope.
-        with_baggage: A reference to the last OpenTelemetry context, and the scope made from its baggage; None in place
-            of the scope if the baggage has no id to add.
+        with_baggage: A reference to the last OpenTelemetry context, the settings of baggage, and the scope made from
+            the context's baggage; None in place of the scope if the baggage has no id to add.
         size: Bytes of all values, at most; in a large scope, the bytes of the short values.
         long: The long values of a large scope, by the id of the value; each waiting event counts them.
     """
@@ -91,7 +91,7 @@ class Scope:
         self.entry: BlockEntry | None = None
         self.source: IdentitySource | None = None
         self.unbound: Scope | None = None
-        self.with_baggage: tuple[ref[Any], Scope | None] | None = None
+        self.with_baggage: tuple[ref[Any], object, Scope | None] | None = None
         self.size = 0
         self.long = _NONE_LONG
         # The encoder's cache. It lives as long as the scope: a dict in the encoder either kept scopes of ended requests
@@ -196,10 +196,11 @@ class Scope:
         context = baggage.current_context()
         if context is None:
             return self
-        memo = self.with_baggage
-        if memo is None or memo[0]() is not context:
-            memo = self.with_baggage = (ref(context), self._fill(*baggage.read_ids(context, distrusted)))
-        return memo[1] or self
+        memo, settings = self.with_baggage, baggage.in_force
+        if memo is None or memo[0]() is not context or memo[1] is not settings:
+            filled = self._fill(*baggage.read_ids(context, distrusted))
+            memo = self.with_baggage = ref(context), settings, filled
+        return memo[2] or self
 
     def _fill(self, user_id: str | None, group_id: str | None) -> Scope | None:
         """Return a scope with these ids in place of absent ids; None if the scope would be the same."""
@@ -233,17 +234,20 @@ class BlockEntry:
         token: Token of the contextvar, valid in the entering context.
         closed: True if the block ended in another context, or before an inner block. Other work with a scope of
             the block goes on with `outer`.
+        propagate: True if outgoing baggage carries the ids, False if not; None if neither this block nor a block around
+            it says so.
     """
 
-    __slots__ = ("block", "bound", "closed", "outer", "scope", "token")
+    __slots__ = ("block", "bound", "closed", "outer", "propagate", "scope", "token")
 
-    def __init__(self, block: object, scope: Scope, outer: Scope) -> None:
+    def __init__(self, block: object, scope: Scope, outer: Scope, propagate: bool | None) -> None:  # noqa: FBT001 - built for each block
         self.block: object = block
         self.scope: Scope | None = scope
         self.outer: Scope | None = outer
         self.bound: list[Scope] | None = None
         self.token: Token[Scope] | None = None
         self.closed = False
+        self.propagate = propagate
 
     def bind(self, scope: Scope) -> None:
         """Take a scope made by `bind_user` inside the block."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 
+from ts_autotrack._core.diagnostics import warn_once
 from ts_autotrack._core.identity.arguments import identity_values
 from ts_autotrack._core.identity.blocks import ScopeBlock
 from ts_autotrack._core.identity.request_view import RequestView
@@ -37,6 +38,9 @@ class user_context(ScopeBlock):  # noqa: N801 - used like a function, as context
         session_id: Sent as `context.session_id`.
         device_id: Sent as `context.device_id`.
         context: Further keys of the event's `context`.
+        propagate: True to put the ids of the user acting inside, and nothing else, into the OpenTelemetry baggage of
+            requests sent inside: the next service can credit the same user. All requests that OpenTelemetry instruments
+            carry the ids then, those to third parties included. False turns that off inside; None does as around.
         **properties: Sent in `properties` of every event inside, such as `user_email` or `subscription_type`.
 
     Example:
@@ -53,9 +57,9 @@ class user_context(ScopeBlock):  # noqa: N801 - used like a function, as context
         'ok'
     """
 
-    __slots__ = ("values",)
+    __slots__ = ("propagate", "values")
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - the vendor's fields
         self,
         user_id: object = None,
         *,
@@ -66,9 +70,11 @@ class user_context(ScopeBlock):  # noqa: N801 - used like a function, as context
         session_id: object = None,
         device_id: object = None,
         context: Mapping[str, object] | None = None,
+        propagate: bool | None = None,
         **properties: object,
     ) -> None:
         super().__init__()
+        self.propagate = propagate
         fields = (device_type, location, referrer, session_id, device_id)
         self.values = identity_values(user_id, group_id, context, fields, properties)
 
@@ -77,14 +83,18 @@ class user_context(ScopeBlock):  # noqa: N801 - used like a function, as context
         return outer.derive(*self.values)
 
     def __reduce__(self) -> Any:
-        return _user_context, self.values
+        return _user_context, (*self.values, self.propagate)
 
 
 def _user_context(
-    user_id: object, group_id: object, context: dict[str, object], properties: dict[str, object]
+    user_id: object,
+    group_id: object,
+    context: dict[str, object],
+    properties: dict[str, object],
+    propagate: bool | None = None,  # noqa: FBT001 - the arguments of a pickle
 ) -> user_context:
     """Rebuild a user_context from a pickle."""
-    return user_context(user_id, group_id=group_id, context=context, **properties)
+    return user_context(user_id, group_id=group_id, context=context, propagate=propagate, **properties)
 
 
 class suppress(ScopeBlock):  # noqa: N801 - used like a function
@@ -128,14 +138,17 @@ def bind_user(user_id: object = None, **values: Any) -> None:
 
     Args:
         user_id: Stable id of the acting user. None adds to the earlier bindings.
-        **values: The other arguments of `user_context`.
+        **values: The other arguments of `user_context`, but `propagate`, which belongs to a block.
 
     Example:
         >>> from ts_autotrack import bind_user, clear_user
         >>> bind_user("user_123", group_id="account_456")
         >>> clear_user()
     """
-    scope, given = nearest_open(current()), user_context(user_id, **values).values
+    scope, named = nearest_open(current()), user_context(user_id, **values)
+    given = named.values
+    if named.propagate is not None:
+        warn_once("bind_user", _NO_BLOCK)
     frame = sys._getframe(1)  # noqa: SLF001 - inspect.currentframe takes no depth
     if isinstance(scope, RequestView):
         scope.actor.bind(*given)
@@ -168,3 +181,9 @@ def clear_user() -> None:
         scope = Scope(suppressed=scope.suppressed)
         replace(nearest_open(current()), scope)
     on_bind(sys._getframe(1), scope)  # noqa: SLF001 - likewise
+
+
+_NO_BLOCK = (
+    "bind_user(propagate=...) has no effect: give `propagate` to a `with user_context(...)` block, or set "
+    "TS_AUTOTRACK_PROPAGATE_BAGGAGE=1 for the whole process."
+)

@@ -7,6 +7,7 @@ import sys
 import time
 from _thread import RLock, allocate_lock, get_ident
 
+from ts_autotrack._core.capture.record import time_of
 from ts_autotrack._core.locks import HeldWithin, owns, release_leaked
 
 TYPE_CHECKING = False  # typing costs as much to import as this whole library
@@ -107,7 +108,7 @@ def records_since_start(records: Iterable[Record]) -> list[Record]:
     started = _started_at()
     own: list[Record] = []
     for record in records:
-        moment = record[2]
+        moment = time_of(record[2])
         if isinstance(moment, int) and moment < started:
             own.clear()
         else:
