@@ -37,6 +37,7 @@ LAYERS = [
             "decorate",
             "proxy",
             "closures",
+            "observers",
             "outcomes",
             "registered",
             "responses",

@@ -42,7 +42,8 @@ def configure(  # noqa: PLR0913 - the settings
         api_key: Sent as `x-api-key`. Environment: THRIVESTACK_API_KEY.
         auth_token: Sent as `Authorization: Bearer`. Environment: THRIVESTACK_AUTH_TOKEN.
         endpoint: Base URL, without "/track", query or credentials. Environment: THRIVESTACK_ENDPOINT.
-        exporter: "thrivestack", "console", "jsonl" or "none".
+        exporter: "thrivestack", "console", "jsonl", "otlp" or "none". "otlp" sends OpenTelemetry log records to a
+            Collector, as the OTEL_EXPORTER_OTLP_* variables say; it needs the extra `otlp`.
         jsonl_path: The file that "jsonl" appends to; "-" is standard output.
         flush_interval: Seconds between two batches, unless 1,000 events wait before that.
         request_timeout: Seconds that a request may wait for a connection, for the next piece of the answer's head, and
