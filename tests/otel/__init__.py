@@ -1,0 +1,1 @@
+"""Tests of OpenTelemetry at the edge of the library."""
