@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -175,3 +176,11 @@ def test_each_process_reports_its_own(server: ScriptedServer) -> None:
     """Forked workers report their own events, not the events that their parent had delivered."""
     done = run_python(FORKS, THRIVESTACK_ENDPOINT=server.endpoint)
     assert done.stdout == "3\n1\n2\n4\n", done.stderr
+
+
+def test_example_prints_what_its_readme_shows() -> None:
+    """The example's metrics are those in its README; the two events may go out in one request or in two."""
+    folder = Path(__file__).parents[2] / "examples" / "opentelemetry"
+    done = run_python((folder / "own_metrics.py").read_text(), TS_AUTOTRACK_EXPORTER="console")
+    shown = (folder / "README.md").read_text().partition("own_metrics.py\n")[2].partition("```")[0]
+    assert dict.fromkeys(done.stdout.splitlines()) == dict.fromkeys(shown.splitlines()), done.stderr

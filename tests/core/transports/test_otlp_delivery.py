@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import ssl
 import subprocess
 from pathlib import Path
@@ -13,7 +14,7 @@ import trustme
 
 from tests.conftest import Answer, run_python, wait_until
 from tests.core.conftest import account_closes, names
-from tests.core.transports.collector import Collector, failure
+from tests.core.transports.collector import Collector, attributes_of, failure
 from ts_autotrack import configure, flush, shutdown, stats, track
 from ts_autotrack._core.client import client
 from ts_autotrack._core.delivery.backoff import Pacing
@@ -21,6 +22,8 @@ from ts_autotrack.typing import Stats
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+EXAMPLES = Path(__file__).parents[3] / "examples" / "opentelemetry"
 
 pytestmark = pytest.mark.usefixtures("acting")
 
@@ -64,6 +67,19 @@ def test_certificates_of_both_sides(
     configure(exporter="otlp")
     assert flush(10)
     assert names(secured.items) == ["e"]
+
+
+def test_example_sends_what_its_readme_shows(collector: Collector) -> None:
+    """The example's events have the attributes that its README shows."""
+    example = EXAMPLES / "through_a_collector.py"
+    variables = {"TS_AUTOTRACK_EXPORTER": "otlp", "OTEL_EXPORTER_OTLP_ENDPOINT": collector.endpoint}
+    done = run_python(example.read_text(), **variables)
+    assert done.stdout == "settled: True, delivered: 2\n", done.stderr
+    shown = re.findall(r"-> (\S+): Str\((.*)\)", (EXAMPLES / "README.md").read_text())
+    attributes = attributes_of(collector.records[0])
+    assert [(name, value) for name, value in shown if name not in ("service.name", "context.event_id")] == [
+        (name, value) for name, value in attributes.items() if name != "context.event_id"
+    ]
 
 
 OUTAGE = """

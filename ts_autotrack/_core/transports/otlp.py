@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import time
 import zlib
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -35,6 +36,13 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 SUCCESS, BAD_REQUEST = 200, 400
+REST_EVERY = 50
+"""Log records between two rests. A log record takes 16 us."""
+REST = 0.000_001
+"""Seconds of a rest, in which the application's threads get the GIL.
+
+Beside a batch of 1,000, a thread back from I/O waits for 0.4 ms (median), without the rests for 5.2 ms.
+"""
 
 
 class OtlpTransport(HttpClient):
@@ -85,8 +93,10 @@ class OtlpTransport(HttpClient):
         logs = group.scope_logs.add()
         logs.scope.name, logs.scope.version = "ts_autotrack", __version__
         add = logs.log_records.add
-        for body in bodies:
+        for position, body in enumerate(bodies, 1):
             fill(add(), path, body)
+            if position % REST_EVERY == 0:
+                time.sleep(REST)
         content: bytes = request.SerializeToString()
         if self._compression == "gzip":
             return gzip.compress(content)
