@@ -127,7 +127,7 @@ def test_provider_that_raises_is_logged(caplog: pytest.LogCaptureFixture) -> Non
 
 
 def test_provider_may_come_later(server: ScriptedServer) -> None:
-    """Metrics that are asked for before the application sets its provider are reported by this provider."""
+    """Metrics that are asked for before the application sets its provider are reported by this provider, once."""
     code = """
 import ts_autotrack
 from opentelemetry import metrics
@@ -138,12 +138,14 @@ from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 reader = InMemoryMetricReader()
 metrics.set_meter_provider(MeterProvider([reader]))
 instrument_metrics()
+instrument_metrics(metrics.get_meter_provider())
 ts_autotrack.track("e", user_id="u"); ts_autotrack.flush(10)
 (scope,) = reader.get_metrics_data().resource_metrics[0].scope_metrics
-print(scope.scope.name, len(scope.metrics))
+(duration,) = [metric for metric in scope.metrics if metric.name.endswith("duration")]
+print(scope.scope.name, len(scope.metrics), [point.count for point in duration.data.data_points])
 """
     done = run_python(code, THRIVESTACK_ENDPOINT=server.endpoint)
-    assert done.stdout == "ts_autotrack 6\n", done.stderr
+    assert done.stdout == "ts_autotrack 6 [1]\n", done.stderr
     assert done.stderr == ""
 
 

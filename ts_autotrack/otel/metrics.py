@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 ATTRIBUTES = {"otel.component.type": "ts_autotrack", "otel.component.name": "ts_autotrack/0"}
 """Attributes of every metric: a process has a single component of this type."""
 
-_providers: list[MeterProvider] = []  # with metrics of this library
+_instrumented: list[MeterProvider | None] = []  # providers with metrics of this library; None: the global one
 
 
 def instrument_metrics(meter_provider: MeterProvider | None = None) -> None:
@@ -52,11 +52,13 @@ def instrument_metrics(meter_provider: MeterProvider | None = None) -> None:
         >>> instrument_metrics()
     """
     try:
-        provider = meter_provider or get_meter_provider()
-        if isinstance(provider, NoOpMeterProvider) or any(known is provider for known in _providers):
+        current = get_meter_provider()  # a stand-in until the application sets its own
+        provider = meter_provider or current
+        names = (provider, None) if provider is current else (provider,)
+        if isinstance(provider, NoOpMeterProvider) or any(known is name for known in _instrumented for name in names):
             return
         _instrument(provider.get_meter("ts_autotrack", __version__))
-        _providers.append(provider)
+        _instrumented.extend(names)
     except Exception as error:  # noqa: BLE001 - a provider of the application
         logging.getLogger("ts_autotrack").warning(
             "ts_autotrack: there are no metrics of this library: the meter provider raised %s. Check the OpenTelemetry "
