@@ -203,6 +203,7 @@ def clean_library(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.Temp
     for name in list(os.environ):
         if name.startswith(("TS_AUTOTRACK_", "THRIVESTACK_")) or name == "DO_NOT_TRACK":
             monkeypatch.delenv(name)
+    monkeypatch.setenv("TS_AUTOTRACK_IN_TESTS", "1")  # some tests use endpoints on other machines
     monkeypatch.chdir(tmp_path_factory.mktemp("cwd"))
     monkeypatch.setattr(diagnostics, "reraise", True)
     monkeypatch.setattr(observers, "observers", ())
@@ -241,7 +242,7 @@ def run_python(code: str, **environment: str) -> subprocess.CompletedProcess[str
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("TS_AUTOTRACK", "THRIVESTACK"))}
     return subprocess.run(
         [sys.executable, "-c", code],
-        env={**kept, **environment},
+        env={**kept, "TS_AUTOTRACK_IN_TESTS": "1", **environment},
         capture_output=True,
         text=True,
         timeout=120,

@@ -50,7 +50,8 @@ LAYERS = [
     ("config",),
     ("delivery", "transports"),
     ("outbox", "process"),
-    ("assembly",),
+    ("assembly", "account"),
+    ("captures",),
     ("client",),
     ("api",),
 ]

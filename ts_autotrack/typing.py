@@ -48,6 +48,7 @@ DropReason: TypeAlias = Literal[
     "invalid",
     "disabled",
     "no_api_key",
+    "in_tests",
     "bad_endpoint",
     "shutdown",
     "fault",
@@ -62,6 +63,7 @@ DropReason: TypeAlias = Literal[
 - "too_large": the item alone exceeds the vendor's limit of a request.
 - "invalid": the call named nothing to send.
 - "disabled", "no_api_key", "shutdown": the library was off.
+- "in_tests": pytest runs, or has started this process, and the endpoint is not on this machine.
 - "bad_endpoint": the library was off because its endpoint is no valid URL.
 - "fault": an error inside ts_autotrack.
 """
@@ -100,7 +102,8 @@ class Stats(NamedTuple):
 
     Attributes:
         accepted: Events tracked by the application, whatever became of them, plus adopted events.
-        delivered: Events accepted by the server, or by the local exporter.
+        delivered: Events accepted by the server, or by the local exporter. With exporter="memory", and inside
+            `testing.capture_events`: events that were read, or encoded by `flush`.
         pending: Events waiting to be delivered.
         rejected: Events refused by the server for good.
         dropped: Events never sent, by `DropReason`. Calls of functions without a wrapper (CPython 3.12 and newer) are

@@ -6,6 +6,7 @@ import html
 import io
 import json
 import logging
+import logging.handlers
 import socket
 import threading
 from urllib.parse import quote
@@ -263,12 +264,15 @@ def test_warnings_appear_without_a_valid_event() -> None:
     assert "Counted as 'invalid'" in done.stderr
 
 
+@pytest.mark.parametrize("indirect", [False, True])
 def test_closed_streams_of_handlers_are_left_alone(
-    capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+    capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture, *, indirect: bool
 ) -> None:
-    """A line goes to the handlers that still work; those with a closed stream print no traceback."""
+    """A line goes to the handlers that still work; handlers with a closed stream print no traceback."""
     stream = io.StringIO()
-    handler = logging.StreamHandler(stream)
+    handler: logging.Handler = logging.StreamHandler(stream)
+    if indirect:
+        handler = logging.handlers.MemoryHandler(1, target=handler)
     diagnostics.logger.addHandler(handler)
     try:
         diagnostics.log("warning", "first")

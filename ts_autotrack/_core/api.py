@@ -31,6 +31,7 @@ def configure(  # noqa: PLR0913 - the settings
     interface: str | None = None,
     context: Mapping[str, object] | None = None,
     properties: Mapping[str, object] | None = None,
+    in_tests: bool | None = None,
     disabled: bool | None = None,
     debug: bool | None = None,
 ) -> None:
@@ -42,9 +43,11 @@ def configure(  # noqa: PLR0913 - the settings
         api_key: Sent as `x-api-key`. Environment: THRIVESTACK_API_KEY.
         auth_token: Sent as `Authorization: Bearer`. Environment: THRIVESTACK_AUTH_TOKEN.
         endpoint: Base URL, without "/track", query or credentials. Environment: THRIVESTACK_ENDPOINT.
-        exporter: "thrivestack", "console", "jsonl", "otlp" or "none". "otlp" sends OpenTelemetry log records to a
-            Collector, as the OTEL_EXPORTER_OTLP_* variables say; it needs the extra `otlp`.
-        jsonl_path: The file that "jsonl" appends to; "-" is standard output.
+        exporter: "thrivestack", "console", "jsonl", "memory", "otlp" or "none". "memory" keeps the events for
+            `ts_autotrack.testing.read`, without a thread. "otlp" sends OpenTelemetry log records to a Collector, as the
+            OTEL_EXPORTER_OTLP_* variables say; it needs the extra `otlp`.
+        jsonl_path: The file that "jsonl" appends to; "-" is standard output. "memory" appends its events to the file
+            when the process ends.
         flush_interval: Seconds between two batches, unless 1,000 events wait before that.
         request_timeout: Seconds that a request may wait for a connection, for the next piece of the answer's head, and
             for the whole body.
@@ -67,6 +70,8 @@ def configure(  # noqa: PLR0913 - the settings
             of a block win. `group_id` is refused: an account belongs to a user.
         properties: Values for the `properties` of all events of this process but `identify` and `group`. Values of a
             block, a decorator or a call win.
+        in_tests: True to send events to another machine also under pytest. Otherwise pytest, and each process that a
+            test starts, drops them as "in_tests".
         disabled: True to drop all events.
         debug: True to log every delivery to standard error.
 
@@ -82,6 +87,9 @@ def configure(  # noqa: PLR0913 - the settings
 
 def flush(timeout: float = 5.0) -> bool:
     """Wait until every event so far has arrived, been refused or been dropped.
+
+    In a process with an outbox the first call also starts the background thread, which goes on to deliver the events
+    of ended processes.
 
     Args:
         timeout: Maximum wait in seconds.
@@ -99,13 +107,15 @@ def flush(timeout: float = 5.0) -> bool:
     return client.shutdown.flush(timeout)
 
 
-def shutdown(timeout: float | None = None) -> bool:
+def shutdown(timeout: float | None = None, *, durable: bool = False) -> bool:
     """Deliver the waiting events and stop the thread. Later events are dropped as "shutdown".
 
     The end of the process calls this function by itself.
 
     Args:
         timeout: Maximum wait in seconds; default: the setting EXIT_TIMEOUT.
+        durable: True to leave events in the outbox to another process, and to wait only for a request that is under
+            way. Without an outbox the call waits as usual.
 
     Returns:
         True if no event is left. False if time ran out; a warning then gives the number of events left.
@@ -115,7 +125,7 @@ def shutdown(timeout: float | None = None) -> bool:
         >>> shutdown(timeout=1)
         True
     """
-    return client.shutdown.shutdown(timeout)
+    return client.shutdown.shutdown(timeout, durable=durable)
 
 
 def rejected() -> list[RejectedItem]:

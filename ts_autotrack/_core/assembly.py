@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from ts_autotrack._core.config import Config
     from ts_autotrack._core.counters import Counters
     from ts_autotrack._core.delivery.backoff import Pacing
+    from ts_autotrack._core.delivery.memory import MemoryWorker
     from ts_autotrack._core.delivery.queue import EventQueue
     from ts_autotrack._core.outbox.outbox import Outbox
     from ts_autotrack._core.process.fork import ForkGuard
@@ -33,6 +34,10 @@ if TYPE_CHECKING:
 
 def import_stack(config: Config) -> None:
     """Import the modules that these settings need."""
+    if config.exporter == "memory":
+        import ts_autotrack._core.delivery.memory  # noqa: F401 - for later
+
+        return
     transport_opener(config)
     if config.outbox.directory:
         _outbox_class(config.outbox.directory)
@@ -57,6 +62,14 @@ def transport_opener(config: Config) -> Callable[[], Transport]:
     return partial(HttpTransport, config.server)
 
 
+def reconfigure(worker: Worker | MemoryWorker, config: Config) -> None:
+    """Let a worker use other settings."""
+    if isinstance(worker, Worker):
+        worker.reconfigure(config, transport_opener(config))
+    else:
+        worker.reconfigure(config)
+
+
 def build_worker(
     config: Config,
     buffer: Buffer,
@@ -64,15 +77,19 @@ def build_worker(
     forks: ForkGuard,
     predecessor: Worker | None,
     pacing: Pacing,
-) -> Worker:
+) -> Worker | MemoryWorker:
     """Return a worker for these settings; its threads start with the first record."""
+    if config.exporter == "memory":
+        from ts_autotrack._core.delivery.memory import MemoryWorker
+
+        return MemoryWorker(config, buffer, counters, forks.drain_lock)
     if config.outbox.directory and not forks.sqlite_usable:
         warn_once("sqlite in use", _SQLITE_IN_USE.format(config.outbox.directory))
         queue: EventQueue = MemoryQueue()
     else:
         queue = _open_queue(config, counters, forks.drain_lock)
     drainer = Drainer(buffer, Encoder(counters), queue, counters, forks.drain_lock)
-    destination = Destination(config, transport_opener(config), forks.setup_lock)
+    destination = Destination(config, transport_opener(config), forks.setup_lock, forks.request_lock)
     return Worker(drainer, counters, destination, pacing, predecessor, forks.main_thread_ended)
 
 

@@ -8,10 +8,12 @@ import sys
 import time
 
 from ts_autotrack._core import diagnostics, snapshot
+from ts_autotrack._core.account import Account
 from ts_autotrack._core.callables import know_futures
 from ts_autotrack._core.capture import held
 from ts_autotrack._core.capture.buffer import buffer as process_buffer
 from ts_autotrack._core.capture.monitor import monitor
+from ts_autotrack._core.captures import Captures
 from ts_autotrack._core.config import load
 from ts_autotrack._core.counters import Counters
 from ts_autotrack._core.identity import baggage, defaults
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
     from ts_autotrack._core.capture.record import Record
     from ts_autotrack._core.config import Config
     from ts_autotrack._core.delivery.backoff import Pacing
+    from ts_autotrack._core.delivery.memory import MemoryWorker
     from ts_autotrack._core.delivery.worker import Worker
     from ts_autotrack.typing import DropReason, RejectedItem, Stats
 
@@ -36,26 +39,24 @@ RETRY_INTERVAL = 5.0
 """Seconds between two attempts to import the delivery stack of a broken installation."""
 
 
-class Client:
+class Client(Account):
     """One per process. It has an account from the start, and a worker from the first event on.
 
     Attributes:
-        buffer: Records of this process.
-        config: Settings in force; None before they are read.
         forks: Locks that a fork has to hold.
         pacing: Pauses of the sender; None for the defaults. Tests set shorter ones.
         shutdown: Waits of flush(), shutdown() and the ends of the process.
-        worker: Owner of the threads; None until the first event.
+        captures: Captures of tests.
     """
 
     def __init__(self, buffer: Buffer) -> None:
-        self.buffer = buffer
+        super().__init__(buffer)
         buffer.on_slow_path = self.accept
         process_id.on_change = self.start_over
         self.pacing: Pacing | None = None
         self.forks = ForkGuard()
-        self.shutdown = Shutdown(self)
-        self._arguments: dict[str, object] = {}
+        self.shutdown: Shutdown = Shutdown(self)
+        self.captures = Captures(self)
         self.reset()
 
     def reset(self, *, announced: bool = True) -> None:
@@ -69,17 +70,16 @@ class Client:
         self.forks.reset(announced=announced)
         self.shutdown.reset()
         process_id.renew()
-        self.config: Config | None = None
-        self.worker: Worker | None = None
-        self._start_at = 0.0
-        self._ended: Worker | None = None
-        self._counters = Counters()
+        self.config = self.worker = self.ended = None
+        self.start_at = 0.0
+        self.counters = Counters()
+        self.captures.reset()
         diagnostics.reset()
-        snapshot.placeholders.reset()
+        snapshot.placeholders.take()
 
     def forget_arguments(self) -> None:
         """Forget the arguments of `configure()`, as a test needs."""
-        self._arguments = {}
+        self.arguments, self.forced = {}, {}
 
     @property
     def exit_timeout(self) -> float | None:
@@ -89,7 +89,7 @@ class Client:
     @property
     def pending(self) -> int:
         """Unsettled events."""
-        worker = self.worker or self._ended
+        worker = self.worker or self.ended
         return len(self.buffer.records) if worker is None else worker.pending
 
     @property
@@ -108,13 +108,10 @@ class Client:
             self.accept(record)
             self.shutdown.run_exit_hook()
             return
-        if buffer.close_reason is not None:
-            next(buffer.closed_drops)
-        elif buffer.full:
-            next(buffer.drops["queue_full"])
-            diagnostics.warn_once("queue_full", _QUEUE_FULL.format(buffer.limit, buffer.budget.limit))
+        if not buffer.take(record):
+            if buffer.close_reason is None:
+                diagnostics.warn_once("queue_full", _QUEUE_FULL.format(buffer.limit, buffer.budget.limit))
         else:
-            buffer.records.append(record)
             try:
                 # A finalizer or signal handler inside setup must not take the drain lock, which comes first everywhere.
                 if self.worker is not None and not owns(self.forks.setup_lock):
@@ -128,9 +125,9 @@ class Client:
         """See `ts_autotrack.configure`."""
         self.check_process()
         with HeldWithin(self.forks.setup_lock, START_TIMEOUT):  # a thread at the first event may read older settings
-            arguments = {**self._arguments, **{name: value for name, value in settings.items() if value is not None}}
-            config = load(arguments)
-            self._arguments = arguments
+            arguments = {**self.arguments, **{name: value for name, value in settings.items() if value is not None}}
+            config = load({**arguments, **self.forced})
+            self.arguments = arguments
             self._apply(config)
             worker = self.worker
             if worker is not None and worker.stopping:
@@ -146,23 +143,25 @@ class Client:
             from ts_autotrack._core import assembly
             from ts_autotrack._core.process.exits import prepare_sigterm
 
-            open_transport = assembly.transport_opener(config)
             assembly.import_stack(config)
         except ImportError as error:  # a broken installation; the first event tries again
             diagnostics.fault("importing the delivery stack", error)
             diagnostics.report()
             return
-        prepare_sigterm(self.shutdown)
+        if not self.forced:
+            prepare_sigterm(self.shutdown)
+        worker = self.worker
+        if worker is not None and worker.in_memory is not (config.exporter == "memory"):
+            worker.stop(0)
+            self._retire(worker)
         if self.worker is not None:
-            if config.outbox != self.worker.destination.config.outbox:
-                diagnostics.warn_now(("setting", "outbox"), _OUTBOX_SET_LATE)
-            self.worker.reconfigure(config, open_transport)
-        elif self.pending:
+            assembly.reconfigure(self.worker, config)
+        elif self.pending or config.exporter == "memory":
             self._make_worker(config)
             if self.worker is not None:
                 self.worker.wake()
 
-    def worker_within(self, timeout: float) -> Worker | None:
+    def worker_within(self, timeout: float) -> Worker | MemoryWorker | None:
         """Return the worker; if another thread is starting one, wait for it."""
         self.check_process()
         if self.worker is None:
@@ -171,6 +170,14 @@ class Client:
         if self.buffer.records and self.buffer.close_reason is None:
             self._ensure_worker()
         return self.worker
+
+    def open_outbox(self) -> None:
+        """Start the worker of a process with an outbox: ended processes may have left events there."""
+        self.check_process()
+        if self.worker is None and self.buffer.close_reason is None:
+            config = self.config or load({**self.arguments, **self.forced}, warn=_ignore)
+            if config.outbox.directory and config.off_reason is None:
+                self._ensure_worker()
 
     def release_forks(self) -> None:
         """Release locks that an interrupted fork holds on this thread."""
@@ -182,13 +189,13 @@ class Client:
         buffer = self.buffer
         drops: dict[DropReason, int] = {reason: counter.read() for reason, counter in buffer.drops.items()}
         waiting, pending = len(buffer.records) + buffer.held, self.pending + buffer.held
-        account = self._counters.stats(drops, waiting, pending, snapshot.placeholders.read())
+        account = self.counters.stats(drops, waiting, pending, snapshot.placeholders.read())
         in_flight = 0 if self.worker is None else self.worker.in_flight
         return account._replace(in_flight=in_flight, capacity=buffer.limit)
 
     def rejected(self) -> list[RejectedItem]:
         """See `ts_autotrack.rejected`."""
-        return list(self._counters.rejects)
+        return list(self.counters.rejects)
 
     def import_stack(self) -> None:
         """Import the delivery stack if the environment makes the library active.
@@ -227,10 +234,10 @@ class Client:
         for record in own:
             self.accept(record)
 
-    def _retire(self, worker: Worker) -> None:
+    def _retire(self, worker: Worker | MemoryWorker) -> None:
         """Keep a worker that ended, or is about to, as the predecessor of the next one."""
         if self.worker is worker:
-            self._ended, self.worker = worker, None
+            self.ended, self.worker = worker.as_predecessor(), None
 
     def _ensure_worker(self) -> None:
         """Have a worker, unless another thread is starting one."""
@@ -241,7 +248,7 @@ class Client:
     def _start(self) -> None:
         """Read the settings and make the worker. One caller does so; the others leave their record and go on."""
         lock = self.forks.setup_lock
-        if owns(lock) or time.monotonic() < self._start_at:
+        if owns(lock) or time.monotonic() < self.start_at:
             return  # a signal handler or finalizer inside this function; or a start that failed just now
         with HeldWithin(lock, 0) as free:
             if not free:
@@ -250,14 +257,14 @@ class Client:
                 worker = self.worker
                 if worker is not None and worker.ended:
                     self._retire(worker)
-                config = self.config or load(self._arguments)
+                config = self.config or load({**self.arguments, **self.forced})
                 if self.config is None and self.buffer.close_reason is None:  # otherwise configure() or shutdown()
                     self._apply(config)
                 if self.buffer.close_reason is None and self.worker is None:
                     self._make_worker(self.config or config)
             except Exception as error:  # noqa: BLE001 - the barrier; the next event tries again
                 if isinstance(error, ImportError):  # a broken installation: an attempt costs milliseconds
-                    self._start_at = time.monotonic() + RETRY_INTERVAL
+                    self.start_at = time.monotonic() + RETRY_INTERVAL
                 diagnostics.fault("starting", error)
                 diagnostics.report()  # no worker will
 
@@ -267,9 +274,11 @@ class Client:
         from ts_autotrack._core.process.exits import prepare_exits
 
         know_futures(again=True)  # of modules loaded since the decorations
-        pacing = self.pacing or Pacing()
-        worker = assembly.build_worker(config, self.buffer, self._counters, self.forks, self._ended, pacing)
-        prepare_exits(self.shutdown)
+        worker = assembly.build_worker(
+            config, self.buffer, self.counters, self.forks, self.ended, self.pacing or Pacing()
+        )
+        if not self.forced:
+            prepare_exits(self.shutdown)
         self.worker = worker  # last: a signal handler that tracks meanwhile must not wait for the worker
 
     def _apply(self, config: Config) -> None:
@@ -277,9 +286,7 @@ class Client:
         self.config = config
         buffer.limit = config.max_queue
         buffer.budget.limit = config.max_queue_bytes
-        defaults.in_force = config.defaults
-        baggage.enabled, baggage.chosen = config.baggage is not False, config.baggage is not None
-        diagnostics.set_debug(on=config.debug)
+        _use(config)
         if config.debug:
             diagnostics.log("debug", "%s", monitor)
         if config.off_reason is None:
@@ -289,8 +296,27 @@ class Client:
         while self.worker is None and buffer.records:  # from other threads, while this one read the settings
             buffer.records.popleft()
             next(buffer.closed_drops)
-        if config.off_reason == "no_api_key":
-            diagnostics.warn_now("no_api_key", _NO_KEY)
+        if config.off_reason in _WARNINGS:
+            diagnostics.warn_now(config.off_reason, _WARNINGS[config.off_reason])
+
+    def capture(self, config: Config) -> None:
+        """Use these settings, and make the worker. The caller holds the setup lock."""
+        self._apply(config)
+        self._make_worker(config)
+
+    def resume(self) -> None:
+        """Go on with the settings and the worker from before a capture."""
+        _use(self.config)
+        if self.worker is not None and self.buffer.records:
+            self.worker.wake()
+
+
+def _use(config: Config | None) -> None:
+    """Use the settings that belong to no object of the client; the defaults for None."""
+    defaults.in_force = defaults.Defaults() if config is None else config.defaults
+    chosen = None if config is None else config.baggage
+    baggage.enabled, baggage.chosen = chosen is not False, chosen is not None
+    diagnostics.set_debug(on=config is not None and config.debug)
 
 
 def _ignore(key: Hashable, message: str, level: str) -> None:
@@ -302,10 +328,12 @@ _NO_KEY = (
     "`ts-autotrack inspect`, or TS_AUTOTRACK_EXPORTER=console to see events here, or TS_AUTOTRACK_DISABLED=1 to "
     "silence this."
 )
-_OUTBOX_SET_LATE = (
-    "configure(): the outbox was chosen with the first event. Set the outbox before that, or call shutdown() first; "
-    "until then events go where they did."
+_IN_TESTS = (
+    "no events are sent: pytest runs, and the endpoint is not on this machine. Use the fixture `captured_events` to "
+    "check the events of a test, or set THRIVESTACK_ENDPOINT to a running `ts-autotrack inspect`, or "
+    "TS_AUTOTRACK_IN_TESTS=1 to send the events all the same."
 )
+_WARNINGS: dict[DropReason | None, str] = {"no_api_key": _NO_KEY, "in_tests": _IN_TESTS}
 _QUEUE_FULL = (
     "the queue is full (TS_AUTOTRACK_MAX_QUEUE={} events, TS_AUTOTRACK_MAX_QUEUE_BYTES={}): new events are refused and "
     "counted as 'queue_full' until the server takes some."

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     Warn: TypeAlias = Callable[[Hashable, str, str], None]
 
 DURABILITIES = ("batch", "event")
-EXPORTERS = ("thrivestack", "console", "jsonl", "otlp", "none")
+EXPORTERS = ("thrivestack", "console", "jsonl", "memory", "otlp", "none")
 LOCAL_KEY = "local"
 """Key for an endpoint on this machine when no key is set: the inspector asks for a key, but accepts any."""
 REFUSED = ""
@@ -82,6 +82,7 @@ class Config(_Frozen):
 
     `defaults` has the settings `interface`, `context` and `properties`.
     `baggage` is None if nobody has chosen: baggage counts, and the first event credited by baggage is announced.
+    `in_tests` is True, too, if no pytest runs.
     """
 
     __slots__ = (
@@ -92,6 +93,7 @@ class Config(_Frozen):
         "exit_timeout",
         "exporter",
         "flush_interval",
+        "in_tests",
         "jsonl_path",
         "max_queue",
         "max_queue_bytes",
@@ -105,6 +107,7 @@ class Config(_Frozen):
     exit_timeout: float
     exporter: str | None
     flush_interval: float
+    in_tests: bool
     jsonl_path: str
     max_queue: int
     max_queue_bytes: int
@@ -126,6 +129,8 @@ class Config(_Frozen):
         """Drop reason of all events under these settings; None if events are exported."""
         if self.disabled or self.exporter == "none":
             return "disabled"
+        if self.exporter == "thrivestack" and not self.in_tests and not parsers.is_local(self.server.endpoint):
+            return "in_tests"
         if self.exporter is not None:
             return None
         return "no_api_key" if self.server.endpoint else "bad_endpoint"
@@ -170,6 +175,7 @@ def load(arguments: Mapping[str, object], start: str | None = None, warn: Warn =
     values = {name: _value(name, setting, arguments, table, warn) for name, setting in SETTINGS.items()}
     if values["disabled"] is False and "disabled" not in arguments and _do_not_track():
         values["disabled"] = True
+    values["in_tests"] = values["in_tests"] or not _under_pytest()
     if values["durability"] == "event" and not values["outbox"]:
         message = "durability=event has no effect without an outbox: set TS_AUTOTRACK_OUTBOX"
         warn(("setting", "durability"), message, "warning")
@@ -239,6 +245,11 @@ def _do_not_track() -> bool:
         return False
 
 
+def _under_pytest() -> bool:
+    """Return True in a process of pytest, and in each process that a test has started: the variables are inherited."""
+    return "PYTEST_CURRENT_TEST" in os.environ or "PYTEST_VERSION" in os.environ
+
+
 def _project_table(start: str | None, warn: Warn) -> Mapping[str, object]:
     found = project.find(parsers.working_directory()) if start is None else project.nearest(start)
     return _parse_project(*found, warn) if found is not None and b"ts_autotrack" in found[1] else {}
@@ -284,6 +295,7 @@ SETTINGS: dict[str, Setting] = {
     "interface": Setting("TS_AUTOTRACK_INTERFACE", parsers.one_of(*INTERFACES), None),
     "context": Setting("TS_AUTOTRACK_CONTEXT", parsers.context, None),
     "properties": Setting("TS_AUTOTRACK_PROPERTIES", parsers.values, None),
+    "in_tests": Setting("TS_AUTOTRACK_IN_TESTS", parsers.flag, default=False),
     "disabled": Setting("TS_AUTOTRACK_DISABLED", parsers.flag, default=False),
     "debug": Setting("TS_AUTOTRACK_DEBUG", parsers.flag, default=False),
 }

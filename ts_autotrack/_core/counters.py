@@ -39,9 +39,15 @@ class AtomicCounter(Count):
     def __init__(self) -> None:
         self._start = 0
 
-    def reset(self) -> None:
-        """Start over at zero."""
-        self._start += self.read()
+    def take(self) -> int:
+        """Start over at zero, and return the number of advances so far. Advances of other threads are never lost."""
+        advances = self.read()
+        self._start += advances
+        return advances
+
+    def add(self, advances: int) -> None:
+        """Count advances that `take` returned."""
+        self._start -= advances
 
     def read(self) -> int:
         """Return the number of advances so far."""

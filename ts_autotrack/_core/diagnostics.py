@@ -152,6 +152,26 @@ def log(level: str, message: str, *values: object) -> None:
         next(faults)
 
 
+class Memory:
+    """The messages logged once, as long as another account is the process's."""
+
+    __slots__ = ("last_fault", "warned")
+
+    def __init__(self) -> None:
+        self.warned: dict[str, set[Hashable]] = {}
+        self.last_fault: dict[str, float] = {}
+
+
+def exchange(memory: Memory) -> None:
+    """Exchange the messages logged once with the messages of another account."""
+    warned, last_fault = dict(_warned), dict(_last_fault)
+    _warned.clear()
+    _last_fault.clear()
+    _warned.update(memory.warned)
+    _last_fault.update(memory.last_fault)
+    memory.warned, memory.last_fault = warned, last_fault
+
+
 def set_debug(*, on: bool) -> None:
     """Show all messages on standard error, whatever the application's logging does, or stop doing so."""
     global _debug_handler  # noqa: PLW0603 - the setting `debug` belongs to the process
@@ -207,7 +227,10 @@ def _is_of_signal_handler(error: BaseException) -> bool:
 
 
 def _is_closed(handler: logging.Handler) -> bool:
-    return bool(getattr(getattr(handler, "stream", None), "closed", False))
+    """Return True if a handler writes to a closed stream: itself, by its target (MemoryHandler), by rich's console."""
+    target = getattr(handler, "target", handler) or handler
+    streams = getattr(target, "stream", None), getattr(getattr(target, "console", None), "file", None)
+    return any(getattr(stream, "closed", False) is True for stream in streams)
 
 
 def _describe(error: BaseException) -> str:

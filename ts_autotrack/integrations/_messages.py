@@ -6,6 +6,7 @@ import functools
 import json
 import logging
 from contextlib import ExitStack
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
 from ts_autotrack import current_user, request_scope, suppress
@@ -16,10 +17,15 @@ if TYPE_CHECKING:
 
 HEADER = "ts_autotrack"
 """Name of the one header, option or label that carries the identity."""
+NOBODY = "{}"
+"""Header of a message that was published by nobody. A worker writes this header into such a message, so that a retry
+stays nobody's, whoever was bound in the meantime.
+"""
 LONGEST = 8_000
 """Characters of a header; properties are left out of a longer one."""
 _UNWRITTEN = "the acting user could not be written into a message (%s): the message's events have no user"
 _UNREADABLE = "the header 'ts_autotrack' of a message is unreadable (%s): the message's events have no user"
+_encode = json.JSONEncoder(default=str).encode  # dumps() makes an encoder for each call, in twice the time
 _KEYS = {"user_id", "group_id", "context", "suppressed"}
 
 
@@ -72,8 +78,8 @@ class Carrier:
                 for source in (user.context, user.properties)
                 if name in source
             }
-            text = json.dumps({**named, **values}, default=str)
-            return text if len(text) <= LONGEST else json.dumps(values)
+            text = _encode({**named, **values})
+            return text if len(text) <= LONGEST else _encode(values)
         except Exception as error:  # noqa: BLE001 - publishing goes on
             _warn_once(_UNWRITTEN, type(error).__name__)
         return None
@@ -102,6 +108,25 @@ class MessageScope:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self._stack.__exit__(kind, error, traceback)
+
+
+_open: ContextVar[tuple[MessageScope, ...]] = ContextVar("ts_autotrack_messages", default=())
+"""Blocks of `begin_message` in the current context, outermost first. A message may be run inside another's function."""
+
+
+def begin_message(header: object) -> None:
+    """Open a block that `end_message` leaves: for frameworks that call one function before a message and one after."""
+    scope = MessageScope(header)
+    scope.__enter__()
+    _open.set((*_open.get(), scope))
+
+
+def end_message() -> None:
+    """Leave the last block of `begin_message` in this context; without one, do nothing."""
+    scopes = _open.get()
+    if scopes:
+        _open.set(scopes[:-1])
+        scopes[-1].__exit__(None, None, None)
 
 
 def _read(header: object) -> dict[str, Any]:

@@ -10,10 +10,12 @@ import pytest
 
 from tests.conftest import Answer, ScriptedServer, run_python, wait_until
 from tests.core.conftest import account_closes, names
-from ts_autotrack import configure, flush, shutdown, track
+from ts_autotrack import configure, flush, shutdown, stats, track
 from ts_autotrack.typing import Stats
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from tests.conftest import Inspector
 
 pytestmark = pytest.mark.usefixtures("acting")
@@ -118,3 +120,60 @@ print(ts_autotrack.flush(5), ts_autotrack.stats().delivered)
 """
     done = run_python(code, THRIVESTACK_ENDPOINT=dead_endpoint)
     assert done.stdout == "False\nTrue 1\n", done.stderr
+
+
+def test_durable_shutdown_leaves_events_to_another_process(server: ScriptedServer, tmp_path: Path) -> None:
+    """With an outbox the call does not wait for a failing server; a later flush() delivers the events."""
+    configure(outbox=str(tmp_path), exit_timeout=60)
+    server.always = lambda _: Answer(503)
+    track("kept", user_id="u", group_id="g")
+    wait_until(lambda: server.requests, "a request has failed")
+    began = time.monotonic()
+    assert not shutdown(durable=True)
+    assert time.monotonic() - began < 30
+    assert len(list(tmp_path.glob("*.events"))) == 1
+    server.always = None
+    configure()
+    assert flush(10)
+    assert list(tmp_path.glob("*.events")) == []
+
+
+def test_durable_shutdown_without_an_outbox_delivers(inspector: Inspector) -> None:
+    """Without an outbox the call waits as usual."""
+    configure(flush_interval=60)
+    for _ in range(5):
+        track("e")
+    assert shutdown(durable=True)
+    assert len(inspector.items()) == 5
+
+
+def test_durable_shutdown_waits_for_the_request_under_way(server: ScriptedServer, tmp_path: Path) -> None:
+    """A request that has begun is not given up: its events would be sent twice."""
+    gate = threading.Event()
+    server.always = lambda _: Answer(wait=gate)
+    configure(outbox=str(tmp_path), exit_timeout=60)
+    track("sent", user_id="u", group_id="g")
+    wait_until(lambda: server.requests, "a request is under way")
+    thread = threading.Thread(target=shutdown, kwargs={"durable": True})
+    thread.start()
+    gate.set()
+    thread.join(60)
+    assert stats().delivered == 1
+    assert list(tmp_path.glob("*.events")) == []
+
+
+def test_flush_opens_the_outbox(inspector: Inspector, dead_endpoint: str, tmp_path: Path) -> None:
+    """A process without events delivers the events of ended processes after its first flush()."""
+    setting = {"TS_AUTOTRACK_OUTBOX": str(tmp_path), "TS_AUTOTRACK_EXIT_TIMEOUT": "0.1"}
+    track_one = 'import ts_autotrack; ts_autotrack.track("e", user_id="u")'
+    run_python(track_one, **setting, THRIVESTACK_ENDPOINT=dead_endpoint)
+    code = """
+import ts_autotrack, time
+ts_autotrack.flush(0)
+end = time.monotonic() + 30
+while ts_autotrack.stats().delivered < 1 and time.monotonic() < end: time.sleep(0.05)
+print(ts_autotrack.stats().adopted)
+"""
+    done = run_python(code, **setting, THRIVESTACK_ENDPOINT=inspector.endpoint)
+    assert done.stdout == "1\n", done.stderr
+    assert len(inspector.items()) == 1

@@ -24,6 +24,7 @@ CLOSED, SLOW_ONLY = 0, -1
 _DROP_REASONS: tuple[DropReason, ...] = (
     "disabled",
     "no_api_key",
+    "in_tests",
     "bad_endpoint",
     "shutdown",
     "queue_full",
@@ -33,12 +34,21 @@ _DROP_REASONS: tuple[DropReason, ...] = (
 )
 
 
-def _refuse(record: Record) -> None:
-    """Stand in for the slow path until the client sets one."""
-
-
 def _do_nothing() -> None:
     """Stand in for a hook that nobody has set."""
+
+
+class Home:
+    """The buffer to which the events of one account go. A captured test has an account of its own.
+
+    Attributes:
+        buffer: The buffer that has this account's records at the moment.
+    """
+
+    __slots__ = ("buffer",)
+
+    def __init__(self, buffer: Buffer) -> None:
+        self.buffer = buffer
 
 
 class Buffer:
@@ -50,11 +60,13 @@ class Buffer:
         records: Waiting records. The deque is never replaced, so wrappers hold its `append`.
         append_limit: CLOSED: count the event as dropped. SLOW_ONLY: every capture takes the slow path. Otherwise: the
             length from which captures take the slow path.
-        on_slow_path: Called with each record that a capture may not append. The client sets this hook.
+        on_slow_path: Called with each record that a capture may not append. The client sets this hook; without a
+            client, `take`.
         on_reopen: Called when captures may append again after `close`.
         limit: Maximum of waiting records and items.
         queued: Items waiting in memory beside the records; they count towards the limit.
         held: Records held by requests until somebody is known; they count towards the limit.
+        home: The account of the records at present. Held records keep theirs, whatever buffer has it later.
         budget: Memory for long properties.
         drops: Counters of the events dropped before the buffer, by reason. Never replaced.
         close_reason: Drop reason while the buffer is closed; None while records are accepted.
@@ -70,6 +82,7 @@ class Buffer:
         "drops",
         "exiting",
         "held",
+        "home",
         "limit",
         "on_reopen",
         "on_slow_path",
@@ -82,7 +95,7 @@ class Buffer:
         self.drops: dict[DropReason, AtomicCounter] = {reason: AtomicCounter() for reason in _DROP_REASONS}
         self.budget = budget or MemoryBudget()
         self.budget.on_exceeded = self._stop_appends
-        self.on_slow_path: Callable[[Record], None] = _refuse
+        self.on_slow_path: Callable[[Record], object] = self.take
         self.on_reopen: Callable[[], None] = _do_nothing
         self.append_limit = SLOW_ONLY
         self.reset()
@@ -92,13 +105,50 @@ class Buffer:
         self.records.clear()
         self.budget.reset()
         self.queued = self.held = 0
+        self.home = Home(self)
         self._open()
         self.limit = DEFAULT_LIMIT
         self.close_reason: DropReason | None = None
         self.closed_drops = self.drops["shutdown"]
         self.exiting = False
         for counter in self.drops.values():
-            counter.reset()
+            counter.take()
+
+    def take(self, record: Record) -> bool:
+        """Append a record, or count the event as dropped and return False."""
+        if self.close_reason is not None:
+            next(self.closed_drops)
+            return False
+        if self.full:
+            next(self.drops["queue_full"])
+            return False
+        self.records.append(record)
+        return True
+
+    def exchange(self, other: Buffer) -> None:
+        """Exchange the records, counts and state with another buffer, while captures of other threads go on.
+
+        A record that is captured meanwhile goes to one of the two buffers.
+        """
+        reopens = self.append_limit == CLOSED != other.append_limit
+        own_limit = SLOW_ONLY if self.append_limit else CLOSED
+        self.append_limit, other.append_limit = SLOW_ONLY if other.append_limit else CLOSED, own_limit
+        for name in ("close_reason", "exiting", "held", "home", "limit", "queued"):
+            own = getattr(self, name)
+            setattr(self, name, getattr(other, name))
+            setattr(other, name, own)
+        self.budget.limit, other.budget.limit = other.budget.limit, self.budget.limit
+        records, others = _take_all(self.records), _take_all(other.records)
+        counts = {reason: counter.take() for reason, counter in self.drops.items()}
+        for reason, counter in other.drops.items():
+            self.drops[reason].add(counter.take())
+            counter.add(counts[reason])
+        for buffer, moved in ((self, others), (other, records)):
+            buffer.records.extendleft(reversed(moved))
+            buffer.home.buffer = buffer
+            buffer.closed_drops = buffer.drops[buffer.close_reason or "shutdown"]
+        if reopens:
+            self.on_reopen()
 
     def close(self, reason: DropReason) -> None:
         """Accept no more records; count further events as dropped for `reason`."""
@@ -161,6 +211,11 @@ class Buffer:
     def _stop_appends(self) -> None:
         if self.append_limit > 0:
             self.append_limit = SLOW_ONLY
+
+
+def _take_all(records: deque[Record]) -> list[Record]:
+    """Take the present records out; other threads may append more."""
+    return [records.popleft() for _ in range(len(records))]
 
 
 buffer = Buffer(memory_budget)

@@ -23,9 +23,10 @@ def hold(record: Record, request: Request) -> None:
     if buffer.full or buffer.append_limit == CLOSED:
         buffer.on_slow_path(record)  # counts the event as dropped
         return
-    buffer.held += 1
+    home = buffer.home
+    home.buffer.held += 1
     _waiting[id(request)] = request
-    request.held.append(record)
+    request.held.append((record, home))
     if request.ended:  # meanwhile, in another thread
         release(request)
     elif len(request.held) > MAX_HELD:
@@ -40,9 +41,12 @@ def release(request: Request) -> None:
 
 
 def release_all() -> None:
-    """Record all held events: the process or the library ends."""
+    """Record all held events of the present account: the process or the library ends."""
     for request in list(_waiting.values()):
-        release(request)
+        while request.held and request.held[0][1] is buffer.home:
+            _record_oldest(request)
+        if not request.held:
+            _waiting.pop(id(request), None)
 
 
 def forget() -> None:
@@ -54,18 +58,19 @@ def forget() -> None:
 
 def _record_oldest(request: Request) -> None:
     try:
-        subject, view, moment, extras = request.held.popleft()
+        (subject, view, moment, extras), home = request.held.popleft()
     except IndexError:  # another thread was faster
         return
-    buffer.held -= 1
+    target = home.buffer
+    target.held -= 1
     try:
         record = subject, view.known(asking=False), moment, extras
-        if len(buffer.records) < buffer.append_limit:
-            buffer.records.append(record)
+        if len(target.records) < target.append_limit:
+            target.records.append(record)
         else:
-            buffer.on_slow_path(record)
+            target.on_slow_path(record)
     except Exception as error:  # noqa: BLE001 - the barrier
-        next(buffer.drops["fault"])
+        next(target.drops["fault"])
         fault("recording a held event", error)
 
 

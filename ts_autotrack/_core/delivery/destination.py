@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from _thread import RLock
+    from _thread import LockType, RLock
     from collections.abc import Callable
 
     from ts_autotrack._core.config import Config
@@ -17,10 +17,14 @@ class Destination:
 
     Attributes:
         config: Settings in force.
+        request_lock: Held during each request of this process.
     """
 
-    def __init__(self, config: Config, open_transport: Callable[[], Transport], lock: RLock) -> None:
+    def __init__(
+        self, config: Config, open_transport: Callable[[], Transport], lock: RLock, request_lock: LockType
+    ) -> None:
         self.config = config
+        self.request_lock = request_lock
         self._lock = lock  # a fork in the middle of OpenSSL's initialization would leave a locked OpenSSL in the child
         self._open = open_transport
         self._opened: tuple[Config, Transport] | None = None

@@ -19,6 +19,8 @@ from ts_autotrack._core.identity import defaults
 from ts_autotrack._core.snapshot import to_json
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from ts_autotrack._core.capture.record import EventTemplate, Extras, Record
     from ts_autotrack._core.counters import Counters
     from ts_autotrack._core.delivery.clock import UserClock
@@ -48,6 +50,10 @@ resting for a moment. Beside a computing thread the encoder then manages 80,000 
 """
 
 
+def _ignore(template: EventTemplate, scope: Scope, moment: int | str, extras: Extras) -> None:
+    """Do nothing about a record without a user."""
+
+
 class Encoder:
     """Builds and encodes items; gives each item its id and its timestamp once.
 
@@ -57,9 +63,13 @@ class Encoder:
 
     Attributes:
         common: Common part of all events of this encoder.
+        on_unattributed: Called with the parts of each record without a user.
     """
 
-    def __init__(self, counters: Counters) -> None:
+    def __init__(
+        self, counters: Counters, on_unattributed: Callable[[EventTemplate, Scope, int | str, Extras], None] = _ignore
+    ) -> None:
+        self.on_unattributed = on_unattributed
         self._counters = counters
         self.common = Common(os.urandom(8).hex().encode(), defaults.in_force)
         self._clock = Clock()
@@ -107,6 +117,7 @@ class Encoder:
                 if encoded is None or encoded.template is not template or encoded.common is not common:
                     encoded = self._encoded_scope(scope, template)
                 if encoded.user is None:
+                    self.on_unattributed(template, scope, moment, extras)
                     self._drop("unattributed", template, _UNATTRIBUTED)
                     continue
                 tail = encoded.tail if extras is None else encoded.tail_with(template, extras)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _thread
 import time
 from datetime import datetime, timezone
 from functools import partial
@@ -59,6 +60,7 @@ class Exporter:
         blocked: True if newer items have to wait until then, too.
         passed: Items that newer ones have passed.
         count_waiting: Returns the number of unsettled events, for messages.
+        request_lock: Held during each request; a captured test holds the lock, so that no request begins.
     """
 
     def __init__(
@@ -70,6 +72,7 @@ class Exporter:
         self.blocked = False
         self.passed = 0
         self.count_waiting: Callable[[], int] = lambda: queue.pending
+        self.request_lock = _thread.allocate_lock()
         self._queue = queue
         self._counters = counters
         self._new_backoff = partial(backoff, pacing)
@@ -211,7 +214,8 @@ class Exporter:
         batch.endpoint.backoff.attempt()
         began, self.sending = time.monotonic(), len(batch.bodies)
         try:
-            response = transport.send(batch.endpoint.path, batch.bodies, timeout)
+            with self.request_lock:
+                response = transport.send(batch.endpoint.path, batch.bodies, timeout)
         except Exception as error:  # noqa: BLE001 - any error means that no answer came
             response = Response(0, f"{type(error).__name__}: {error}".encode())
         self.sending = 0

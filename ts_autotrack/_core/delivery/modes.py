@@ -107,12 +107,12 @@ class OutboxThreadDrains:
             self._sender.wake_if_due()
 
     def _run(self) -> None:
-        buffer = self._drainer.buffer
         with suppress():
             while self._sender.stop_at is None:
                 self._drain()
                 self._drainer.allow_appends()
                 self._thread.sleep(COMMIT_INTERVAL if self._drainer.queue.capacity > 0 else IDLE_INTERVAL)
+                buffer = self._drainer.buffer
                 if not buffer.records and self._sender.stop_at is None:
                     buffer.require_slow_path()
                     if not buffer.records:  # pragma: no branch - an event may have arrived just now

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import _thread
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from ts_autotrack._core import diagnostics
 from ts_autotrack._core.delivery.exporter import Exporter
@@ -16,6 +16,7 @@ from ts_autotrack._core.identity.user_context import suppress
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from ts_autotrack._core.capture.buffer import Buffer
     from ts_autotrack._core.config import Config
     from ts_autotrack._core.counters import Counters
     from ts_autotrack._core.delivery.backoff import Pacing
@@ -31,8 +32,11 @@ class Worker:
 
     Attributes:
         destination: Settings in force and their transport.
+        in_memory: False: this worker sends.
         left: Items that `stop` could not settle and no outbox holds; the next worker takes them.
     """
+
+    in_memory: Literal[False] = False
 
     def __init__(
         self,
@@ -51,9 +55,16 @@ class Worker:
         self._claim = _thread.allocate_lock()
         self._ended = OneShotEvent()
         self._exporter = Exporter(drainer.queue, counters, pacing)
+        self._exporter.request_lock = destination.request_lock
         self._thread = BackgroundThread(self._run, "ts_autotrack")
         self._sender = Sender(self._thread, drainer, counters, self._exporter, destination, pacing, main_thread_ended)
         self._mode = _mode_for(destination.config, drainer, self._sender)
+
+    def move_to(self, buffer: Buffer) -> None:
+        """Go on with the records of another buffer. The caller holds the drain lock."""
+        self._drainer.buffer = buffer
+        if self._predecessor is not None:
+            self._predecessor.move_to(buffer)
 
     def on_record(self) -> None:
         """React to a record that was appended on the slow path."""
@@ -69,8 +80,18 @@ class Worker:
 
     def reconfigure(self, config: Config, open_transport: Callable[[], Transport]) -> None:
         """Use other settings from the next request on."""
+        if config.outbox != self.destination.config.outbox:
+            diagnostics.warn_now(("setting", "outbox"), _OUTBOX_SET_LATE)
         self.destination.change(config, open_transport)
         self.wake()
+
+    def as_predecessor(self) -> Worker | None:
+        """Return the worker whose items the next worker takes over; None without one."""
+        return self
+
+    def cancel_request(self) -> None:
+        """End the request in progress."""
+        self.destination.cancel()
 
     def request_flush(self) -> FlushRequest:
         """Return a request that is done when all events tracked so far are settled."""
@@ -100,11 +121,16 @@ class Worker:
         request.done.wait(timeout)
         return request.settled
 
-    def stop(self, timeout: float) -> bool:
-        """Export the rest for at most `timeout` seconds, then end; return True if all events are settled."""
+    def stop(self, timeout: float, *, at_once: bool = False) -> bool:
+        """Export the rest for at most `timeout` seconds, then end; return True if all events are settled.
+
+        Args:
+            timeout: Seconds to wait.
+            at_once: True to wait only for a request that is under way: given up, its events might be sent twice.
+        """
         if self._drainer.holds_lock:
             timeout = 0.0  # as in `wait_for`
-        self._sender.stop_at = time.monotonic() + timeout
+        self._sender.stop_at = time.monotonic() + (0.0 if at_once else timeout)
         self._mode.stop()
         if not self._thread.started:
             self._run()  # no thread could be started: the caller does the work
@@ -195,6 +221,12 @@ class Worker:
         self._sender.requests.close()
         self.destination.close()
         diagnostics.report()
+
+
+_OUTBOX_SET_LATE = (
+    "configure(): the outbox was chosen with the first event. Set the outbox before that, or call shutdown() first; "
+    "until then events go where they did."
+)
 
 
 def _mode_for(config: Config, drainer: Drainer, sender: Sender) -> DrainMode:

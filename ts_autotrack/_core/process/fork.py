@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import time
-from _thread import RLock, get_ident
+from _thread import RLock, allocate_lock, get_ident
 
 from ts_autotrack._core.locks import HeldWithin, owns, release_leaked
 
@@ -30,12 +30,14 @@ class ForkGuard:
     Attributes:
         setup_lock: Held while a thread imports the delivery stack, starts the worker or opens a transport.
         drain_lock: Held while a thread encodes or uses the outbox.
+        request_lock: Held during each request, and while a test captures events. A fork does not wait for the lock.
         sqlite_usable: False in a child whose fork no hook announced, if a thread of its parent used SQLite meanwhile.
     """
 
     def __init__(self) -> None:
         self.setup_lock = RLock()
         self.drain_lock = RLock()
+        self.request_lock = allocate_lock()
         self._forking_from_thread = False
         self.reset()
 
@@ -50,6 +52,7 @@ class ForkGuard:
             _repair_threading()
         self.setup_lock = RLock()
         self.drain_lock = RLock()
+        self.request_lock = allocate_lock()
         self._held: dict[int, list[HeldWithin]] = {}  # by thread: two threads may fork at once
         # A process forked by a thread that was not the main one ends with its last thread, and runs no exit hook.
         self._forked_by_thread, self._forking_from_thread = self._forking_from_thread, False

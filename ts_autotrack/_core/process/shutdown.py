@@ -14,12 +14,25 @@ if TYPE_CHECKING:
 
     from ts_autotrack._core.capture.buffer import Buffer
     from ts_autotrack._core.delivery.flush import FlushRequest
+    from ts_autotrack._core.delivery.memory import MemoryWorker
     from ts_autotrack._core.delivery.worker import Worker
+
+    class Ending(Protocol):
+        """Captures of tests."""
+
+        def end_all(self) -> None:
+            """End all captures: the process ends inside."""
+            ...
 
     class Engine(Protocol):
         """The part of the client that this module needs."""
 
         buffer: Buffer
+
+        @property
+        def captures(self) -> Ending:
+            """Captures of tests."""
+            ...
 
         @property
         def exit_timeout(self) -> float | None:
@@ -40,8 +53,12 @@ if TYPE_CHECKING:
             """Start over if this process is a child of a fork that Python's hooks did not see."""
             ...
 
-        def worker_within(self, timeout: float) -> Worker | None:
+        def worker_within(self, timeout: float) -> Worker | MemoryWorker | None:
             """Return the worker; wait for a thread that is starting one."""
+            ...
+
+        def open_outbox(self) -> None:
+            """Start the worker of a process with an outbox: ended processes may have left events there."""
             ...
 
         def release_forks(self) -> None:
@@ -88,6 +105,7 @@ class Shutdown:
     def flush(self, timeout: float) -> bool:
         """See `ts_autotrack.flush`."""
         timeout = _bounded(timeout)
+        self._engine.open_outbox()
         worker = self._engine.worker_within(min(timeout, START_TIMEOUT))
         settled = not self._engine.pending if worker is None else worker.flush(timeout)
         diagnostics.report()  # without valid events there is no worker
@@ -95,16 +113,17 @@ class Shutdown:
         buffer = self._engine.buffer
         return settled and not (buffer.close_reason in MISTAKES and buffer.closed_drops.read())
 
-    def shutdown(self, timeout: float | None = None) -> bool:
+    def shutdown(self, timeout: float | None = None, *, durable: bool = False) -> bool:
         """See `ts_autotrack.shutdown`."""
         held.release_all()
         buffer = self._engine.buffer
         worker = self._engine.worker_within(START_TIMEOUT if timeout is None else min(_bounded(timeout), START_TIMEOUT))
         buffer.close(buffer.close_reason or "shutdown")
         seconds = self.remaining() if timeout is None else _bounded(timeout)
+        settled = not self._engine.pending
         if worker is not None:
             worker.commit(max(seconds, COMMIT_TIMEOUT))
-        settled = not self._engine.pending if worker is None else worker.stop(seconds)
+            settled = worker.stop(seconds, at_once=durable and worker.durable == worker.pending)
         diagnostics.report()
         return self._conclude("shutdown", LOST, settled=settled)
 
@@ -119,6 +138,7 @@ class Shutdown:
             True if all events are settled. None if the interrupted code has to go on for a moment before another call.
         """
         engine = self._engine
+        engine.captures.end_all()
         held.release_all()
         if interrupting:
             engine.release_forks()  # the signal may have interrupted a fork
@@ -151,6 +171,7 @@ class Shutdown:
     def run_exit_hook(self) -> None:
         """Stop the worker. Events of later exit hooks are delivered before their call returns."""
         self._engine.check_process()
+        self._engine.captures.end_all()
         buffer = self._engine.buffer
         if buffer.close_reason != "shutdown":  # otherwise the application called `shutdown`
             open_until_now = buffer.close_reason is None
@@ -180,7 +201,9 @@ class Shutdown:
         """Forget the exit deadline: the process went on after `shutdown`."""
         self._exit_deadline = None
 
-    def _wait_in_slices(self, worker: Worker) -> bool | None:  # pragma: no cover - it ends the process that measures
+    def _wait_in_slices(
+        self, worker: Worker | MemoryWorker
+    ) -> bool | None:  # pragma: no cover - it ends the process that measures
         """Wait in a signal handler; return None if the interrupted code has to go on for a moment.
 
         That code may hold a lock that delivery needs, or it is our own. Events that it tracks are waited for, too.

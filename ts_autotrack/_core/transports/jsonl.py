@@ -18,6 +18,24 @@ _FLAGS = os.O_WRONLY | os.O_APPEND | os.O_CREAT | getattr(os, "O_NONBLOCK", 0)
 """Not blocking: a named pipe without a reader would hold the thread."""
 
 
+def append_lines(path: str, lines: Sequence[bytes]) -> None:
+    """Append lines to a file. Each line is one write, so that the lines of several processes stay whole.
+
+    Raises:
+        OSError: If the file cannot be opened or written.
+    """
+    if not lines:
+        return
+    file = os.open(path, _FLAGS, 0o600)
+    try:
+        for line in lines:
+            written = os.write(file, line)
+            while written < len(line):  # pragma: no cover - the disk is nearly full, or the file is a pipe
+                written += os.write(file, line[written:])
+    finally:
+        os.close(file)
+
+
 class JsonLinesTransport:
     """Appends one line for each item to a file, or to standard output for "-": `{"path": "/track", "item": {...}}`."""
 

@@ -1,0 +1,117 @@
+"""Captures of tests: what a test tracks is kept in memory, and everything else is set aside meanwhile."""
+
+from __future__ import annotations
+
+from ts_autotrack._core.account import Account
+from ts_autotrack._core.config import load
+from ts_autotrack._core.diagnostics import report
+from ts_autotrack._core.locks import HeldWithin
+
+TYPE_CHECKING = False  # typing costs as much to import as this whole library
+if TYPE_CHECKING:
+    from collections.abc import Hashable
+    from typing import Protocol
+
+    from ts_autotrack._core.config import Config
+    from ts_autotrack._core.process.fork import ForkGuard
+
+    class Engine(Protocol):
+        """The part of the client that this module needs."""
+
+        forks: ForkGuard
+
+        def check_process(self) -> None:
+            """Start over if this process is a child of a fork that Python's hooks did not see."""
+            ...
+
+        def capture(self, config: Config) -> None:
+            """Use these settings, and make the worker."""
+            ...
+
+        def exchange(self, other: Account) -> None:
+            """Exchange all contents with another account."""
+            ...
+
+        def resume(self) -> None:
+            """Go on with the settings and the worker from before a capture."""
+            ...
+
+
+PAUSE_TIMEOUT = 1.0
+"""Seconds to wait for a request in progress, which is cancelled then, and again for its end."""
+LOCK_TIMEOUT = 5.0
+"""Seconds to wait for a thread that encodes events or starts the worker."""
+FORCED = {"exporter": "memory", "disabled": False}
+"""Settings of a capture, over all arguments, variables and files."""
+
+
+class Captures:
+    """The open captures of a process. Captures nest; they may end in any order."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._open: list[Account] = []  # set aside, by the innermost capture last
+        self._paused = False
+
+    def reset(self) -> None:
+        """Start over in a forked child. A child of a captured test goes on capturing."""
+        self._open.clear()
+        self._paused = False
+
+    def begin(self, arguments: dict[str, object]) -> Account:
+        """Keep the next events in memory, and set everything else aside; return the account for `end`.
+
+        The library's threads go on, but no request begins. An event that another thread tracks at the moment belongs to
+        the capture or to the account set aside.
+
+        Args:
+            arguments: Arguments of `configure()` in force.
+        """
+        engine = self._engine
+        engine.check_process()
+        report()  # notices from before the test
+        account = Account()
+        account.arguments, account.forced = arguments, FORCED
+        with HeldWithin(engine.forks.drain_lock, LOCK_TIMEOUT), HeldWithin(engine.forks.setup_lock, LOCK_TIMEOUT):
+            engine.exchange(account)
+            self._open.append(account)
+            engine.capture(load({**arguments, **FORCED}, warn=_ignore))
+        if not self._paused:
+            self._pause(account)
+        return account
+
+    def end(self, account: Account) -> None:
+        """Go on with an account that `begin` has set aside. A second call does nothing, nor does a forked child's."""
+        forks, captures = self._engine.forks, self._open
+        report()  # notices of the test
+        with HeldWithin(forks.drain_lock, LOCK_TIMEOUT), HeldWithin(forks.setup_lock, LOCK_TIMEOUT):
+            if account not in captures:
+                return
+            index = captures.index(account)
+            captures.remove(account)
+            if index < len(captures):  # a capture inside is still open, and will go on with this account
+                inner = captures[index]
+                inner.__dict__, account.__dict__ = account.__dict__, inner.__dict__
+                return
+            self._engine.exchange(account)
+            self._engine.resume()
+        if self._paused and not captures:
+            self._paused = False
+            forks.request_lock.release()
+
+    def end_all(self) -> None:
+        """End all captures: the process ends inside."""
+        for account in self._open[::-1]:
+            self.end(account)
+
+    def _pause(self, account: Account) -> None:
+        """Let no request begin. A request in progress may end first, for a moment, and is cancelled then."""
+        lock = self._engine.forks.request_lock
+        self._paused = lock.acquire(timeout=PAUSE_TIMEOUT)
+        if not self._paused and account.worker is not None:
+            account.worker.cancel_request()
+            self._paused = lock.acquire(timeout=PAUSE_TIMEOUT)
+
+
+def _ignore(key: Hashable, message: str, level: str) -> None:
+    """Say nothing."""
