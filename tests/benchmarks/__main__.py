@@ -28,7 +28,7 @@ from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
-from tests.benchmarks import _chart, _web
+from tests.benchmarks import _chart, _tasks, _web
 from tests.benchmarks._contenders import NOTE, OURS, PEERS
 from tests.benchmarks._figures import of_ours, spread
 from tests.benchmarks._sink import arrived
@@ -101,6 +101,7 @@ def measure_ours(runner: PartRunner, *, turns: int, rounds: int) -> dict[str, di
         parts |= {load: runner.module("_load", load, runner.url) for load in LOADS}
         parts |= {"ends": ends(runner, rounds), "footprint": footprint(runner)}
         parts |= {f"web {stack}": request(runner, stack, "ts_autotrack", rounds) for stack in _web.STACKS}
+        parts |= {"tasks": runner.module("_tasks", "ts_autotrack", runner.url, str(rounds))}
         parts |= {
             f"decorated {version}": PartRunner(python, "").module("_decorated", str(rounds))
             for version, python in interpreters().items()
@@ -192,12 +193,26 @@ def measure_requests(runner: PartRunner, *, turns: int, rounds: int) -> dict[str
     return found
 
 
+def measure_tasks(runner: PartRunner, *, turns: int, rounds: int) -> dict[str, dict[str, list[float]]]:
+    """Run all contenders with Celery in turn; return the microseconds added to publishing and to running a task."""
+    found: dict[str, dict[str, list[float]]] = {}
+    for turn in range(turns):
+        for name in _tasks.CONTENDERS:
+            print(f"  {turn + 1}/{turns} tasks: {name}", file=sys.stderr)
+            figures = runner.module("_tasks", name, runner.url, str(rounds))
+            for figure in ("publish", "run"):
+                found.setdefault(name, {}).setdefault(figure, []).extend(figures[f"{figure} added"])
+    return found
+
+
 def install_peers(scratch: Path) -> str:
     """Install the peers and ts_autotrack into a scratch environment; return the path of its interpreter."""
     print("installing the peers ...", file=sys.stderr)
     venv.create(scratch, with_pip=True)
     python = str(scratch / "bin" / "python")
-    packages = sorted({package for peer in PEERS.values() for package in peer.packages} | _web.PACKAGES)
+    packages = sorted(
+        {package for peer in PEERS.values() for package in peer.packages} | _web.PACKAGES | _tasks.PACKAGES
+    )
     subprocess.run([python, "-m", "pip", "install", "-q", str(ROOT), *packages], check=True)
     return python
 
@@ -245,6 +260,14 @@ def table_of_requests(found: dict[str, dict[str, list[float]]]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def table_of_tasks(found: dict[str, dict[str, list[float]]]) -> str:
+    """Return the table of the time that each contender adds to a task of Celery; nothing without measurements."""
+    lines = ["| added to a task of Celery | publishing | running |", "|---|---|---|"] if found else []
+    for name, row in found.items():
+        lines.append(f"| {name} | {shown(median(row['publish']))} us | {shown(median(row['run']))} us |")
+    return "".join(line + "\n" for line in lines)
+
+
 def digits(value: float) -> str:
     """Return three digits of a figure."""
     return f"{value:.0f}" if value >= 100 else f"{value:.3g}"
@@ -260,7 +283,9 @@ def shown(value: float) -> str:
     return f"{value:.0f}" if value >= 10 else f"{value:.2g}"
 
 
-def results(ours: dict[str, Any], peers: dict[str, Any], requests: dict[str, Any]) -> dict[str, Any]:
+def results(
+    ours: dict[str, Any], peers: dict[str, Any], requests: dict[str, Any], tasks: dict[str, Any]
+) -> dict[str, Any]:
     """Return all measurements with medians and quartiles, ready for JSON."""
 
     def summed_up(figures: dict[str, Any]) -> dict[str, Any]:
@@ -277,6 +302,7 @@ def results(ours: dict[str, Any], peers: dict[str, Any], requests: dict[str, Any
         "ours": {part: summed_up(figures) for part, figures in ours.items()},
         "contenders": {name: summed_up(row) for name, row in peers.items()},
         "requests": {name: summed_up(row) for name, row in requests.items()},
+        "tasks": {name: summed_up(row) for name, row in tasks.items()},
     }
 
 
@@ -304,6 +330,7 @@ def main(arguments: list[str] | None = None) -> int:
     turns, rounds = (1, 3) if options.short else (3, 5)
     peers: dict[str, Any] = {}
     requests: dict[str, Any] = {}
+    tasks: dict[str, Any] = {}
     with sink() as url, tempfile.TemporaryDirectory() as scratch:
         ours = measure_ours(PartRunner(sys.executable, url), turns=turns, rounds=rounds)
         print(table_of_ours(ours))
@@ -311,8 +338,9 @@ def main(arguments: list[str] | None = None) -> int:
             runner = PartRunner(install_peers(Path(scratch)), url)
             peers = measure_peers(runner, turns=turns, rounds=rounds)
             requests = measure_requests(runner, turns=turns, rounds=rounds)
-            print(table_of_peers(peers), table_of_requests(requests), sep="\n")
-    text = json.dumps(results(ours, peers, requests), indent=1)
+            tasks = measure_tasks(runner, turns=turns, rounds=rounds)
+            print(table_of_peers(peers), table_of_requests(requests), table_of_tasks(tasks), sep="\n")
+    text = json.dumps(results(ours, peers, requests, tasks), indent=1)
     text = re.sub(r"\[[^][{}]*]", lambda numbers: " ".join(numbers[0].split()), text) + "\n"
     if options.json:
         options.json.write_text(text)
@@ -321,6 +349,7 @@ def main(arguments: list[str] | None = None) -> int:
         (HERE / "results.svg").write_text(_chart.draw(peers))
         write_table("peers", table_of_peers(peers))
         write_table("requests", table_of_requests(requests))
+        write_table("tasks", table_of_tasks(tasks))
         write_table("ours", table_of_ours(ours))
     failed = [figure for figure in of_ours(ours) if figure.fails]
     for figure in failed:

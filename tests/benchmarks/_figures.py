@@ -88,6 +88,9 @@ REQUEST, REQUESTS = 15, {"Starlette": NOISY, "FastAPI": 2.0, "Flask": 2.0, "Djan
 within the bound so far.
 """
 
+TASKS = {"publish": ("publishing", 10), "run": ("running", 15)}
+"""Name and bound of the microseconds added to a task of Celery: its publication, and its run with one event."""
+
 DECORATED = {
     "function": ("a tracked function", "closure", 1.05),
     "coroutine": ("a tracked coroutine function", "async closure", 0.8),
@@ -141,6 +144,11 @@ def of_ours(found: dict[str, dict[str, list[float]]]) -> list[Figure]:
         *(
             Figure(f"added to a request: {stack}", "us", found[f"web {stack}"]["added"], [], "", REQUEST, slack)
             for stack, slack in REQUESTS.items()
+        ),
+        *(
+            Figure(f"added to {name} a task of Celery", "us", found["tasks"][f"{turn} added"], [], "", most, 2.0)
+            for turn, (name, most) in TASKS.items()
+            if "tasks" in found
         ),
         Figure("a call while a backlog is delivered, p99", "us", speed["p99"], speed["C"], "C", 4, NOISY),
         Figure("lateness of a 1 ms sleep while a backlog is delivered, p50", "us", speed["late p50"], []),

@@ -12,7 +12,7 @@ from xml.etree import ElementTree as ET
 import pytest
 
 from tests.benchmarks import __main__ as benchmark
-from tests.benchmarks import _chart, _probe, _web
+from tests.benchmarks import _chart, _probe, _tasks, _web
 from tests.benchmarks._figures import Figure
 from tests.benchmarks._sink import MARKER, arrived
 
@@ -21,7 +21,7 @@ HERE = Path(__file__).parent
 
 def committed(part: str) -> dict[str, Any]:
     """Return one part of the committed measurements."""
-    found = json.loads((HERE / "results.json").read_text())[part]
+    found = json.loads((HERE / "results.json").read_text()).get(part, {})
     return {
         name: {figure: value["rounds"] if isinstance(value, dict) else value for figure, value in row.items()}
         for name, row in found.items()
@@ -38,6 +38,7 @@ def test_tables_are_of_the_committed_run(contenders: dict[str, Any]) -> None:
     """All tables of the README in this folder are made from results.json."""
     assert benchmark.committed_table("peers") == benchmark.table_of_peers(contenders)
     assert benchmark.committed_table("requests") == benchmark.table_of_requests(committed("requests"))
+    assert benchmark.committed_table("tasks") == benchmark.table_of_tasks(committed("tasks"))
     assert benchmark.committed_table("ours") == benchmark.table_of_ours(committed("ours"))
 
 
@@ -80,6 +81,16 @@ def test_requests_of_web_applications_are_measured(stack: str) -> None:
         assert arrived(url) == 2 * _web.REPEATS * _web.REQUESTS
     assert {name: len(values) for name, values in found.items()} == {"bare": 1, "added": 1}
     assert found["bare"][0] > 0
+
+
+def test_tasks_of_celery_are_measured() -> None:
+    """Each run of the tracked task leaves one event; publications and bare runs leave none."""
+    with benchmark.sink() as url:
+        runner = benchmark.PartRunner(sys.executable, url)
+        found = runner.module("_tasks", "ts_autotrack", url, "1")
+        assert arrived(url) == 2 * _tasks.REPEATS * _tasks.TASKS
+    assert sorted(found) == ["publish added", "publish bare", "run added", "run bare"]
+    assert {len(values) for values in found.values()} == {1}
 
 
 @pytest.mark.parametrize(

@@ -6,11 +6,11 @@ import logging
 import uuid
 from typing import TYPE_CHECKING, Any
 
-import celery  # type: ignore[import-untyped]
+import celery
 import click
 import pytest
-from celery.app.task import Task  # type: ignore[import-untyped]
-from celery.contrib.testing.worker import start_worker  # type: ignore[import-untyped]
+from celery.app.task import Task
+from celery.contrib.testing.worker import start_worker
 from click.testing import CliRunner
 
 from tests.conftest import wait_until
@@ -96,8 +96,13 @@ def test_a_real_celery_worker(app: celery.Celery, inspector: Inspector) -> None:
     assert [item["user_id"] for item in inspector.items()] == ["user_of_task"]
 
 
-def test_retried_celery_tasks(app: celery.Celery, inspector: Inspector) -> None:
-    """A task with `autoretry_for` and a base class of its own makes an event of its outcome for each attempt."""
+@pytest.mark.parametrize("bind", [False, True])
+@pytest.mark.parametrize("lazy", [False, True])
+@pytest.mark.parametrize(("succeeds", "outcome"), [(True, "success"), (False, "error")])
+def test_retried_celery_tasks(
+    app: celery.Celery, inspector: Inspector, *, bind: bool, lazy: bool, succeeds: bool, outcome: str
+) -> None:
+    """A task with `autoretry_for` makes one event for each decorator above, with the outcome of the last attempt."""
 
     class Base(Task):  # type: ignore[misc]
         def __call__(self, *args: Any, **kwargs: Any) -> Any:
@@ -105,17 +110,69 @@ def test_retried_celery_tasks(app: celery.Celery, inspector: Inspector) -> None:
 
     attempts: list[int] = []
 
-    @track_feature("retried", on="always")
-    @made_by(app.task, base=Base, bind=True, autoretry_for=(ValueError,), max_retries=3, default_retry_delay=0)
-    def unsteady(self: Any) -> int:
-        attempts.append(self.request.retries)
+    def plain(value: int) -> int:
+        attempts.append(value)
+        if len(attempts) < 3 or not succeeds:
+            raise ValueError
+        return len(attempts)
+
+    def bound(self: Any, value: int) -> int:
+        assert self.request.retries == len(attempts)
+        return plain(value)
+
+    options = {"autoretry_for": (ValueError,), "max_retries": 2, "default_retry_delay": 0}
+    task = made_by(app.task, base=Base, bind=bind, lazy=lazy, **options)(bound if bind else plain)
+    unsteady: Any = track_feature("second", on="always")(track_feature("first", on="always", capture=["value"])(task))
+    assert (unsteady.apply((7,)).result == 3) is succeeds
+    assert attempts == [7, 7, 7]
+    first, second = arrived(inspector)
+    assert (first["feature_name"], first["value"], first["outcome"]) == ("first", 7, outcome)
+    assert (second["feature_name"], second["action"], second["outcome"]) == ("second", task.run.__name__, outcome)
+
+
+@pytest.mark.parametrize("above", [False, True])
+@pytest.mark.parametrize("made", ["lazily", "at once", "shared"])
+def test_a_retried_celery_task_succeeds_once(
+    app: celery.Celery, inspector: Inspector, made: str, *, above: bool
+) -> None:
+    """Above and below, for a task of an app and a shared task: the attempt that succeeds makes the event."""
+    app.set_current()
+    attempts: list[int] = []
+
+    def unsteady() -> int:
+        attempts.append(1)
         if len(attempts) < 3:
             raise ValueError
         return len(attempts)
 
-    assert unsteady.apply().get() == 3
-    assert attempts == [0, 1, 2]
-    assert [p["outcome"] for p in arrived(inspector)] == ["error", "error", "success"]
+    kind: dict[str, Any] = {"name": uuid.uuid4().hex}
+    if made != "shared":
+        kind["lazy"] = made == "lazily"
+    make = made_by(
+        celery.shared_task if made == "shared" else app.task,
+        **{"autoretry_for": (ValueError,), "max_retries": 2, "default_retry_delay": 0, **kind},
+    )
+    track = track_feature("unsteady")
+    task: Any = track(make(unsteady)) if above else make(track(unsteady))
+    assert task.apply().get() == 3
+    assert len(arrived(inspector)) == 1
+
+
+@pytest.mark.parametrize("above", [False, True])
+@pytest.mark.parametrize("name", ["Retry", "Ignore", "Reject"])
+def test_control_flow_of_celery(app: celery.Celery, inspector: Inspector, name: str, *, above: bool) -> None:
+    """A task that raises Retry, Ignore or Reject makes no event: the run has no outcome."""
+
+    def work() -> None:
+        raise getattr(celery.exceptions, name)
+
+    for on in ("success", "error", "always"):
+        track = track_feature("work", on=on)
+        make = made_by(app.task, name=on)
+        task: Any = track(make(work)) if above else make(track(work))
+        with pytest.raises(celery.exceptions.TaskPredicate):
+            task()
+    assert arrived(inspector) == []
 
 
 class Work(Task):  # type: ignore[misc]

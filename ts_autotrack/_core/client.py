@@ -72,6 +72,7 @@ class Client(Account):
         process_id.renew()
         self.config = self.worker = self.ended = None
         self.start_at = 0.0
+        self._may_have_outbox = True  # until `flush` has read the settings
         self.counters = Counters()
         self.captures.reset()
         diagnostics.reset()
@@ -127,7 +128,7 @@ class Client(Account):
         with HeldWithin(self.forks.setup_lock, START_TIMEOUT):  # a thread at the first event may read older settings
             arguments = {**self.arguments, **{name: value for name, value in settings.items() if value is not None}}
             config = load({**arguments, **self.forced})
-            self.arguments = arguments
+            self.arguments, self._may_have_outbox = arguments, True
             self._apply(config)
             worker = self.worker
             if worker is not None and worker.stopping:
@@ -174,9 +175,10 @@ class Client(Account):
     def open_outbox(self) -> None:
         """Start the worker of a process with an outbox: ended processes may have left events there."""
         self.check_process()
-        if self.worker is None and self.buffer.close_reason is None:
+        if self.worker is None and self.buffer.close_reason is None and self._may_have_outbox:
             config = self.config or load({**self.arguments, **self.forced}, warn=_ignore)
-            if config.outbox.directory and config.off_reason is None:
+            self._may_have_outbox = config.outbox.directory is not None and config.off_reason is None
+            if self._may_have_outbox:
                 self._ensure_worker()
 
     def release_forks(self) -> None:

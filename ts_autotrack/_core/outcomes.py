@@ -1,4 +1,4 @@
-"""Outcomes of calls: exceptions that are no failures."""
+"""Outcomes of calls: exceptions that are no failures, and exceptions that are no outcomes."""
 
 from __future__ import annotations
 
@@ -7,6 +7,20 @@ import sys
 TYPE_CHECKING = False  # typing costs as much to import as this whole library
 if TYPE_CHECKING:
     from typing import Any
+
+
+_CONTROL_FLOW = (
+    ("celery.exceptions", "TaskPredicate"),  # Retry, Ignore, Reject
+    ("dramatiq.errors", "Retry"),
+    ("taskiq.exceptions", "NoResultError"),  # also by `context.requeue()`
+    ("taskiq.exceptions", "TaskRejectedError"),
+)
+"""Modules and names of the exceptions by which a task tells its queue to run the task again, or to ignore this run."""
+
+
+def is_control_flow(error: BaseException) -> bool:
+    """Return True for an exception by which a task speaks to its queue: the call has no outcome yet, or none at all."""
+    return _is_of(error, tuple(_loaded(module, name) for module, name in _CONTROL_FLOW))
 
 
 def is_clean_exit(error: BaseException) -> bool:

@@ -7,9 +7,12 @@ No library is imported: a class is known by its module and name.
 
 from __future__ import annotations
 
+import builtins
 import sys
 from types import FunctionType, MethodType
 
+from ts_autotrack._core.callables import drop_frame
+from ts_autotrack._core.closures import closure
 from ts_autotrack._core.diagnostics import warn_now
 
 TYPE_CHECKING = False  # typing costs as much to import as this whole library
@@ -103,9 +106,46 @@ def _replace_in_closure(function: FunctionType, held: Any, decorated: Any) -> No
             cell.cell_contents = decorated
 
 
+_RETRIED = """
+def call({parameters}):
+    try:
+        return ts_run({arguments})
+    except py.BaseException as ts_error:
+        ts.drop_frame(ts_error)
+        raise
+"""
+
+
 def _celery_task(task: Any, decorate: Decorate) -> None:
-    """Decorate the function of a Celery task, inside the retries of `autoretry_for`."""
-    _replace(task, "_orig_run" if "_orig_run" in vars(task) else "run", decorate)
+    """Decorate the function of a Celery task.
+
+    With `autoretry_for` Celery calls the function inside a function of its own, which turns the exception of each
+    attempt but the last into `Retry`. Then this outer function is decorated, by the argument list of the inner one.
+    """
+    inner = vars(task).get("_orig_run")
+    function = inner.__func__ if type(inner) is MethodType else inner
+    if type(function) is not FunctionType:
+        _replace(task, "run" if inner is None else "_orig_run", decorate)
+        return
+    run = task.run if function is inner else _with_self(task.run)
+    cells = {"ts": sys.modules[__name__], "py": builtins, "ts_run": run}
+    decorated = decorate(closure(_RETRIED, function, cells, filename=__file__))
+    _assign(task, "run", decorated if function is inner else MethodType(decorated, inner.__self__))
+
+
+def _with_self(run: Any) -> Any:
+    """Return a function that takes the task, too: the outer function of a bound task leaves the task out."""
+    if type(run) is MethodType:  # decorated already
+        return run.__func__
+
+    def call(_: object, /, *args: Any, **kwargs: Any) -> Any:
+        try:
+            return run(*args, **kwargs)
+        except BaseException as error:
+            drop_frame(error)
+            raise
+
+    return call
 
 
 def _celery_promise(promise: Any, decorate: Decorate) -> None:
@@ -115,6 +155,8 @@ def _celery_promise(promise: Any, decorate: Decorate) -> None:
         return
     function = object.__getattribute__(promise, "_Proxy__args")[0]
     decorated = decorate(function)  # at once, so that a wrong argument raises here
+    if decorated is function:  # in place
+        return
 
     def known(held: Any) -> Any:
         return decorated if held is function else decorate(held)
@@ -129,7 +171,10 @@ def _celery_promise(promise: Any, decorate: Decorate) -> None:
 
 
 def _celery_shared_task(proxy: Any, decorate: Decorate) -> None:
-    """Decorate the function of `shared_task`, from which each app makes a task, and the tasks made already."""
+    """Decorate the function of `shared_task`, from which each app makes a task, and the tasks made already.
+
+    The function is decorated inside the retries of `autoretry_for`: Celery tells nobody when an app makes the task.
+    """
     find = object.__getattribute__(proxy, "_Proxy__local")
     function = dict(zip(find.__code__.co_freevars, find.__closure__, strict=True))["fun"].cell_contents
     decorated = decorate(function)
@@ -140,7 +185,7 @@ def _celery_shared_task(proxy: Any, decorate: Decorate) -> None:
         for task in list(app._tasks.values()):  # noqa: SLF001 - `app.tasks` would finalize the app
             held = vars(task).get("_orig_run", task.run)
             if getattr(held, "__func__", held) is function:
-                _celery_task(task, lambda _: decorated)
+                _replace(task, "_orig_run" if "_orig_run" in vars(task) else "run", lambda _: decorated)
 
 
 def _huey_task(wrapper: Any, decorate: Decorate) -> None:

@@ -30,7 +30,7 @@ def feature_use(name: str, *, action: str | None = None, interface: Interface | 
 
 
 def feature_uses(
-    features: Mapping[str, str] | None, kind: str, interface: Interface | None = None
+    features: Mapping[str, str] | None, kind: str, interface: Interface | None = None, argument: str = "features"
 ) -> dict[str, Callable[[], None]]:
     """Return the function to call for a use, by the key in `features`. The key is the event's `action`.
 
@@ -38,6 +38,7 @@ def feature_uses(
         features: Names of features by the name of a task, command, method or field.
         kind: The thing that a key names, such as "task", for messages.
         interface: "cli" or "agent".
+        argument: Name of the integration's argument, for messages.
 
     Raises:
         ValueError: A key or a name is no text, or is empty.
@@ -45,19 +46,19 @@ def feature_uses(
     uses = {}
     for key, name in (features or {}).items():
         if not isinstance(key, str) or not key.strip():
-            message = f"features={{{key!r}: ...}}: a key must be the name of a {kind}"
+            message = f"{argument}={{{key!r}: ...}}: a key must be the name of a {kind}"
             raise ValueError(message)
-        uses[key] = feature_use(checked_name(key, name), action=key, interface=interface)
+        uses[key] = feature_use(checked_name(key, name, argument), action=key, interface=interface)
     return uses
 
 
-def checked_name(key: str, name: object) -> str:
-    """Return the name of the feature that `features=` gives for a key.
+def checked_name(key: str, name: object, argument: str = "features") -> str:
+    """Return the name of the feature that an argument gives for a key.
 
     Raises:
         ValueError: The name is no text, or is empty.
     """
     if isinstance(name, str) and name.strip():
         return name.strip()
-    message = f"features={{{key!r}: {name!r}}}: the feature's name must be a non-empty text"
+    message = f"{argument}={{{key!r}: {name!r}}}: the feature's name must be a non-empty text"
     raise ValueError(message)

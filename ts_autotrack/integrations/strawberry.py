@@ -89,10 +89,7 @@ def tracking_extension(
             raise ValueError(message)
         fields[key] = checked_name(key, name)
     register_response(GraphQLError, lambda *_: 500)  # a resolver may return an error instead of raising
-    try:
-        uses = feature_uses(operations, "GraphQL operation")
-    except ValueError as error:
-        raise ValueError(str(error).replace("features=", "operations=", 1)) from None
+    uses = feature_uses(operations, "GraphQL operation", argument="operations")
     options = _Options(user, fields, uses, WeakSet())
     return type("TrackingExtension", (_TrackingExtension,), {"options": options})
 

@@ -14,7 +14,7 @@ from ts_autotrack._core.diagnostics import fault, warn_once
 from ts_autotrack._core.forms import class_name
 from ts_autotrack._core.identity.request_view import RequestView
 from ts_autotrack._core.identity.scope import current
-from ts_autotrack._core.outcomes import is_clean_exit
+from ts_autotrack._core.outcomes import is_clean_exit, is_control_flow
 from ts_autotrack._core.snapshot import UNCOUNTED_BYTES, has_items, plain_values, size_of, snapshot
 
 TYPE_CHECKING = False  # typing costs as much to import as this whole library
@@ -135,7 +135,7 @@ def finish_call(
         frame: Frame of the call, for properties added by `add_properties`; default: the caller's.
     """
     try:
-        counts = rule.on == "always" or (rule.on == "success") is (error is None or is_clean_exit(error))
+        counts = _counts(rule.on, error)
         if buffer.append_limit == CLOSED:
             if counts:
                 next(buffer.closed_drops)
@@ -155,6 +155,13 @@ def finish_call(
             number = id(frame or current_frame(1))
             additions.pop(number, None)
             bindings.pop(number, None)
+
+
+def _counts(on: str, error: BaseException | None) -> bool:
+    """Return True if a call that ended so makes an event."""
+    if error is None or is_clean_exit(error):
+        return on != "error"
+    return on != "success" and not is_control_flow(error)
 
 
 def _decided(scope: Scope, frame: FrameType) -> Scope:

@@ -205,7 +205,10 @@ def track_feature(  # noqa: F811, PLR0913 - the contract's known properties
 
     A call makes its event at its end, a generator at its end or when the consumer closes it, and a plain function that
     returns a coroutine, generator or future at the end of that work. Exceptions pass through unchanged. An exit with
-    status 0 (`SystemExit`, click's and typer's `Exit`) is a success.
+    status 0 (`SystemExit`, click's and typer's `Exit`) is a success. Exceptions by which a task speaks to its queue
+    (Celery's `Retry`, `Ignore` and `Reject`, dramatiq's `Retry`, taskiq's `NoResultError` and `TaskRejectedError`) are
+    no outcome: no event, whatever `on` says. With Celery's `autoretry_for` a decorator above `@app.task` sees the last
+    attempt alone; below it, or with `@shared_task`, each failed attempt counts for `on="error"` and `on="always"`.
 
     On CPython 3.12 and newer a function, coroutine function or generator function with `on="success"`, no `capture` and
     no callable `properties` is not wrapped: `sys.monitoring` reports its end. A function that is being defined is
