@@ -17,11 +17,12 @@ import httpx
 import pytest
 
 import ts_autotrack
-from ts_autotrack._core import diagnostics
+from ts_autotrack._core import diagnostics, observers
 from ts_autotrack._core.client import client
 from ts_autotrack._core.identity.scope import Scope, _current
 
 if TYPE_CHECKING:
+    import ssl
     from collections.abc import Callable, Iterator
 
 DEADLINE = 10.0
@@ -117,7 +118,7 @@ class Request(NamedTuple):
 class ScriptedServer:
     """A real HTTP server: gives the scripted answers in order, then accepts everything."""
 
-    def __init__(self) -> None:
+    def __init__(self, tls: ssl.SSLContext | None = None) -> None:
         self.script: deque[Answer | Callable[[Request], Answer]] = deque()
         self.always: Callable[[Request], Answer] | None = None
         self.requests: list[Request] = []
@@ -130,7 +131,7 @@ class ScriptedServer:
             def do_POST(self) -> None:
                 body = self.rfile.read(int(self.headers["content-length"]))
                 headers = {name.lower(): value for name, value in self.headers.items()}
-                request = Request(self.path, headers, json.loads(body), len(body), time.monotonic())
+                request = Request(self.path, headers, server.decode(headers, body), len(body), time.monotonic())
                 server.requests.append(request)
                 step = server.script.popleft() if server.script else server.always
                 answer = step(request) if callable(step) else step or Answer()
@@ -154,9 +155,17 @@ class ScriptedServer:
                 """Ignore disconnecting clients: they are part of the tests."""
 
         self._server = Quiet(("127.0.0.1", 0), Handler)
-        self.endpoint = f"http://127.0.0.1:{self._server.server_address[1]}"
+        if tls is not None:
+            self._server.socket = tls.wrap_socket(self._server.socket, server_side=True)
+        self.endpoint = f"{'http' if tls is None else 'https'}://127.0.0.1:{self._server.server_address[1]}"
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.01,), daemon=True)
         self._thread.start()
+
+    def decode(self, headers: dict[str, str], body: bytes) -> list[dict[str, Any]]:
+        """Return the items of a request; other protocols have their own way."""
+        del headers
+        items: list[dict[str, Any]] = json.loads(body)
+        return items
 
     @property
     def items(self) -> list[dict[str, Any]]:
@@ -197,6 +206,7 @@ def clean_library(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.Temp
     monkeypatch.setenv("TS_AUTOTRACK_IN_TESTS", "1")  # some tests use endpoints on other machines
     monkeypatch.chdir(tmp_path_factory.mktemp("cwd"))
     monkeypatch.setattr(diagnostics, "reraise", True)
+    monkeypatch.setattr(observers, "observers", ())
     scope = _current.set(Scope())
     yield
     _current.reset(scope)

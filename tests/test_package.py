@@ -92,6 +92,8 @@ print([name for name in names if name in sys.modules])
         "_core.capture.feature",
         "_core.capture.manual",
         "_core.identity.user_context",
+        "_core.observers",
+        "otel.metrics",
         "typing",
     ],
 )

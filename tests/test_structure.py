@@ -8,6 +8,8 @@ import re
 import tokenize
 from pathlib import Path
 
+import pytest
+
 import ts_autotrack
 
 PACKAGE = Path(ts_autotrack.__file__).parent
@@ -37,6 +39,7 @@ LAYERS = [
             "decorate",
             "proxy",
             "closures",
+            "observers",
             "outcomes",
             "registered",
             "responses",
@@ -117,11 +120,12 @@ def test_the_core_imports_no_edge() -> None:
             assert all(other.startswith(allowed) for other in imported), name
 
 
-def test_integrations_use_the_public_package_only() -> None:
-    """An integration imports public names and other integrations' parts, nothing of the core."""
-    allowed = ("ts_autotrack.integrations", "ts_autotrack.typing")
+@pytest.mark.parametrize("package", ["ts_autotrack.integrations", "ts_autotrack.otel"])
+def test_integrations_use_the_public_package_only(package: str) -> None:
+    """An integration imports public names and other parts of its package, nothing of the core."""
     for name, imported in GRAPH.items():
-        if name.startswith("ts_autotrack.integrations"):
+        if name.startswith(package):
+            allowed = (package, "ts_autotrack.typing")
             assert all(other == "ts_autotrack" or other.startswith(allowed) for other in imported), name
 
 

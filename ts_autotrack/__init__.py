@@ -8,6 +8,7 @@ from ts_autotrack._core.capture.tracked import is_tracked
 from ts_autotrack._core.identity.propagation import current_user, propagate_context
 from ts_autotrack._core.identity.request_scope import request_scope
 from ts_autotrack._core.identity.user_context import bind_user, clear_user, suppress, user_context
+from ts_autotrack._core.observers import observe_requests
 from ts_autotrack._core.responses import register_response
 from ts_autotrack._version import __version__
 
@@ -22,6 +23,7 @@ __all__ = [
     "group",
     "identify",
     "is_tracked",
+    "observe_requests",
     "propagate_context",
     "register_response",
     "rejected",

@@ -10,12 +10,14 @@ __all__ = [
     "DropReason",
     "FeatureType",
     "FinishedCall",
+    "FinishedRequest",
     "Identity",
     "IdentitySource",
     "Interface",
     "Outcome",
     "Properties",
     "RejectedItem",
+    "RequestOutcome",
     "Response",
     "Stats",
     "Transport",
@@ -110,6 +112,8 @@ class Stats(NamedTuple):
         adopted: Events taken over from an outbox file of an ended process.
         handed_over: Events left in an outbox file for any process to adopt: by a `shutdown()` after which this process
             went on, or in a file that was deleted under it and written anew.
+        in_flight: Pending events in the request in progress.
+        capacity: Events that may wait in memory: the setting `max_queue`. An outbox is limited in bytes, not by this.
 
     Example:
         >>> from ts_autotrack import stats
@@ -125,6 +129,8 @@ class Stats(NamedTuple):
     replaced: int = 0
     adopted: int = 0
     handed_over: int = 0
+    in_flight: int = 0
+    capacity: int = 0
 
 
 class FinishedCall(NamedTuple):
@@ -160,6 +166,43 @@ class RejectedItem(NamedTuple):
     rejected_at: str
 
 
+RequestOutcome: TypeAlias = Literal["delivered", "rejected", "kept"]
+"""Outcomes of a request.
+
+- "delivered": the events arrived, except for the number `FinishedRequest.rejected`.
+- "rejected": the event was refused for good.
+- "kept": the events stay pending for a later request.
+"""
+
+
+class FinishedRequest(NamedTuple):
+    """A finished request, as an observer given to `observe_requests` sees it.
+
+    Attributes:
+        path: Endpoint, such as "/track".
+        events: Number of events in the request.
+        seconds: Duration.
+        outcome: Fate of the events.
+        rejected: Number of events refused for good.
+        status: HTTP status; 0 if no answer came. Exporters that print have 200 for a success.
+        error: Kind of failure: the HTTP status as text, the name of an exception such as "ConnectError", "rejected" if
+            the server left events out of a batch, "_OTHER"; None if all events arrived.
+
+    Example:
+        >>> from ts_autotrack.typing import FinishedRequest
+        >>> FinishedRequest("/track", 17, 0.25, "kept", 0, 503, "503").outcome
+        'kept'
+    """
+
+    path: str
+    events: int
+    seconds: float
+    outcome: RequestOutcome
+    rejected: int
+    status: int
+    error: str | None
+
+
 class Response(NamedTuple):
     """Outcome of one request.
 
@@ -168,12 +211,14 @@ class Response(NamedTuple):
         body: Body of the answer, or the error as text.
         retry_after: `Retry-After` header in seconds from now; None without one.
         content_type: `Content-Type` header.
+        rejected: With a success: number of items that the server refused for good without saying which.
     """
 
     status: int
     body: bytes = b""
     retry_after: float | None = None
     content_type: str = ""
+    rejected: int = 0
 
 
 class Transport(Protocol):

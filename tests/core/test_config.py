@@ -159,7 +159,7 @@ def test_unencrypted_endpoint_on_another_machine_warns(
         ({"outbox": b"/x"}, ValueError, "expected a path"),
         ({"outbox": True}, ValueError, "expected a path"),
         ({"max_queue": 1.5}, ValueError, "a whole number"),
-        ({"exporter": "kafka"}, ValueError, "thrivestack, console, jsonl, memory, none"),
+        ({"exporter": "kafka"}, ValueError, "thrivestack, console, jsonl, memory, otlp, none"),
         ({"endpoint": "ftp://x"}, ValueError, "expected a URL such as"),
         (
             {"endpoint": "https://u:p@x"},

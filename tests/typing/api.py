@@ -8,7 +8,7 @@ from typing import Any
 
 from typing_extensions import assert_type
 
-from ts_autotrack import flush, stats, suppress, track_feature, user_context
+from ts_autotrack import flush, observe_requests, stats, suppress, track_feature, user_context
 from ts_autotrack._core.capture.block import FeatureUse
 from ts_autotrack._core.capture.feature import Feature
 from ts_autotrack.typing import FinishedCall, Stats
@@ -94,6 +94,7 @@ async def check() -> None:
     assert_type(track_feature("described", properties=describe), Feature)
     assert_type(flush(1.0), bool)
     assert_type(stats(), Stats)
+    assert_type(observe_requests(print), Callable[[], None])
     with track_feature("block") as use:
         assert_type(use, FeatureUse)
     async with track_feature("block") as use:

@@ -53,8 +53,9 @@ def configure(  # noqa: PLR0913 - the settings
         api_key: Sent as `x-api-key`. Environment: THRIVESTACK_API_KEY.
         auth_token: Sent as `Authorization: Bearer`. Environment: THRIVESTACK_AUTH_TOKEN.
         endpoint: Base URL, without "/track", query or credentials. Environment: THRIVESTACK_ENDPOINT.
-        exporter: "thrivestack", "console", "jsonl", "memory" or "none". "memory" keeps the events for
-            `ts_autotrack.testing.read`, without a thread.
+        exporter: "thrivestack", "console", "jsonl", "memory", "otlp" or "none". "memory" keeps the events for
+            `ts_autotrack.testing.read`, without a thread. "otlp" sends OpenTelemetry log records to a Collector, as the
+            OTEL_EXPORTER_OTLP_* variables say; it needs the extra `otlp`.
         jsonl_path: The file that "jsonl" appends to; "-" is standard output. "memory" appends its events to the file
             when the process ends.
         flush_interval: Seconds between two batches, unless 1,000 events wait before that.

@@ -53,6 +53,10 @@ def transport_opener(config: Config) -> Callable[[], Transport]:
         from ts_autotrack._core.transports.jsonl import JsonLinesTransport
 
         return partial(JsonLinesTransport, config.jsonl_path)
+    if config.exporter == "otlp":
+        from ts_autotrack._core.transports.otlp import OtlpTransport
+
+        return OtlpTransport
     from ts_autotrack._core.transports.http import HttpTransport
 
     return partial(HttpTransport, config.server)

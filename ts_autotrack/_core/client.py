@@ -192,7 +192,9 @@ class Client(Account):
         buffer = self.buffer
         drops: dict[DropReason, int] = {reason: counter.read() for reason, counter in buffer.drops.items()}
         waiting, pending = len(buffer.records) + buffer.held, self.pending + buffer.held
-        return self.counters.stats(drops, waiting, pending, snapshot.placeholders.read())
+        account = self.counters.stats(drops, waiting, pending, snapshot.placeholders.read())
+        in_flight = 0 if self.worker is None else self.worker.in_flight
+        return account._replace(in_flight=in_flight, capacity=buffer.limit)
 
     def rejected(self) -> list[RejectedItem]:
         """See `ts_autotrack.rejected`."""

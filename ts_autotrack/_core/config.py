@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     Warn: TypeAlias = Callable[[Hashable, str, str], None]
 
 DURABILITIES = ("batch", "event")
-EXPORTERS = ("thrivestack", "console", "jsonl", "memory", "none")
+EXPORTERS = ("thrivestack", "console", "jsonl", "memory", "otlp", "none")
 LOCAL_KEY = "local"
 """Key for an endpoint on this machine when no key is set: the inspector asks for a key, but accepts any."""
 REFUSED = ""

@@ -41,20 +41,26 @@ def credential(value: object) -> str:
 def endpoint(value: object) -> str:
     """Parse the base URL of the service, without a path such as "/track"."""
     text = str(value).strip().rstrip("/").removesuffix("/track")
-    if (complaint := _complaint(text)) is not None:
+    if (complaint := complaint_about(text, DEFAULT_ENDPOINT, "THRIVESTACK_API_KEY")) is not None:
         raise ValueError(complaint)
     scheme, _, rest = text.partition("://")
     return f"{scheme.lower()}://{rest}"
 
 
-def _complaint(url: str) -> str | None:
-    """Return the reason why a URL is no endpoint; None for a good one."""
-    expected = f"expected a URL such as {DEFAULT_ENDPOINT}"
+def complaint_about(url: str, example: str, credentials: str) -> str | None:
+    """Return the reason why a URL is no endpoint; None for a good one.
+
+    Args:
+        url: The URL.
+        example: A good URL.
+        credentials: The setting of credentials.
+    """
+    expected = f"expected a URL such as {example}"
     scheme, _, rest = url.partition("://")
     if scheme.lower() not in ("http", "https") or "\\" in url or not all(" " < char != "\x7f" for char in url):
         return expected
     if "@" in rest.partition("/")[0]:
-        return "credentials in the URL are not supported; use THRIVESTACK_API_KEY"
+        return f"credentials in the URL are not supported; use {credentials}"
     if "?" in url or "#" in url:
         return f"a query or fragment is not supported; {expected}"
     host, port = host_and_port(url)

@@ -1,1 +1,1 @@
-"""OpenTelemetry: spans and log events become events, by OpenTelemetry's own entry points."""
+"""OpenTelemetry at the edge of the library: one file for each way in or out."""

@@ -10,7 +10,7 @@ from ts_autotrack._core.diagnostics import warn_of_server
 from ts_autotrack._core.redaction import printable
 
 if TYPE_CHECKING:
-    from ts_autotrack.typing import Response
+    from ts_autotrack.typing import Response, Transport
 
 MAX_WORDS = 500
 """Bytes of a server's text that a message shows."""
@@ -19,6 +19,7 @@ _ACCEPTED = (200, 201, 202, 204)
 _BAD_REQUEST, _UNAUTHORIZED, _FORBIDDEN, _REQUEST_TIMEOUT = 400, 401, 403, 408
 _TOO_LARGE, _UNPROCESSABLE, _TOO_MANY, _SERVER_ERROR, _GATEWAY_TIMEOUT = 413, 422, 429, 500, 504
 _MULTIPLE_CHOICES = 300
+_EXCEPTION = re.compile(rb"([A-Z][A-Za-z0-9]{2,50}): ")
 _NOT_ACCEPTED = re.compile(rb'^\s*\{.*?"success"\s*:\s*false', re.DOTALL)
 
 Action: TypeAlias = Literal["acknowledge", "retry", "wait", "unauthorized", "forbidden", "split", "misconfigured"]
@@ -35,15 +36,20 @@ Action: TypeAlias = Literal["acknowledge", "retry", "wait", "unauthorized", "for
 ADVICE: dict[Action, str] = {
     "retry": "events cannot be delivered at the moment; they are kept and tried again.",
     "wait": "events cannot be delivered at the moment; they are kept and tried again.",
-    "unauthorized": "the server does not accept the credentials; events are kept. Check THRIVESTACK_API_KEY or "
-    "THRIVESTACK_AUTH_TOKEN.",
-    "forbidden": "the server or a firewall does not accept any events; they are kept. Check THRIVESTACK_API_KEY or "
-    "THRIVESTACK_AUTH_TOKEN, and any firewall on the way.",
-    "misconfigured": "the answer is not ThriveStack's; events are kept. Check THRIVESTACK_ENDPOINT and any proxy on "
-    "the way.",
+    "unauthorized": "the server does not accept the credentials; events are kept. Check {credentials}.",
+    "forbidden": "the server or a firewall does not accept any events; they are kept. Check {credentials}, and any "
+    "firewall on the way.",
+    "misconfigured": "the answer is not {server}; events are kept. Check {endpoint} and any proxy on the way.",
     "split": "the server refuses all events; further ones are kept and tried again every minute.",
 }
 """Advice to the operator for each action that keeps the events."""
+
+THRIVESTACK = {
+    "server": "ThriveStack's",
+    "credentials": "THRIVESTACK_API_KEY or THRIVESTACK_AUTH_TOKEN",
+    "endpoint": "THRIVESTACK_ENDPOINT",
+}
+"""Names in the advice, for transports without an attribute `names`."""
 
 OPERATOR_ACTIONS = ("unauthorized", "forbidden", "misconfigured", "split")
 """Actions whose cause only an operator can mend, if all batches get the same answer."""
@@ -87,6 +93,24 @@ def words(response: Response) -> str:
     """Return a response as a text for messages."""
     text = shorten(response.body)
     return f"{response.status}: {text}" if response.status else text
+
+
+def complaint(action: Action, path: str, response: Response, transport: Transport) -> str:
+    """Return the message about a failure: the advice, the server and its words."""
+    address = getattr(transport, "address", "")
+    server = f" from {address}" if address else ""
+    advice = ADVICE[action].format_map(getattr(transport, "names", THRIVESTACK))
+    return f"{advice} Answer to {path}{server}: {words(response)}"
+
+
+def error_type(response: Response) -> str | None:
+    """Return the kind of a failure in few distinct words, for metrics; None if all items have arrived."""
+    if action_for(response) == "acknowledge":
+        return "rejected" if response.rejected else None
+    if response.status:
+        return str(response.status)
+    found = _EXCEPTION.match(response.body)
+    return found[1].decode() if found else "_OTHER"
 
 
 def shorten(text: bytes) -> str:

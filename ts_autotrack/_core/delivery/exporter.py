@@ -8,12 +8,15 @@ from datetime import datetime, timezone
 from functools import partial
 from typing import TYPE_CHECKING
 
+from ts_autotrack._core import observers
 from ts_autotrack._core.contract import MAX_BODY, MAX_ITEMS
 from ts_autotrack._core.delivery.answers import (
-    ADVICE,
     OPERATOR_ACTIONS,
     SEARCHABLE,
     action_for,
+    complaint,
+    error_type,
+    shorten,
     surface_warnings,
     timed_out,
     words,
@@ -23,7 +26,7 @@ from ts_autotrack._core.delivery.batch import Batch, describe
 from ts_autotrack._core.delivery.endpoint import MIN_TIMED_OUT, Endpoint
 from ts_autotrack._core.delivery.outage import Outage
 from ts_autotrack._core.diagnostics import log, notice, warn_of_server
-from ts_autotrack.typing import RejectedItem, Response
+from ts_autotrack.typing import FinishedRequest, RejectedItem, Response
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -32,7 +35,7 @@ if TYPE_CHECKING:
     from ts_autotrack._core.delivery.answers import Action
     from ts_autotrack._core.delivery.backoff import Pacing
     from ts_autotrack._core.delivery.queue import EventQueue, Item
-    from ts_autotrack.typing import Transport
+    from ts_autotrack.typing import RequestOutcome, Transport
 
 MAX_PASSED = 5_000
 """Items that newer ones may pass: isolated items, and items of endpoints that are away."""
@@ -52,7 +55,7 @@ class Exporter:
 
     Attributes:
         deadline: Monotonic time after which nothing is sent; None without one.
-        sending: True while a request is in progress.
+        sending: Items of the request in progress; 0 without one.
         next_attempt_at: Monotonic time of the next attempt at the items present; 0 if nothing has to be waited for.
         blocked: True if newer items have to wait until then, too.
         passed: Items that newer ones have passed.
@@ -64,7 +67,7 @@ class Exporter:
         self, queue: EventQueue, counters: Counters, pacing: Pacing, backoff: Callable[[Pacing], Backoff] = Backoff
     ) -> None:
         self.deadline: float | None = None
-        self.sending = False
+        self.sending = 0
         self.next_attempt_at = 0.0
         self.blocked = False
         self.passed = 0
@@ -209,31 +212,46 @@ class Exporter:
     def _send(self, transport: Transport, batch: Batch, timeout: float) -> int:
         """Send a batch and act on the answer; return the number of items settled."""
         batch.endpoint.backoff.attempt()
-        self.sending = True
+        began, self.sending = time.monotonic(), len(batch.bodies)
         try:
             with self.request_lock:
                 response = transport.send(batch.endpoint.path, batch.bodies, timeout)
         except Exception as error:  # noqa: BLE001 - any error means that no answer came
             response = Response(0, f"{type(error).__name__}: {error}".encode())
-        self.sending = False
+        self.sending = 0
+        seconds = time.monotonic() - began
+        settled, outcome = self._react(transport, batch, response)
+        if observers.observers:
+            path, count = batch.endpoint.path, len(batch.bodies)
+            rejected = count if outcome == "rejected" else response.rejected if outcome == "delivered" else 0
+            observers.tell(
+                FinishedRequest(path, count, seconds, outcome, rejected, response.status, error_type(response))
+            )
+        return settled
+
+    def _react(self, transport: Transport, batch: Batch, response: Response) -> tuple[int, RequestOutcome]:
+        """Act on the answer; return the number of items settled, and the outcome of the request."""
         action = action_for(response)
         if action == "acknowledge":
             self._acknowledge(batch, response)
-            return len(batch.bodies)
+            return len(batch.bodies), "delivered"
         if action == "split" and len(batch.bodies) > 1:
             batch.endpoint.split(len(batch.bodies))
         elif action == "split" and batch.endpoint.refuse(batch.bodies[0]):
             self._refuse(batch, response)
-            return 1
-        else:
-            self._fail(action, batch, response, getattr(transport, "address", ""))
-        return 0
+            return 1, "rejected"
+        elif self._fail(action, batch, response, transport):
+            return 0, "rejected"
+        return 0, "kept"
 
     def _acknowledge(self, batch: Batch, response: Response) -> None:
         endpoint, count = batch.endpoint, len(batch.bodies)
         if self._outage.active:
             self._outage.end(self.count_waiting())
-        self._counters.delivered += count  # first: flush() may return and stats() be read once nothing is pending
+        # First: flush() may return and stats() be read once nothing is pending.
+        self._counters.delivered += count - response.rejected
+        if response.rejected:
+            self._tell_of_refusals(endpoint, count, response)
         self._queue.acknowledge(batch.through, batch.passed)
         self.passed = min(len(batch.passed), MAX_PASSED)
         endpoint.succeed(batch.bodies)
@@ -241,6 +259,13 @@ class Exporter:
             self._tell_of_others(endpoint)
         log("debug", "%s: delivered %d", endpoint.path, count)
         surface_warnings(response.body)
+
+    def _tell_of_refusals(self, endpoint: Endpoint, count: int, response: Response) -> None:
+        """Count the items that the server left out of a batch. Their identity is unknown: a retry would duplicate."""
+        self._counters.rejected += response.rejected
+        reason = shorten(response.body)
+        message = f"the server refuses {response.rejected} of {count} events for {endpoint.path} for good, and does not"
+        warn_of_server(reason, f"{message} say which: {reason}")
 
     def _tell_of_others(self, endpoint: Endpoint) -> None:
         """Mention each endpoint that is away while others accept items."""
@@ -252,15 +277,15 @@ class Exporter:
                 )
                 notice("endpoint", message)
 
-    def _fail(self, action: Action, batch: Batch, response: Response, address: str) -> None:
-        """Keep the items, choose the next batch, and schedule it."""
+    def _fail(self, action: Action, batch: Batch, response: Response, transport: Transport) -> bool:
+        """Keep the items, choose the next batch, and schedule it; return True if the item is refused instead."""
         now, endpoint, bodies = time.monotonic(), batch.endpoint, batch.bodies
         searched = endpoint.searching  # other parts of the batch may have been accepted
         endpoint.failures += 1
         if bodies[0] in endpoint.isolated and not endpoint.away and action in SEARCHABLE:
-            if endpoint.fail_alone(bodies[0], now):
+            if at_fault := endpoint.fail_alone(bodies[0], now):
                 self._refuse(batch, response)
-            return
+            return at_fault
         endpoint.others_failed += 1
         if timed_out(response) and len(bodies) > MIN_TIMED_OUT:
             endpoint.time_out(len(bodies))
@@ -274,8 +299,8 @@ class Exporter:
         log("debug", "%s: %s; next attempt in %.1f s", endpoint.path, words(response), delay)
         if self._outage.active or not searched:
             told = action if concluded else "retry"  # neither the credentials nor the endpoint are to blame yet
-            server = f" from {address}" if address else ""
-            self._outage.fail(told, f"{ADVICE[told]} Answer to {endpoint.path}{server}: {words(response)}")
+            self._outage.fail(told, complaint(told, endpoint.path, response, transport))
+        return False
 
     def _refuse(self, batch: Batch, response: Response) -> None:
         """Set an item aside that is refused for good, or fails alone again and again."""

@@ -87,7 +87,7 @@ class MemoryWorker:
     in_memory: Literal[True] = True
     waiting_flushes = 0
     stopping = ended = False
-    durable = 0
+    durable = in_flight = 0
 
     def __init__(self, config: Config, buffer: Buffer, counters: Counters, lock: RLock) -> None:
         self._counters = counters

@@ -181,6 +181,11 @@ class Worker:
         return self._exporter.waiting and self._exporter.blocked
 
     @property
+    def in_flight(self) -> int:
+        """Events of the request in progress."""
+        return self._exporter.sending
+
+    @property
     def pending(self) -> int:
         """Unsettled events, including adopted ones and the predecessors'."""
         return len(self._drainer.buffer.records) + self.queued

@@ -1,4 +1,4 @@
-"""The only user of httpx: one keep-alive client for the life of the worker."""
+"""The only user of httpx: one keep-alive client for the life of the worker, and ThriveStack's transport."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from ts_autotrack.typing import Response
 
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from ts_autotrack._core.config import ServerSettings
 
@@ -36,22 +36,14 @@ LAZY_IMPORTS = (encodings.idna, encodings.punycode, httpcore)
 _LOGGERS = [logging.getLogger(name) for name in ("httpx", "httpcore.connection", "httpcore.http11", "httpcore.proxy")]
 
 
-class HttpTransport:
-    """Sends batches to ThriveStack. Redirects are not followed: they would carry the key elsewhere."""
+class HttpClient:
+    """Posts to one server. Redirects are not followed: they would carry credentials elsewhere."""
 
-    def __init__(self, settings: ServerSettings) -> None:
+    def __init__(self, endpoint: str, headers: dict[str, str], tls: Callable[[], ssl.SSLContext] = tls_context) -> None:
         # No compressed answers: a few compressed bytes can fill the memory.
-        headers = {
-            "content-type": "application/json",
-            "accept-encoding": "identity",
-            "user-agent": f"ts_autotrack/{__version__}",
-        }
-        if settings.api_key:
-            headers["x-api-key"] = settings.api_key
-        if settings.auth_token:
-            headers["authorization"] = f"Bearer {settings.auth_token}"
-        self._headers = headers
-        self._endpoint = settings.endpoint
+        self._headers = {"accept-encoding": "identity", "user-agent": f"ts_autotrack/{__version__}", **headers}
+        self._endpoint = endpoint
+        self._tls = tls
         self._thread = threading.get_ident()
         self._backend = Backend()
         self._problem = ""  # the setting that keeps the client from opening
@@ -63,12 +55,12 @@ class HttpTransport:
     def _open(self) -> httpx.Client | None:
         """Return a client; None if a proxy or certificate setting is no good.
 
-        `send` tries again, at the pace of the exporter's attempts: somebody may mend the file.
+        `post` tries again, at the pace of the exporter's attempts: somebody may mend the file.
         """
         try:
-            # The certificates come first: they initialize OpenSSL, which must not happen in `send`, beside a fork.
+            # The certificates come first: they initialize OpenSSL, which must not happen in `post`, beside a fork.
             # Loading them takes 30 to 60 ms; a plain http endpoint does without.
-            context = tls_context() if self._endpoint.startswith("https") else None
+            context = self._tls() if self._endpoint.startswith("https") else None
             proxy = proxy_for(self._endpoint)
             self._via = f" (through {proxy.shown})" if proxy else ""
             return self._with_deadlines(_client(self._headers, context, proxy))
@@ -88,25 +80,20 @@ class HttpTransport:
                 transport._pool._network_backend = self._backend  # noqa: SLF001 - httpx passes no backend on
         return client
 
-    def send(self, path: str, bodies: Sequence[bytes], timeout: float) -> Response:
-        """POST the items as one JSON array; a missing answer is a Response with status 0."""
+    def post(self, path: str, content: bytes, timeout: float) -> Response:
+        """POST a body; a missing answer is a Response with status 0. The answer's body may repeat credentials."""
         self._client = self._client or self._open()
         if self._client is None:
             return Response(0, self._problem.encode())
         self._backend.begin(timeout)
         with _uninstrumented():
-            return self._post(path, bodies, timeout)
+            return self._post(path, content, timeout)
 
-    def _post(self, path: str, bodies: Sequence[bytes], timeout: float) -> Response:
+    def _post(self, path: str, content: bytes, timeout: float) -> Response:
         client: Any = self._client
         try:
-            with client.stream(
-                "POST",
-                self._endpoint + path,
-                content=_array(bodies),
-                timeout=timeout,
-            ) as answer:
-                body = self._body(answer)
+            with client.stream("POST", self._endpoint + path, content=content, timeout=timeout) as answer:
+                body = _body(answer)
             # Otherwise the answer and its stream keep each other and the request's body until a garbage collection:
             # 100,000 events sent after an outage left 24 MB.
             answer.stream = httpx.ByteStream(b"")
@@ -121,18 +108,6 @@ class HttpTransport:
         """End the request in progress, from any thread."""
         self._backend.cancel()
 
-    def _body(self, answer: httpx.Response) -> bytes:
-        """Return the beginning of the body, with credentials masked. A truncated body does no harm."""
-        body = b""
-        try:
-            for part in answer.iter_raw():
-                body += part
-                if len(body) >= MAX_READ:
-                    break
-        except httpx.HTTPError:
-            pass
-        return mask_bytes(body)
-
     def close(self) -> None:
         """Close the connections."""
         if self._client is not None:
@@ -143,6 +118,36 @@ class HttpTransport:
     def _is_not_ours(self, record: logging.LogRecord) -> bool:
         """Keep the HTTP client's lines about our own requests out of the application's log."""
         return record.thread != self._thread
+
+
+class HttpTransport(HttpClient):
+    """Sends batches to ThriveStack, as JSON arrays."""
+
+    def __init__(self, settings: ServerSettings) -> None:
+        headers = {"content-type": "application/json"}
+        if settings.api_key:
+            headers["x-api-key"] = settings.api_key
+        if settings.auth_token:
+            headers["authorization"] = f"Bearer {settings.auth_token}"
+        super().__init__(settings.endpoint, headers)
+
+    def send(self, path: str, bodies: Sequence[bytes], timeout: float) -> Response:
+        """See `Transport`."""
+        response = self.post(path, _array(bodies), timeout)
+        return response._replace(body=mask_bytes(response.body))
+
+
+def _body(answer: httpx.Response) -> bytes:
+    """Return the beginning of the body. A truncated body does no harm."""
+    body = b""
+    try:
+        for part in answer.iter_raw():
+            body += part
+            if len(body) >= MAX_READ:
+                break
+    except httpx.HTTPError:
+        pass
+    return body
 
 
 def _client(headers: dict[str, str], context: ssl.SSLContext | None, proxy: ProxySetting | None) -> httpx.Client:
