@@ -35,6 +35,25 @@ def test_precedence(monkeypatch: pytest.MonkeyPatch) -> None:
     assert config.server.request_timeout == SETTINGS["request_timeout"].default
 
 
+@pytest.mark.parametrize(
+    ("endpoint", "reason"),
+    [
+        ("", None),
+        ("http://127.0.0.1:4318", None),
+        ("localhost:4318", None),
+        ("https://collector.example.com:4318/v1/logs", "in_tests"),
+        ("collector:4318", "in_tests"),
+    ],
+)
+def test_tests_send_nothing_to_a_collector_elsewhere(
+    endpoint: str, reason: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Under pytest the exporter otlp sends to this machine only, as the others do."""
+    monkeypatch.delenv("TS_AUTOTRACK_IN_TESTS")
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint)
+    assert load({"exporter": "otlp"}).off_reason == reason
+
+
 def test_the_nearest_pyproject_counts() -> None:
     """A project without settings of the library hides the settings of a parent folder."""
     Path("pyproject.toml").write_text("[tool.ts_autotrack]\nmax_queue = 30\n", "utf-8")

@@ -12,6 +12,20 @@ import ts_autotrack
 from ts_autotrack.otel import logs, spans
 from ts_autotrack.otel._options import Options, read_options
 
+KEYS = {
+    "user_keys": ("user.id", "enduser.id"),
+    "group_keys": ("group.id", "account.id", "tenant.id", "organization.id"),
+}
+"""Names of ids without settings of their own."""
+
+
+def test_names_of_ids_are_those_of_baggage(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The settings that name the ids in baggage name them in attributes, too."""
+    monkeypatch.setenv("TS_AUTOTRACK_BAGGAGE_USER_KEYS", "member.id")
+    monkeypatch.setenv("TS_AUTOTRACK_BAGGAGE_GROUP_KEYS", "workspace.id")
+    options = read_options("Exporter", {})
+    assert (options.user_keys, options.group_keys) == (("member.id",), ("workspace.id",))
+
 
 def test_settings_are_the_options(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without arguments the settings of the environment count."""
@@ -20,7 +34,7 @@ def test_settings_are_the_options(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TS_AUTOTRACK_OTEL_ERRORS", "1")
     monkeypatch.setenv("TS_AUTOTRACK_BAGGAGE", "1")
     features = {"GET /a?x=1": "first", "export-report": "second"}
-    assert read_options("Exporter", {}) == Options(features, ("format", "pages"), errors=True, baggage=True)
+    assert read_options("Exporter", {}) == Options(features, ("format", "pages"), errors=True, baggage=True, **KEYS)
 
 
 def test_arguments_win(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -28,7 +42,7 @@ def test_arguments_win(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TS_AUTOTRACK_OTEL_FEATURES", '{"a": "b"}')
     monkeypatch.setenv("TS_AUTOTRACK_OTEL_PROPERTIES", "format")
     given = {"features": {"c": "d"}, "properties": None, "errors": "true"}
-    assert read_options("Exporter", given) == Options({"c": "d"}, ("format",), errors=True, baggage=False)
+    assert read_options("Exporter", given) == Options({"c": "d"}, ("format",), errors=True, baggage=False, **KEYS)
 
 
 @pytest.mark.parametrize("make", [spans.ThriveStackSpanExporter, spans.ThriveStackSpanProcessor,
@@ -37,7 +51,7 @@ def test_bad_options_are_one_warning_each(make: Any, caplog: pytest.LogCaptureFi
     """A constructor never raises: unknown and bad options are ignored, with a warning that names the remedy."""
     for _ in range(2):
         made = make(feature={}, features=3, properties=[1], errors="perhaps", colour="red")
-    assert made._options == Options({}, (), errors=False, baggage=False)
+    assert made._options == Options({}, (), errors=False, baggage=False, **KEYS)
     texts = [record.getMessage() for record in caplog.records]
     assert len(texts) == 5
     assert f"ts_autotrack: {make.__name__} has no option 'feature', which is ignored: did you mean 'features'?" in texts

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from ts_autotrack._core.account import Account
-from ts_autotrack._core.config import load
+from ts_autotrack._core.config import load, quiet
 from ts_autotrack._core.diagnostics import report
 from ts_autotrack._core.locks import HeldWithin
 
 TYPE_CHECKING = False  # typing costs as much to import as this whole library
 if TYPE_CHECKING:
-    from collections.abc import Hashable
     from typing import Protocol
 
     from ts_autotrack._core.config import Config
@@ -75,7 +74,7 @@ class Captures:
         with HeldWithin(engine.forks.drain_lock, LOCK_TIMEOUT), HeldWithin(engine.forks.setup_lock, LOCK_TIMEOUT):
             engine.exchange(account)
             self._open.append(account)
-            engine.capture(load({**arguments, **FORCED}, warn=_ignore))
+            engine.capture(load({**arguments, **FORCED}, warn=quiet))
         if not self._paused:
             self._pause(account)
         return account
@@ -111,7 +110,3 @@ class Captures:
         if not self._paused and account.worker is not None:
             account.worker.cancel_request()
             self._paused = lock.acquire(timeout=PAUSE_TIMEOUT)
-
-
-def _ignore(key: Hashable, message: str, level: str) -> None:
-    """Say nothing."""

@@ -15,7 +15,7 @@ from ts_autotrack._core.capture.buffer import buffer as process_buffer
 from ts_autotrack._core.capture.monitor import monitor
 from ts_autotrack._core.capture.spans import tracing
 from ts_autotrack._core.captures import Captures
-from ts_autotrack._core.config import load
+from ts_autotrack._core.config import load, quiet
 from ts_autotrack._core.counters import Counters
 from ts_autotrack._core.identity import baggage, defaults, outgoing
 from ts_autotrack._core.locks import HeldWithin, owns
@@ -25,8 +25,6 @@ from ts_autotrack._core.process_id import process_id
 
 TYPE_CHECKING = False  # typing costs as much to import as this whole library
 if TYPE_CHECKING:
-    from collections.abc import Hashable
-
     from ts_autotrack._core.capture.buffer import Buffer
     from ts_autotrack._core.capture.record import Record
     from ts_autotrack._core.config import Config
@@ -177,7 +175,7 @@ class Client(Account):
         """Start the worker of a process with an outbox: ended processes may have left events there."""
         self.check_process()
         if self.worker is None and self.buffer.close_reason is None and self._may_have_outbox:
-            config = self.config or load({**self.arguments, **self.forced}, warn=_ignore)
+            config = self.config or load({**self.arguments, **self.forced}, warn=quiet)
             self._may_have_outbox = config.outbox.directory is not None and config.off_reason is None
             if self._may_have_outbox:
                 self._ensure_worker()
@@ -207,7 +205,7 @@ class Client(Account):
         cause no warning here. pyproject.toml is not read here: parsing it would double the time of the import.
         """
         try:
-            config = load({}, start="", warn=_ignore)
+            config = load({}, start="", warn=quiet)
             outgoing.apply(config.baggage)  # a service that has no event of its own may propagate, too
             tracing.note_features(on=config.span_events)
             if config.off_reason is None:
@@ -322,10 +320,6 @@ def _use(config: Config | None) -> None:
     outgoing.apply(baggage.BaggageSettings() if config is None else config.baggage)
     tracing.note_features(on=config is not None and config.span_events)
     diagnostics.set_debug(on=config is not None and config.debug)
-
-
-def _ignore(key: Hashable, message: str, level: str) -> None:
-    """Say nothing."""
 
 
 _NO_KEY = (

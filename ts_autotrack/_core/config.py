@@ -144,11 +144,20 @@ class Config(_Frozen):
         """Drop reason of all events under these settings; None if events are exported."""
         if self.disabled or self.exporter == "none":
             return "disabled"
-        if self.exporter == "thrivestack" and not self.in_tests and not parsers.is_local(self.server.endpoint):
+        if not self.in_tests and not self._is_local:
             return "in_tests"
         if self.exporter is not None:
             return None
         return "no_api_key" if self.server.endpoint else "bad_endpoint"
+
+    @property
+    def _is_local(self) -> bool:
+        """True if events stay on this machine."""
+        if self.exporter == "otlp":
+            variables = ("OTEL_EXPORTER_OTLP_LOGS_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
+            collector = next(filter(None, map(environment, variables)), "http://localhost")
+            return parsers.is_local(collector if "://" in collector else f"http://{collector}")
+        return self.exporter != "thrivestack" or parsers.is_local(self.server.endpoint)
 
 
 class Setting:
@@ -256,6 +265,10 @@ def _shown(name: str, value: object) -> str:
     if name in SETTINGS and SETTINGS[name].secret and value:
         return "'***'"
     return repr(mask_url(value) if isinstance(value, str) and (name == "endpoint" or "://" in value) else value)
+
+
+def quiet(key: Hashable, message: str, level: str) -> None:
+    """Say nothing, in place of a warning: settings may be read several times."""
 
 
 def environment(name: str) -> str:

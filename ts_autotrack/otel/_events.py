@@ -21,9 +21,6 @@ if TYPE_CHECKING:
 
     from ts_autotrack.otel._options import Options
 
-USER_KEYS = ("user.id", "enduser.id")
-"""Attributes that name the user, first ones first; the same as the keys of baggage."""
-GROUP_KEYS = ("group.id", "account.id", "tenant.id", "organization.id")
 FEATURE = "feature.name"
 _PREFIX = "feature."
 _RECENT = 1_000_000_000
@@ -81,7 +78,7 @@ def send(
     ids: tuple[int, int],
     *,
     parent: BaggageContext | None,
-    trusted: bool,
+    options: Options,
 ) -> None:
     """Track an event for the user in the attributes, else for the user who acts in the current context.
 
@@ -92,10 +89,10 @@ def send(
         at: Time in nanoseconds since 1970.
         ids: Trace id and span id; zeros without a span.
         parent: OpenTelemetry context whose baggage counts; None for the current one.
-        trusted: True if baggage may name the user.
+        options: Options of the processor or exporter: its keys of ids, and whether baggage may name the user.
     """
     context = visible = get_current() if parent is None else parent
-    if not trusted and baggage.get_all(context):
+    if not options.baggage and baggage.get_all(context):
         visible = baggage.clear(context)
     token = None if parent is None and visible is context else attach(visible)
     trace = {"trace_id": format_trace_id(ids[0]), "span_id": format_span_id(ids[1])} if ids[0] else {}
@@ -104,8 +101,8 @@ def send(
         track(
             event_name,
             properties,
-            user_id=_first(attributes, USER_KEYS),
-            group_id=_first(attributes, GROUP_KEYS),
+            user_id=_first(attributes, options.user_keys),
+            group_id=_first(attributes, options.group_keys),
             timestamp=_EPOCH + timedelta(microseconds=(at or 0) // 1_000) if past else None,
             context=trace,
         )

@@ -25,12 +25,16 @@ class Options(NamedTuple):
         properties: Names of attributes that become properties.
         errors: True if failed spans count, too.
         baggage: True if the setting BAGGAGE was chosen as 1: baggage may come from outside.
+        user_keys: Attributes that name the user, first ones first: the same as the keys of baggage.
+        group_keys: Attributes that name the account, likewise.
     """
 
     features: dict[str, str]
     properties: tuple[str, ...]
     errors: bool
     baggage: bool
+    user_keys: tuple[str, ...]
+    group_keys: tuple[str, ...]
 
 
 NAMES = ("features", "properties", "errors")
@@ -46,7 +50,8 @@ def read_options(owner: str, given: Mapping[str, Any]) -> Options:
     """
     values = read_settings(owner, {PREFIX + name: value for name, value in given.items()}, PREFIX, NAMES)
     chosen = {name: values[PREFIX + name] for name in NAMES}
-    return Options(**chosen, baggage=values["baggage"] is True)
+    keys = {"user_keys": values["baggage_user_keys"], "group_keys": values["baggage_group_keys"]}
+    return Options(**chosen, **keys, baggage=values["baggage"] is True)
 
 
 def read_settings(owner: str, given: Mapping[str, Any], prefix: str, names: tuple[str, ...]) -> dict[str, Any]:

@@ -167,7 +167,7 @@ def _send(record: LogRecord, options: Options) -> None:
         record.timestamp or record.observed_timestamp,
         (record.trace_id or 0, record.span_id or 0),
         parent=None if context is None or context is get_current() else context,
-        trusted=options.baggage,
+        options=options,
     )
 
 

@@ -188,7 +188,7 @@ def _send(
 ) -> None:
     context, attributes = span.context, span.attributes or {}
     ids = (context.trace_id, context.span_id) if context else (0, 0)
-    send("feature_used", properties, attributes, span.end_time, ids, parent=parent, trusted=options.baggage)
+    send("feature_used", properties, attributes, span.end_time, ids, parent=parent, options=options)
 
 
 def _warn_of_fault(error: Exception) -> None:

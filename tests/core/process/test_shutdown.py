@@ -162,6 +162,28 @@ def test_durable_shutdown_waits_for_the_request_under_way(server: ScriptedServer
     assert list(tmp_path.glob("*.events")) == []
 
 
+def test_durable_shutdown_waits_once_for_a_server_that_never_answers(server: ScriptedServer, tmp_path: Path) -> None:
+    """The first process gives up after half a second; for a minute no other process waits. No event is lost."""
+    gate = threading.Event()
+    server.always = lambda _: Answer(wait=gate)
+    waits = []
+    for number in range(2):
+        configure(outbox=str(tmp_path), exit_timeout=60)
+        track("kept", user_id="u", group_id="g")
+        wait_until(lambda: len(server.requests) > number, "a request is under way")  # noqa: B023 - at once
+        began = time.monotonic()
+        assert not shutdown(durable=True)
+        waits.append(time.monotonic() - began)
+    assert waits[1] < waits[0]
+    assert 0.5 <= waits[0] < 30
+    server.always = None
+    gate.set()
+    configure()
+    assert flush(20)
+    assert {item["event_name"] for item in server.items} == {"kept"}
+    assert len({item["context"]["event_id"] for item in server.items}) == 2
+
+
 def test_flush_opens_the_outbox(inspector: Inspector, dead_endpoint: str, tmp_path: Path) -> None:
     """A process without events delivers the events of ended processes after its first flush()."""
     setting = {"TS_AUTOTRACK_OUTBOX": str(tmp_path), "TS_AUTOTRACK_EXIT_TIMEOUT": "0.1"}
