@@ -110,7 +110,7 @@ def app() -> Iterator[celery.Celery]:
     """An app with a running worker."""
     app = made_app()
     add_tasks(app)
-    with start_worker(app, perform_ping_check=False, loglevel="critical"):
+    with start_worker(app, perform_ping_check=False, loglevel="warning"):
         yield app
 
 
