@@ -1,6 +1,6 @@
 """MCP servers for tests with real processes: `python -m tests.integrations.apps.mcp_app PACKAGE TRANSPORT [PORT]`.
 
-PACKAGE is "mcp" or "fastmcp"; TRANSPORT is "stdio", "sse", "stateful" or "stateless". Over HTTP the token of a user is
+PACKAGE is "mcp" or "fastmcp"; TRANSPORT is "stdio", "stateful" or "stateless". Over HTTP the token of a user is
 `token-<user>`; `token-` belongs to nobody.
 """
 
@@ -58,8 +58,6 @@ def application(server: Any, transport: str) -> Any:
     if hasattr(server, "http_app"):
         kind = {"stateful": "http", "stateless": "http"}.get(transport, transport)
         return server.http_app(transport=kind, stateless_http=transport == "stateless")
-    if transport == "sse":
-        return server.sse_app()
     return server.streamable_http_app(stateless_http=transport == "stateless")
 
 
