@@ -16,7 +16,6 @@ import functools
 import logging
 import threading
 from typing import TYPE_CHECKING, Any, NamedTuple
-from weakref import WeakKeyDictionary
 
 from celery import Celery, current_task
 from celery.signals import before_task_publish, task_postrun, task_prerun
@@ -33,8 +32,8 @@ _log = logging.getLogger("ts_autotrack")
 _lock = threading.Lock()
 _instrumented: list[_Tasks] = []
 """Tasks of one app each, or of all apps, in the order of the calls of `instrument_celery`."""
-_running: WeakKeyDictionary[Any, Any] = WeakKeyDictionary()
-"""The open scope and the feature of each running task, by the task's request."""
+_RUN = "_ts_autotrack_run"
+"""Attribute of the request of a running task: the open scope, and the feature."""
 
 
 def instrument_celery(
@@ -92,9 +91,7 @@ def uninstrument_celery() -> None:
     with _lock:
         _instrumented.clear()
         before_task_publish.disconnect(_publish)
-        task_prerun.disconnect(_begin)
-        if not _running:
-            task_postrun.disconnect(_end)
+        task_prerun.disconnect(_begin)  # `_end` stays, for the tasks that are running
 
 
 class _Tasks(NamedTuple):
@@ -149,7 +146,7 @@ def _begin(*, task: Any, **_: object) -> None:
                 request = task.request
                 scope = _scope_of_caller() if request.is_eager else MessageScope(_header_of_run(request))
                 scope.__enter__()
-                _running[request] = scope, tasks.uses.get(task.name)
+                setattr(request, _RUN, (scope, tasks.uses.get(task.name)))
                 return
     except Exception as error:  # noqa: BLE001 - the task runs
         _warn_once("the scope of a task could not begin", type(error).__name__)
@@ -167,7 +164,7 @@ def _scope_of_caller() -> request_scope:
 def _end(*, task: Any, state: str | None = None, **_: object) -> None:
     """Record the use of the task's feature after a success, and close the scope."""
     try:
-        scope, use = _running.pop(task.request, (None, None))
+        scope, use = vars(task.request).pop(_RUN, (None, None))
         if scope is not None:
             try:
                 if use is not None and state == SUCCESS:
