@@ -165,6 +165,34 @@ def test_baggage_of_a_request_s_own_headers(inspector: Inspector, headers: Any) 
     assert users(inspector) == [("set inside", "known", "own"), ("trusted", "victim", "acme inc")]
 
 
+@pytest.mark.parametrize(
+    ("values", "read"),
+    [
+        (["user.id=victim", "user.id=me"], 0),
+        (["user.id=me", "user.id=victim"], 1),
+        (["user.id=victim", "account.id=a", "user.id=me"], 0),
+        (["user.id=victim", "user.id=me," * 500], 0),
+        (["user.id=victim", *[f"k{number}={'x' * 4_000}" for number in range(3)]], 0),
+    ],
+)
+def test_one_of_several_headers_is_not_trusted(inspector: Inspector, values: list[str], read: int) -> None:
+    """Ids are ignored if they came in with one of several headers: instrumentations differ in which they read."""
+    token = context.attach(W3CBaggagePropagator().extract({"baggage": values[read]}))
+    with request_scope(headers=[("baggage", value) for value in values]):
+        track("forged")
+    context.detach(token)
+    assert users(inspector) == []
+
+
+def test_joined_headers_are_not_trusted(inspector: Inspector) -> None:
+    """Ids are ignored, too, if the server has joined the headers of which the instrumentation has read the first."""
+    token = context.attach(W3CBaggagePropagator().extract({"baggage": "user.id=victim"}))
+    with request_scope(headers={"baggage": "user.id=victim,user.id=me"}):
+        track("forged")
+    context.detach(token)
+    assert users(inspector) == []
+
+
 def test_headers_that_cannot_be_read(inspector: Inspector) -> None:
     """If the headers of a request cannot be read, no baggage counts."""
     token = context.attach(baggage.set_baggage("user.id", "victim"))
