@@ -308,6 +308,23 @@ def test_partial_success_without_any_record_names_the_item(collector: Collector,
     assert [item.reason for item in rejected()] == ["400: too old"]
 
 
+@pytest.mark.parametrize("words", ["<nil> tenant", '{"success": false}'])
+def test_words_of_a_collector_are_no_page(collector: Collector, words: str) -> None:
+    """Records left out of a batch are not sent again, whatever their error message looks like."""
+    gate = threading.Event()
+    collector.script.extend([Answer(200, b"", PROTOBUF, wait=gate), partial_success(1, words), failure(400, words)])
+    track("e")
+    wait_until(lambda: collector.requests, "the first request")
+    track("e")
+    track("e")
+    gate.set()
+    assert flush(10)
+    track("e")
+    assert flush(10)
+    assert [len(request.items) for request in collector.requests] == [1, 2, 1]
+    assert account_closes() == Stats(4, 2, 0, 2, {})
+
+
 def test_warning_of_the_collector_is_logged(collector: Collector, caplog: pytest.LogCaptureFixture) -> None:
     """A success with words is a warning: the words are logged, and so is an answer that cannot be decoded."""
     collector.script.extend([partial_success(0, "attribute 'x' is deprecated"), Answer(200, b"\xff\xff", PROTOBUF)])
