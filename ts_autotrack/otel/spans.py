@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from ts_autotrack.otel._options import Options
 
 _made = Made()
-_processors: WeakKeyDictionary[Any, ThriveStackSpanProcessor] = WeakKeyDictionary()
+_processors: WeakKeyDictionary[Any, list[ThriveStackSpanProcessor]] = WeakKeyDictionary()
 """Processors added here, by provider."""
 _exporters: WeakSet[ThriveStackSpanExporter] = WeakSet()
 _all_processors: WeakSet[ThriveStackSpanProcessor] = WeakSet()
@@ -115,6 +115,10 @@ class ThriveStackSpanProcessor(SpanProcessor):
         """Return True if `on_end` is still to make the event of a span: exporters in front see ended spans earlier."""
         return not self.closed and id(span.context) in self._started and self._features.properties_of(span) is not None
 
+    def counts_as(self, other: ThriveStackSpanProcessor) -> bool:
+        """Return True if this processor makes the events that the other processor would make."""
+        return not self.closed and self._options == other._options
+
     def shutdown(self) -> None:
         """Make no more events of spans. The library goes on: it delivers until the end of the process."""
         self.closed = True
@@ -169,7 +173,7 @@ class ThriveStackSpanExporter(SpanExporter):
         return SpanExportResult.SUCCESS
 
     def complete(self, provider: object) -> None:
-        """Add a processor with the options of this exporter to a provider, unless the provider has one from here."""
+        """Add a processor with the options of this exporter to a provider, unless the provider has such a processor."""
         add_processor(provider, {name: getattr(self._options, name) for name in NAMES})
 
     def shutdown(self) -> None:
@@ -187,11 +191,13 @@ def complete_exporters() -> None:
 
 
 def add_processor(provider: Any, options: Mapping[str, Any]) -> ThriveStackSpanProcessor | None:
-    """Add a processor to a provider, once; return the processor if it was added."""
-    present = _processors.get(provider)
-    if not hasattr(provider, "add_span_processor") or (present is not None and not present.closed):
+    """Add a processor to a provider, once for the same options; return the processor if it was added."""
+    if not hasattr(provider, "add_span_processor"):
         return None
-    processor = _processors[provider] = ThriveStackSpanProcessor(**options)
+    processor, present = ThriveStackSpanProcessor(**options), _processors.setdefault(provider, [])
+    if any(other.counts_as(processor) for other in present):
+        return None
+    present.append(processor)
     provider.add_span_processor(processor)
     return processor
 
