@@ -77,6 +77,23 @@ class BaggageSettings:
 
 in_force = BaggageSettings()
 """The settings of this process; replaced as a whole when the settings change."""
+distrusting: BaggageSettings | None = None
+"""The settings in force when a request came whose headers are not trusted; None before the first such request."""
+
+
+def distrust() -> None:
+    """Note that a request has come whose headers are not trusted."""
+    global distrusting  # noqa: PLW0603 - one flag for the process
+    distrusting = in_force
+
+
+def counts_outside_of_requests() -> bool:
+    """Return True if baggage counts outside of request scopes.
+
+    Instrumentations of threads carry the baggage of a request into threads that know nothing of the request. Once a
+    request has come whose headers are not trusted, baggage there counts only if the setting says so.
+    """
+    return in_force.read is True or distrusting is not in_force
 
 
 def current_context() -> Context | None:
