@@ -108,19 +108,28 @@ def send(
         visible = baggage.clear(context)
     token = None if parent is None and visible is context else attach(visible)
     trace = {"trace_id": format_trace_id(ids[0]), "span_id": format_span_id(ids[1])} if ids[0] else {}
-    past = at is not None and abs(time.time_ns() - at) > _RECENT
     try:
         track(
             event_name,
             properties,
             user_id=_first(attributes, options.user_keys),
             group_id=_first(attributes, options.group_keys),
-            timestamp=_EPOCH + timedelta(microseconds=(at or 0) // 1_000) if past else None,
+            timestamp=_moment(at),
             context=trace,
         )
     finally:
         if token is not None:
             detach(token)
+
+
+def _moment(at: int | None) -> datetime | None:
+    """Return a time of the past, or else None for now; also for a time beyond all calendars, as in a wrong unit."""
+    if at is None or abs(time.time_ns() - at) <= _RECENT:
+        return None
+    try:
+        return _EPOCH + timedelta(microseconds=at // 1_000)
+    except OverflowError:
+        return None
 
 
 def with_nobody(function: Callable[..., None], *args: Any, **kwargs: Any) -> None:
