@@ -124,6 +124,28 @@ def test_baggage_of_clients(inspector: Inspector, trusted: bool) -> None:  # noq
     assert events(inspector) == ([("work", "jane", None)] if trusted else [])
 
 
+@pytest.mark.parametrize(
+    "values",
+    [[b"user.id=victim", b"user.id=me"], [b"a=\xff,user.id=vict\\x69m"], ["a=\u00fc,user.id=victim".encode()]],
+)
+def test_baggage_as_instrumentations_read_it(inspector: Inspector, values: list[bytes]) -> None:
+    """OpenTelemetry's ASGI instrumentation takes the first of several headers, and may resolve escapes: not trusted."""
+    from opentelemetry import baggage  # noqa: PLC0415
+    from opentelemetry.instrumentation.asgi import OpenTelemetryMiddleware  # noqa: PLC0415
+
+    async def application(_: Any, __: Any, send: Any) -> None:
+        assert baggage.get_baggage("user.id") == "victim"
+        track("work")
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body"})
+
+    ts_autotrack.configure(baggage=True, endpoint=inspector.endpoint, api_key="test", flush_interval=0.05)
+    scope, receive, send = connection(headers=[(b"baggage", value) for value in values])
+    asyncio.run(OpenTelemetryMiddleware(TrackingMiddleware(application))(scope, receive, send))
+    assert events(inspector) == []
+    assert ts_autotrack.stats().dropped == {"unattributed": 1}
+
+
 def test_features_by_route(inspector: Inspector) -> None:
     """A named route's feature is used by a response below 400, at any depth of routers and mounts."""
     from fastapi import APIRouter  # noqa: PLC0415

@@ -7,6 +7,7 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from django.core.handlers.asgi import ASGIHandler
 from django.http import HttpResponse
 from django.test import RequestFactory, override_settings
 
@@ -223,6 +224,34 @@ def test_baggage_of_the_request(project: Inspector, get: Get, trusted: bool) -> 
     finally:
         context.detach(token)
     assert {user for _, user, _ in events(project)} == ({"victim"} if trusted else set())
+
+
+def test_one_of_several_baggage_headers_is_not_trusted(project: Inspector) -> None:
+    """Under ASGI, OpenTelemetry reads the first of several headers; its ids are not trusted."""
+    from opentelemetry.instrumentation.asgi import OpenTelemetryMiddleware  # noqa: PLC0415
+
+    body, sent = iter([{"type": "http.request", "body": b""}]), []
+
+    async def receive() -> dict[str, Any]:
+        for message in body:
+            return message
+        await asyncio.Event().wait()  # the client stays
+        raise AssertionError
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    scope = {
+        "type": "http",
+        "method": "GET",
+        "path": "/work/1",
+        "query_string": b"",
+        "http_version": "1.1",
+        "headers": [(b"baggage", b"user.id=victim"), (b"baggage", b"user.id=me")],
+    }
+    asyncio.run(OpenTelemetryMiddleware(ASGIHandler())(scope, receive, send))
+    assert sent[0]["status"] == 200
+    assert events(project) == []
 
 
 def test_async_mode_needs_no_thread() -> None:

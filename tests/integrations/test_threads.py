@@ -55,6 +55,16 @@ def in_thread(function: Callable[[], Any], kind: Callable[..., threading.Thread]
     return found[0]
 
 
+def test_thread_that_only_tracks_has_the_user_of_its_start(inspector: Inspector) -> None:
+    """A thread whose target is `track` itself is a thread of the application."""
+    with user_context("user_1"):
+        thread = threading.Thread(target=track, args=("work",))
+        thread.start()
+        thread.join(DEADLINE)
+    assert flush()
+    assert [item["user_id"] for item in inspector.items()] == ["user_1"]
+
+
 def test_each_task_of_a_pool_has_the_user_of_its_submit(inspector: Inspector) -> None:
     """Tasks on one reused thread are credited to the users who submitted them, in full; nothing stays on the thread."""
     with ThreadPoolExecutor(1) as pool:

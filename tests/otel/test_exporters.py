@@ -50,6 +50,31 @@ def test_the_first_batch_completes_the_exporter(global_provider: TracerProvider,
     assert [event["user_id"] for event in events()] == ["user_123", "user_1"]
 
 
+def test_a_simple_processor_in_front_takes_no_user(
+    global_provider: TracerProvider, events: Callable[[], Events]
+) -> None:
+    """The exporter sees an ended span before the processor behind it, and leaves the span to the processor."""
+    global_provider.add_span_processor(SimpleSpanProcessor(ThriveStackSpanExporter()))
+    tracer = global_provider.get_tracer("tests")
+    tracer.start_span("any", attributes={**USER, **FEATURE}).end()
+    for user in ("user_1", "user_2"):
+        with user_context(user):
+            tracer.start_span("any", attributes=FEATURE).end()
+    assert [event["user_id"] for event in events()] == ["user_123", "user_1", "user_2"]
+    assert ts_autotrack.stats().dropped == {}
+
+
+def test_a_span_that_the_processor_does_not_count_is_the_exporter_s(
+    provider: TracerProvider, events: Callable[[], Events]
+) -> None:
+    """An exporter counts the features of its own options, also beside a processor with other options."""
+    provider.add_span_processor(SimpleSpanProcessor(ThriveStackSpanExporter(features={"export": "export"})))
+    provider.add_span_processor(ThriveStackSpanProcessor(features={"other": "other"}))
+    for name in ("export", "other"):
+        provider.get_tracer("tests").start_span(name, attributes=USER).end()
+    assert [event["properties"]["feature_name"] for event in events()] == ["export", "other"]
+
+
 def test_another_provider_s_exporter_is_left_alone(
     global_provider: TracerProvider, events: Callable[[], Events]
 ) -> None:
@@ -93,14 +118,17 @@ def test_log_events_are_exported(
     assert found == expected or (kind is BatchLogRecordProcessor and found == expected[:1])
 
 
+@pytest.mark.parametrize("kind", [BatchLogRecordProcessor, SimpleLogRecordProcessor])
 def test_the_first_batch_completes_the_log_exporter(
-    events: Callable[[], Events], monkeypatch: pytest.MonkeyPatch
+    kind: type[BatchLogRecordProcessor | SimpleLogRecordProcessor],
+    events: Callable[[], Events],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """From the first batch on, records of the global provider have the user who acts; none counts twice."""
     provider = LoggerProvider(shutdown_on_exit=False)
     monkeypatch.setattr("opentelemetry._logs._internal._LOGGER_PROVIDER", provider)
     assert _logs.get_logger_provider() is provider
-    provider.add_log_record_processor(BatchLogRecordProcessor(ThriveStackLogExporter()))
+    provider.add_log_record_processor(kind(ThriveStackLogExporter()))
     logger = provider.get_logger("tests")
     logger.emit(event_name="invited", attributes=USER)
     provider.force_flush()

@@ -6,10 +6,13 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from opentelemetry.sdk.trace.export import BatchSpanProcessor
 
+from tests.conftest import run_python
 from ts_autotrack import current_user, user_context
 from ts_autotrack.integrations import _by_name
 from ts_autotrack.otel.instrumentor import ThriveStackInstrumentor
+from ts_autotrack.otel.spans import ThriveStackSpanExporter
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -63,6 +66,32 @@ def test_features_are_counted(
         instrumentor.instrument()
         tracer.start_span("export-report").end()
     assert len(events()) == 2
+
+
+def test_features_count_beside_an_exporter(
+    instrumentor: Any, global_provider: TracerProvider, events: Callable[[], Events]
+) -> None:
+    """Features given to `instrument()` count, too, beside an exporter with other options; no span twice."""
+    global_provider.add_span_processor(BatchSpanProcessor(ThriveStackSpanExporter(features={"import": "import"})))
+    instrumentor.instrument(features={"export": "export"})
+    with user_context("user_1"):
+        for attributes in ({}, {"feature.name": "both"}):
+            for name in ("export", "import"):
+                global_provider.get_tracer("tests").start_span(name, attributes=attributes).end()
+    global_provider.force_flush()
+    assert [event["properties"]["feature_name"] for event in events()] == ["export", "import", "both", "both"]
+
+
+def test_a_missing_provider_is_a_warning() -> None:
+    """Features without a tracer provider would never count: one warning names the order of the calls."""
+    code = """
+from ts_autotrack.otel.instrumentor import ThriveStackInstrumentor
+ThriveStackInstrumentor().instrument()
+ThriveStackInstrumentor().uninstrument()
+ThriveStackInstrumentor().instrument(features={"export": "export"})
+"""
+    (line,) = run_python(code, TS_AUTOTRACK_EXPORTER="none").stderr.splitlines()
+    assert "no tracer provider is set. Call set_tracer_provider() of opentelemetry.trace before" in line
 
 
 def test_nothing_named_changes_nothing(instrumentor: Any, global_provider: TracerProvider) -> None:

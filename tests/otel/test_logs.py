@@ -7,12 +7,15 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from opentelemetry import baggage, context, trace
-from opentelemetry.sdk._logs import LoggerProvider
+from opentelemetry.sdk._logs import LoggerProvider, LogRecordProcessor
+from opentelemetry.sdk._logs.export import BatchLogRecordProcessor
+from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
 
 import ts_autotrack
 from ts_autotrack import suppress, user_context
-from ts_autotrack.otel.logs import ThriveStackLogRecordProcessor
+from ts_autotrack.otel._events import MAX_KEPT, Made
+from ts_autotrack.otel.logs import ThriveStackLogExporter, ThriveStackLogRecordProcessor
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -116,6 +119,43 @@ def test_shutdown_ends_the_processor_only(events: Callable[[], Events]) -> None:
     provider.shutdown()
     provider.get_logger("tests").emit(event_name="invited", attributes={"user.id": "u"})
     assert events() == []
+
+
+@pytest.mark.parametrize("attributes", [{"user.id": "u"}, None])
+def test_attributes_of_another_processor_count(
+    events: Callable[[], Events], attributes: dict[str, str] | None, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A processor in front may replace a record's attributes by a dict or None; each record still counts once."""
+
+    class Replace(LogRecordProcessor):
+        def on_emit(self, log_record: Any) -> None:
+            log_record.log_record.attributes = None if attributes is None else {**attributes}
+
+        def shutdown(self) -> None:
+            """Do nothing."""
+
+        def force_flush(self, timeout_millis: int = 30_000) -> bool:
+            return timeout_millis > 0
+
+    provider = LoggerProvider(resource=Resource({}), shutdown_on_exit=False)
+    provider.add_log_record_processor(Replace())
+    provider.add_log_record_processor(BatchLogRecordProcessor(ThriveStackLogExporter()))
+    provider.add_log_record_processor(ThriveStackLogRecordProcessor())
+    with user_context("u"):
+        for number in range(3):
+            provider.get_logger("tests").emit(event_name=f"e{number}")
+    provider.force_flush()
+    assert [event["event_name"] for event in events()] == ["e0", "e1", "e2"]
+    assert "please report this" not in caplog.text
+
+
+def test_dicts_are_not_kept_without_end() -> None:
+    """Of subjects without weak references the last ones are kept only."""
+    made = Made()
+    subjects = [{"number": number} for number in range(MAX_KEPT + 2)]
+    for subject in subjects:
+        made.add(subject)
+    assert [subject in made for subject in (*subjects[:3], subjects[-1])] == [False, False, True, True]
 
 
 def test_broken_records_do_no_harm(events: Callable[[], Events], caplog: pytest.LogCaptureFixture) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import threading
 import time
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -191,6 +192,13 @@ def test_past_spans_keep_their_time(provider: TracerProvider, events: Callable[[
     first, second = events()
     assert first["timestamp"] == "2024-10-20T15:51:36.514000Z"
     assert second["timestamp"][:4] == time.strftime("%Y", time.gmtime())
+
+
+def test_impossible_times_are_now(provider: TracerProvider, events: Callable[[], Events]) -> None:
+    """A span whose end is beyond all calendars counts as of now."""
+    tracer_of(provider).start_span("any", attributes={**USER, **FEATURE}).end(end_time=10**30)
+    (event,) = events()
+    assert abs(datetime.fromisoformat(event["timestamp"].replace("Z", "+00:00")).timestamp() - time.time()) < 60
 
 
 def test_endless_spans_are_forgotten(provider: TracerProvider) -> None:

@@ -7,7 +7,7 @@ from functools import lru_cache
 
 MIN_SECRET = 8
 """Characters from which a credential is masked; a shorter one is no secret."""
-MAX_SECRETS = 16
+MAX_SECRETS = 64
 """Credentials masked at the same time: those in force, and earlier ones that a late answer may repeat."""
 MASK = "***"
 _ENTITIES = {"&": "amp", "<": "lt", ">": "gt", '"': "quot", "'": "apos"}

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 from typing import TYPE_CHECKING, Any
 
 from ts_autotrack.integrations._features import checked_name, feature_use
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
 try:
     # The extra `useragent`. Imported with the integration (150 ms), never in a request: an import beside the
@@ -146,3 +147,21 @@ def _device_type_of(user_agent: str) -> str | None:
     if family == "iOS":
         return "tablet" if model.startswith("iPad") else "mobile"
     return "mobile" if family in _MOBILES else "desktop" if family in _DESKTOPS else None
+
+
+def header_texts(headers: Iterable[tuple[bytes, bytes]]) -> list[tuple[str, str]]:
+    """Return the headers of an ASGI connection as text.
+
+    A value with bytes beyond ASCII comes in each form in which instrumentations read it: as Latin-1, and as UTF-8 or
+    else with its escapes resolved, as in OpenTelemetry's ASGI instrumentation.
+    """
+    texts = []
+    for name, value in headers:
+        key = name.decode("latin-1")
+        texts.append((key, value.decode("latin-1")))
+        if not value.isascii():
+            with contextlib.suppress(ValueError):
+                texts.append((key, value.decode("unicode_escape")))
+            with contextlib.suppress(ValueError):
+                texts.append((key, value.decode()))
+    return texts

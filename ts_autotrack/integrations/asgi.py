@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from ts_autotrack import register_response, request_scope
 from ts_autotrack.integrations._asgi_routes import RouteFinder
-from ts_autotrack.integrations._http import CONTEXT_HEADERS, FeatureRoutes, request_context
+from ts_autotrack.integrations._http import CONTEXT_HEADERS, FeatureRoutes, header_texts, request_context
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, MutableMapping
@@ -167,4 +167,4 @@ def _context(scope: MutableMapping[str, Any]) -> dict[str, object]:
 
 def _headers(scope: MutableMapping[str, Any]) -> list[tuple[str, str]]:
     """Return a connection's headers as text."""
-    return [(name.decode("latin-1"), value.decode("latin-1")) for name, value in scope["headers"]]
+    return header_texts(scope["headers"])

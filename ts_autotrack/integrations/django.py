@@ -34,7 +34,7 @@ from ts_autotrack import register_response, request_scope
 from ts_autotrack.integrations._django_settings import read_settings, template_of
 from ts_autotrack.integrations._django_streams import follow_stream
 from ts_autotrack.integrations._django_user import RequestUser
-from ts_autotrack.integrations._http import CGI_HEADERS, request_context
+from ts_autotrack.integrations._http import CGI_HEADERS, header_texts, request_context
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -136,4 +136,6 @@ def _context(request: Any) -> dict[str, object]:
 
 
 def _headers(request: Any) -> Any:
-    return request.headers
+    """Return the headers of a request; under ASGI as they came, since Django joins those that come several times."""
+    scope = getattr(request, "scope", None)
+    return request.headers if scope is None else header_texts(scope["headers"])

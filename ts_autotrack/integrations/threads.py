@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 WORKERS = (
     *("concurrent.futures.", "multiprocessing.pool.", "multiprocessing.queues."),
-    *("anyio.", "trio.", "ts_autotrack."),
+    *("anyio.", "trio.", "ts_autotrack._core.delivery."),
 )
 """Beginnings of modules whose threads serve many users: the user at the start of such a thread says nothing."""
 OTHER_INTERPRETERS = "concurrent.futures.interpreter"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import deque
 from contextvars import Context
 from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any
@@ -25,6 +26,8 @@ FEATURE = "feature.name"
 _PREFIX = "feature."
 _RECENT = 1_000_000_000
 """Nanoseconds. A younger event is tracked as of now: the library then spaces the timestamps of a user."""
+MAX_KEPT = 4_096
+"""Subjects without weak references that are kept: twice the queue of a batch processor."""
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 
 
@@ -34,15 +37,24 @@ class Made:
     A processor and an exporter may see the same span.
     """
 
-    __slots__ = ("_refs",)
+    __slots__ = ("_kept", "_refs")
 
     def __init__(self) -> None:
-        self._refs: dict[int, ref[object]] = {}
+        self._refs: dict[int, Callable[[], object]] = {}
+        self._kept: deque[int] = deque()
 
     def add(self, subject: object) -> None:
-        """Note a span or record."""
+        """Note a span, or the attributes of a record."""
         number, refs = id(subject), self._refs
-        refs[number] = ref(subject, lambda _: refs.pop(number, None))
+        try:
+            refs[number] = ref(subject, lambda _: refs.pop(number, None))
+        except TypeError:  # a dict or None: another processor has replaced the attributes of a record
+            if not subject:
+                return  # nobody is named: an exporter makes no event
+            refs[number] = lambda: subject
+            self._kept.append(number)
+            if len(self._kept) > MAX_KEPT:
+                refs.pop(self._kept.popleft(), None)
 
     def __contains__(self, subject: object) -> bool:
         """Return True if the subject has made an event."""
@@ -96,19 +108,28 @@ def send(
         visible = baggage.clear(context)
     token = None if parent is None and visible is context else attach(visible)
     trace = {"trace_id": format_trace_id(ids[0]), "span_id": format_span_id(ids[1])} if ids[0] else {}
-    past = at is not None and abs(time.time_ns() - at) > _RECENT
     try:
         track(
             event_name,
             properties,
             user_id=_first(attributes, options.user_keys),
             group_id=_first(attributes, options.group_keys),
-            timestamp=_EPOCH + timedelta(microseconds=(at or 0) // 1_000) if past else None,
+            timestamp=_moment(at),
             context=trace,
         )
     finally:
         if token is not None:
             detach(token)
+
+
+def _moment(at: int | None) -> datetime | None:
+    """Return a time of the past, or else None for now; also for a time beyond all calendars, as in a wrong unit."""
+    if at is None or abs(time.time_ns() - at) <= _RECENT:
+        return None
+    try:
+        return _EPOCH + timedelta(microseconds=at // 1_000)
+    except OverflowError:
+        return None
 
 
 def with_nobody(function: Callable[..., None], *args: Any, **kwargs: Any) -> None:

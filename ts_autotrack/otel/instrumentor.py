@@ -46,8 +46,7 @@ class ThriveStackInstrumentor(BaseInstrumentor):  # type: ignore[misc]  # likewi
             given = {name if name == "integrations" else PREFIX + name: value for name, value in kwargs.items()}
             values = read_settings(type(self).__name__, given, PREFIX, _OPTIONS)
             self._active = tuple(activate(values["integrations"]))
-            if "opentelemetry.sdk.trace" in sys.modules:
-                self._complete_spans(values)
+            self._complete_spans(values)
             if "opentelemetry.sdk._logs" in sys.modules:
                 from ts_autotrack.otel import logs
 
@@ -66,9 +65,18 @@ class ThriveStackInstrumentor(BaseInstrumentor):  # type: ignore[misc]  # likewi
         """Add a span processor, if the settings or an exporter ask for one."""
         from opentelemetry import trace
 
-        from ts_autotrack.otel import spans
+        provider = trace.get_tracer_provider()
+        if isinstance(provider, trace.ProxyTracerProvider):
+            if values["otel_features"]:
+                warn_once(
+                    "no span becomes an event: no tracer provider is set. Call set_tracer_provider() of "
+                    "opentelemetry.trace before ThriveStackInstrumentor().instrument(), or run the program under "
+                    "opentelemetry-instrument"
+                )
+        elif "opentelemetry.sdk.trace" in sys.modules:
+            from ts_autotrack.otel import spans
 
-        spans.complete_exporters()
-        if values["otel_features"]:
-            options = {name: values[PREFIX + name] for name in _OPTIONS if name != "integrations"}
-            self._processor = spans.add_processor(trace.get_tracer_provider(), options)
+            spans.complete_exporters()
+            if values["otel_features"]:
+                options = {name: values[PREFIX + name] for name in _OPTIONS if name != "integrations"}
+                self._processor = spans.add_processor(provider, options)

@@ -13,6 +13,8 @@ its first batch comes; the instrumentor of `opentelemetry-instrument` does so at
 
 from __future__ import annotations
 
+import sys
+import time
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary, WeakSet
 
@@ -41,6 +43,7 @@ else:
 
         warn_once("no log event becomes an event: install opentelemetry-sdk 1.39 or newer")
 
+_NEVER = sys.maxsize
 _made = Made()
 """Attributes of the records: the batch processor copies a record, and leaves its attributes the same object."""
 _processors: WeakKeyDictionary[Any, ThriveStackLogRecordProcessor] = WeakKeyDictionary()
@@ -59,6 +62,8 @@ class ThriveStackLogRecordProcessor(LogRecordProcessor):
 
     Attributes:
         closed: True after `shutdown()`.
+        since: Nanoseconds since 1970 at which an exporter had added the processor; records emitted later are left to
+            the processor.
 
     Example:
         >>> from opentelemetry.sdk._logs import LoggerProvider
@@ -70,6 +75,7 @@ class ThriveStackLogRecordProcessor(LogRecordProcessor):
     def __init__(self, **options: Any) -> None:
         self._options = read_options(type(self).__name__, options)
         self.closed = False
+        self.since = _NEVER
 
     def on_emit(self, log_record: ReadWriteLogRecord) -> None:
         """Make the event of a record that has an `event_name`."""
@@ -119,13 +125,17 @@ class ThriveStackLogExporter(LogRecordExporter):
     def export(self, batch: Sequence[ReadableLogRecord]) -> LogRecordExportResult:
         """Make the events of records that have made none. Always a success: the events are in the library's account."""
         try:
+            provider = _logs.get_logger_provider()
+            own = bool(batch) and getattr(provider, "resource", None) is batch[0].resource
+            processor = _processors.get(provider) if own else None
+            since = _NEVER if processor is None or processor.closed else processor.since
             for exported in batch:
                 record = exported.log_record
-                if record.event_name and record.attributes not in _made:
+                # Later records are the processor's, also if it stands behind this exporter and is still to see them.
+                if record.event_name and record.attributes not in _made and (record.observed_timestamp or 0) <= since:
                     _made.add(record.attributes)
                     with_nobody(_send, record, self._options)
-            provider = _logs.get_logger_provider()
-            if batch and getattr(provider, "resource", None) is batch[0].resource:
+            if own:
                 self.complete(provider)
         except Exception as error:  # noqa: BLE001 - the SDK's thread goes on
             _warn_of_fault(error)
@@ -155,6 +165,7 @@ def add_processor(provider: Any, options: Mapping[str, Any]) -> None:
     if hasattr(provider, "add_log_record_processor") and (present is None or present.closed):
         processor = _processors[provider] = ThriveStackLogRecordProcessor(**options)
         provider.add_log_record_processor(processor)
+        processor.since = time.time_ns()
 
 
 def _send(record: LogRecord, options: Options) -> None:

@@ -35,9 +35,11 @@ if TYPE_CHECKING:
     from ts_autotrack.otel._options import Options
 
 _made = Made()
-_processors: WeakKeyDictionary[Any, ThriveStackSpanProcessor] = WeakKeyDictionary()
+_processors: WeakKeyDictionary[Any, list[ThriveStackSpanProcessor]] = WeakKeyDictionary()
 """Processors added here, by provider."""
 _exporters: WeakSet[ThriveStackSpanExporter] = WeakSet()
+_all_processors: WeakSet[ThriveStackSpanProcessor] = WeakSet()
+"""Processors added anywhere."""
 
 
 class _Start(ref["Span"]):
@@ -77,6 +79,7 @@ class ThriveStackSpanProcessor(SpanProcessor):
         self._started = started  # by the id of the span's SpanContext, which the ended span has, too
         self._forget = lambda start: started.pop(start.number, None)
         self.closed = False
+        _all_processors.add(self)
 
     def on_start(self, span: Span, parent_context: BaggageContext | None = None) -> None:
         """Keep the context in which a span begins, with the user who acts."""
@@ -93,8 +96,9 @@ class ThriveStackSpanProcessor(SpanProcessor):
 
     def on_end(self, span: ReadableSpan) -> None:
         """Make the event of a span that uses a feature."""
+        number = id(span.context)
         try:
-            start = self._started.pop(id(span.context), None)
+            start = self._started.get(number)
             if self.closed or (properties := self._features.properties_of(span)) is None or span in _made:
                 return
             _made.add(span)
@@ -104,6 +108,16 @@ class ThriveStackSpanProcessor(SpanProcessor):
                 start.context.run(_send, span, properties, self._options, start.parent)
         except Exception as error:  # noqa: BLE001 - likewise
             _warn_of_fault(error)
+        finally:
+            self._started.pop(number, None)
+
+    def awaits(self, span: ReadableSpan) -> bool:
+        """Return True if `on_end` is still to make the event of a span: exporters in front see ended spans earlier."""
+        return not self.closed and id(span.context) in self._started and self._features.properties_of(span) is not None
+
+    def counts_as(self, other: ThriveStackSpanProcessor) -> bool:
+        """Return True if this processor makes the events that the other processor would make."""
+        return not self.closed and self._options == other._options
 
     def shutdown(self) -> None:
         """Make no more events of spans. The library goes on: it delivers until the end of the process."""
@@ -145,7 +159,10 @@ class ThriveStackSpanExporter(SpanExporter):
         """Make the events of spans that have made none. Always a success: the events are in the library's account."""
         try:
             for span in spans:
-                if (properties := self._features.properties_of(span)) is not None and span not in _made:
+                if (properties := self._features.properties_of(span)) is None:
+                    continue
+                # In this order: a processor on another thread notes the event before it forgets the span.
+                if not any(processor.awaits(span) for processor in list(_all_processors)) and span not in _made:
                     _made.add(span)
                     with_nobody(_send, span, properties, self._options)
             provider = trace.get_tracer_provider()
@@ -156,7 +173,7 @@ class ThriveStackSpanExporter(SpanExporter):
         return SpanExportResult.SUCCESS
 
     def complete(self, provider: object) -> None:
-        """Add a processor with the options of this exporter to a provider, unless the provider has one from here."""
+        """Add a processor with the options of this exporter to a provider, unless the provider has such a processor."""
         add_processor(provider, {name: getattr(self._options, name) for name in NAMES})
 
     def shutdown(self) -> None:
@@ -174,11 +191,13 @@ def complete_exporters() -> None:
 
 
 def add_processor(provider: Any, options: Mapping[str, Any]) -> ThriveStackSpanProcessor | None:
-    """Add a processor to a provider, once; return the processor if it was added."""
-    present = _processors.get(provider)
-    if not hasattr(provider, "add_span_processor") or (present is not None and not present.closed):
+    """Add a processor to a provider, once for the same options; return the processor if it was added."""
+    if not hasattr(provider, "add_span_processor"):
         return None
-    processor = _processors[provider] = ThriveStackSpanProcessor(**options)
+    processor, present = ThriveStackSpanProcessor(**options), _processors.setdefault(provider, [])
+    if any(other.counts_as(processor) for other in present):
+        return None
+    present.append(processor)
     provider.add_span_processor(processor)
     return processor
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -10,7 +11,7 @@ from opentelemetry.baggage.propagation import W3CBaggagePropagator
 
 from tests.conftest import run_python
 from tests.core.identity.conftest import users
-from ts_autotrack import configure, request_scope, track, user_context
+from ts_autotrack import bind_user, configure, request_scope, track, user_context
 from ts_autotrack._core.config import load
 
 if TYPE_CHECKING:
@@ -163,6 +164,59 @@ def test_baggage_of_a_request_s_own_headers(inspector: Inspector, headers: Any) 
         track("trusted")
     context.detach(token)
     assert users(inspector) == [("set inside", "known", "own"), ("trusted", "victim", "acme inc")]
+
+
+@pytest.mark.parametrize(
+    ("values", "read"),
+    [
+        (["user.id=victim", "user.id=me"], 0),
+        (["user.id=me", "user.id=victim"], 1),
+        (["user.id=victim", "account.id=a", "user.id=me"], 0),
+        (["user.id=victim", "user.id=me," * 500], 0),
+        (["user.id=victim", *[f"k{number}={'x' * 4_000}" for number in range(3)]], 0),
+    ],
+)
+def test_one_of_several_headers_is_not_trusted(inspector: Inspector, values: list[str], read: int) -> None:
+    """Ids are ignored if they came in with one of several headers: instrumentations differ in which they read."""
+    token = context.attach(W3CBaggagePropagator().extract({"baggage": values[read]}))
+    with request_scope(headers=[("baggage", value) for value in values]):
+        track("forged")
+    context.detach(token)
+    assert users(inspector) == []
+
+
+def test_joined_headers_are_not_trusted(inspector: Inspector) -> None:
+    """Ids are ignored, too, if the server has joined the headers of which the instrumentation has read the first."""
+    token = context.attach(W3CBaggagePropagator().extract({"baggage": "user.id=victim"}))
+    with request_scope(headers={"baggage": "user.id=victim,user.id=me"}):
+        track("forged")
+    context.detach(token)
+    assert users(inspector) == []
+
+
+@pytest.mark.parametrize(("chosen", "user"), [(None, None), (True, "victim")])
+def test_baggage_of_a_request_does_not_count_in_its_threads(
+    inspector: Inspector, chosen: Any, user: str | None
+) -> None:
+    """A thread with the baggage of an untrusted request, but without its scope, needs the setting to be credited.
+
+    OpenTelemetry's instrumentation of threads hands the baggage on.
+    """
+    configure(baggage=chosen)
+    arrived = W3CBaggagePropagator().extract(HEADERS)
+
+    def work() -> None:
+        context.attach(arrived)
+        track("thread")
+        with user_context("jane"):
+            track("own")
+
+    with request_scope(headers=HEADERS):
+        bind_user("known")
+        thread = threading.Thread(target=work)
+        thread.start()
+        thread.join()
+    assert users(inspector) == [*([("thread", user, "acme inc")] if user else []), ("own", "jane", None)]
 
 
 def test_headers_that_cannot_be_read(inspector: Inspector) -> None:

@@ -73,7 +73,7 @@ def test_variables_of_opentelemetry_are_in_force(
         "OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:9",
         "OTEL_EXPORTER_OTLP_LOGS_ENDPOINT": f"{collector.endpoint}/custom/path?tenant=1",
         "OTEL_EXPORTER_OTLP_HEADERS": "x-general=1",
-        "OTEL_EXPORTER_OTLP_LOGS_HEADERS": "Authorization=Bearer%20the-token==, x-tenant = t",
+        "OTEL_EXPORTER_OTLP_LOGS_HEADERS": "Authorization=Bearer%20the-token==%20, x-tenant = t",
         "OTEL_EXPORTER_OTLP_LOGS_COMPRESSION": compression,
         "OTEL_RESOURCE_ATTRIBUTES": "service.name=other,deployment.environment.name=a%2Cb",
         "OTEL_SERVICE_NAME": "billing",
@@ -308,6 +308,23 @@ def test_partial_success_without_any_record_names_the_item(collector: Collector,
     assert [item.reason for item in rejected()] == ["400: too old"]
 
 
+@pytest.mark.parametrize("words", ["<nil> tenant", '{"success": false}'])
+def test_words_of_a_collector_are_no_page(collector: Collector, words: str) -> None:
+    """Records left out of a batch are not sent again, whatever their error message looks like."""
+    gate = threading.Event()
+    collector.script.extend([Answer(200, b"", PROTOBUF, wait=gate), partial_success(1, words), failure(400, words)])
+    track("e")
+    wait_until(lambda: collector.requests, "the first request")
+    track("e")
+    track("e")
+    gate.set()
+    assert flush(10)
+    track("e")
+    assert flush(10)
+    assert [len(request.items) for request in collector.requests] == [1, 2, 1]
+    assert account_closes() == Stats(4, 2, 0, 2, {})
+
+
 def test_warning_of_the_collector_is_logged(collector: Collector, caplog: pytest.LogCaptureFixture) -> None:
     """A success with words is a warning: the words are logged, and so is an answer that cannot be decoded."""
     collector.script.extend([partial_success(0, "attribute 'x' is deprecated"), Answer(200, b"\xff\xff", PROTOBUF)])
@@ -317,6 +334,19 @@ def test_warning_of_the_collector_is_logged(collector: Collector, caplog: pytest
     wait_until(lambda: "the server warns: attribute 'x' is deprecated" in caplog.text, "the report")
     wait_until(lambda: "the answer is no ExportLogsServiceResponse" in caplog.text, "the report")
     assert account_closes() == Stats(2, 2, 0, 0, {})
+
+
+def test_many_header_values_are_masked(
+    collector: Collector, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The first of many headers is as secret as the last."""
+    monkeypatch.setenv(
+        "OTEL_EXPORTER_OTLP_HEADERS", ",".join(f"x-{number}=Bearer%20secret-{number}" for number in range(10, 30))
+    )
+    collector.always = lambda _: failure(401, "unknown: secret-10, secret-29.")
+    track("e")
+    assert not flush(0.3)
+    wait_until(lambda: "unknown: ***, ***." in caplog.text, "the report")
 
 
 def test_header_values_are_never_logged(

@@ -60,9 +60,12 @@ SEARCHABLE = ("retry", "forbidden", "misconfigured")
 def action_for(response: Response) -> Action:
     """Return the action that a response asks for."""
     status = response.status
-    if status in _ACCEPTED and b'"success"' in response.body and _NOT_ACCEPTED.match(response.body):
+    is_text = (
+        "protobuf" not in response.content_type.lower()
+    )  # otherwise the body is the error message of an OTLP receiver
+    if is_text and status in _ACCEPTED and b'"success"' in response.body and _NOT_ACCEPTED.match(response.body):
         return "retry"
-    if (status in _ACCEPTED or status in (_BAD_REQUEST, _UNPROCESSABLE)) and _is_page(response):
+    if is_text and (status in _ACCEPTED or status in (_BAD_REQUEST, _UNPROCESSABLE)) and _is_page(response):
         return "misconfigured"  # a proxy sends its login page with 200, its complaint about http for https with 400
     if status in _ACCEPTED:
         return "acknowledge"

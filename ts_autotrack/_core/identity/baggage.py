@@ -26,6 +26,9 @@ USER_KEYS = ("user.id", "enduser.id")
 GROUP_KEYS = ("group.id", "account.id", "tenant.id", "organization.id")
 MAX_LENGTH = 256
 """Characters of an id; longer values are ignored."""
+MAX_READINGS = 400
+"""Readings of a request's headers by a propagator; a request that needs more is not trusted with any baggage."""
+_HEADER = "baggage"
 _FORBIDDEN = {";", "\ufffd"}
 
 
@@ -74,6 +77,23 @@ class BaggageSettings:
 
 in_force = BaggageSettings()
 """The settings of this process; replaced as a whole when the settings change."""
+distrusting: BaggageSettings | None = None
+"""The settings in force when a request came whose headers are not trusted; None before the first such request."""
+
+
+def distrust() -> None:
+    """Note that a request has come whose headers are not trusted."""
+    global distrusting  # noqa: PLW0603 - one flag for the process
+    distrusting = in_force
+
+
+def counts_outside_of_requests() -> bool:
+    """Return True if baggage counts outside of request scopes.
+
+    Instrumentations of threads carry the baggage of a request into threads that know nothing of the request. Once a
+    request has come whose headers are not trusted, baggage there counts only if the setting says so.
+    """
+    return in_force.read is True or distrusting is not in_force
 
 
 def current_context() -> Context | None:
@@ -156,11 +176,21 @@ def _entries_of(headers: Headers | Callable[[], Headers]) -> set[tuple[str, obje
     from opentelemetry.context import Context
 
     given: Any = headers() if callable(headers) else headers
-    carrier: dict[str, str] = {}
+    values: dict[str, list[str]] = {}
     for name, value in given.items() if hasattr(given, "items") else given:
-        key = str(name).lower()
-        carrier[key] = f"{carrier[key]},{value}" if key in carrier else str(value)
+        values.setdefault(str(name).lower(), []).append(str(value))
+    # Of a name that comes several times, some servers join the values, and some instrumentations read one value only.
+    carriers = [{name: ",".join(several) for name, several in values.items()}]
+    carriers += [
+        {name: several[position] for name, several in values.items() if position < len(several)}
+        for position in range(max(map(len, values.values()), default=0))
+    ]
+    entries = [{_HEADER: entry} for value in values.get(_HEADER, ()) for entry in value.split(",")]
+    if len(carriers) + len(entries) > MAX_READINGS:
+        message = "more entries than any propagator reads"
+        raise ValueError(message)
     found: set[tuple[str, object]] = set()
-    for propagator in (W3CBaggagePropagator(), propagate.get_global_textmap()):
-        found |= get_all(propagator.extract(carrier, context=Context())).items()
+    for propagator, read in ((W3CBaggagePropagator(), carriers + entries), (propagate.get_global_textmap(), carriers)):
+        for carrier in read:
+            found |= get_all(propagator.extract(carrier, context=Context())).items()
     return found

@@ -12,7 +12,7 @@ from collections import deque
 
 from ts_autotrack._core.diagnostics import warn_once
 from ts_autotrack._core.identity.arguments import identity_of
-from ts_autotrack._core.identity.baggage import Distrusted
+from ts_autotrack._core.identity.baggage import Distrusted, distrust
 from ts_autotrack._core.identity.scope import Scope
 
 TYPE_CHECKING = False  # typing costs as much to import as this whole library
@@ -148,6 +148,8 @@ class Request(Actor):
         self._resolver = resolver
         self._context: Any = context
         self._headers: Any = headers
+        if headers is not None:
+            distrust()
         self._base: Scope | None = None
         self._failures = 0
         self._asking = False

@@ -185,7 +185,7 @@ class Scope:
             return scope.resolve()
         if scope.suppressed or (scope.user_id and scope.group_id):
             return scope
-        return scope.filled()
+        return scope.filled() if baggage.counts_outside_of_requests() else scope
 
     def filled(self, distrusted: baggage.Distrusted | None = None) -> Scope:
         """Return this scope with absent ids from baggage.

@@ -61,7 +61,7 @@ def read_headers() -> dict[str, str]:
     found = variable("HEADERS")
     headers = {}
     for entry in filter(None, map(str.strip, found.value.split(","))):
-        name, sign, value = (unquote(part.strip()) for part in entry.partition("="))
+        name, sign, value = (unquote(part).strip() for part in entry.partition("="))  # no header may end in a space
         if sign and name.isascii() and name.replace("-", "").replace("_", "").isalnum() and _is_plain(value):
             headers[name.lower()] = value
             protect(value)
