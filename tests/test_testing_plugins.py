@@ -249,7 +249,7 @@ def test_failed(captured_events):
 
 
 def test_an_older_pytest_is_noticed_by_the_running_test(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Pytest before 8.2 without our plugin sets PYTEST_CURRENT_TEST only; an endpoint on this machine is not affected."""
+    """Pytest before 8.2 sets PYTEST_CURRENT_TEST only; an endpoint on this machine is not affected."""
     monkeypatch.delenv("TS_AUTOTRACK_IN_TESTS")
     monkeypatch.delenv("PYTEST_VERSION", raising=False)
     assert load({"api_key": "k"}).off_reason == "in_tests"
