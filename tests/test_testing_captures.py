@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import signal
+import sys
 import threading
 from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.conftest import Answer, run_python, wait_until
-from ts_autotrack import flush, track
-from ts_autotrack.testing import capture_events, read
+from ts_autotrack import bind_user, flush, request_scope, stats, track
+from ts_autotrack.testing import Events, capture_events, read
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from tests.conftest import ScriptedServer
@@ -38,6 +40,37 @@ def test_captures_of_several_threads_end_with_deliveries_going_on(server: Script
     track("last", user_id="u")
     assert flush(10)
     assert server.items[-1]["event_name"] == "last"
+
+
+@pytest.fixture
+def frequent_switches() -> Iterator[None]:
+    """Let threads alternate within microseconds."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    yield
+    sys.setswitchinterval(before)
+
+
+@pytest.mark.usefixtures("frequent_switches")
+def test_captures_of_several_threads_share_the_events() -> None:
+    """Each event is in one of the open captures, once; no account counts an event that a request has given back."""
+    captured: list[Events] = []
+
+    def work(thread: int) -> None:
+        for number in range(150):
+            with capture_events() as events, request_scope():
+                track("e", {"number": number})
+                bind_user(f"user_{thread}")
+            captured.append(events)
+
+    threads = [threading.Thread(target=work, args=(thread,)) for thread in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    found = sorted((str(event.user_id), event.properties["number"]) for events in captured for event in events)
+    assert found == [(f"user_{thread}", number) for thread in range(4) for number in range(150)]
+    assert (stats().accepted, stats().pending) == (0, 0)
 
 
 @pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="Windows has no timer signals")

@@ -206,8 +206,7 @@ class capture_events:  # noqa: N801 - used like a function, as contextlib's are
         self._entered: list[tuple[Account, Token[Scope], Events]] = []
 
     def __enter__(self) -> Events:
-        account = client.captures.begin(client.arguments)
-        worker: Any = client.worker
+        account, worker = client.captures.begin(client.arguments)
         events = Events(worker)
         self._entered.append((account, set_current(current()), events))
         return events

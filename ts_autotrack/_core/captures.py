@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from typing import Protocol
 
     from ts_autotrack._core.config import Config
+    from ts_autotrack._core.delivery.memory import MemoryWorker
     from ts_autotrack._core.process.fork import ForkGuard
 
     class Engine(Protocol):
@@ -25,8 +26,8 @@ if TYPE_CHECKING:
             """Start over if this process is a child of a fork that Python's hooks did not see."""
             ...
 
-        def capture(self, config: Config) -> None:
-            """Use these settings, and make the worker."""
+        def capture(self, config: Config) -> MemoryWorker:
+            """Use these settings; make the worker and return it."""
             ...
 
         def exchange(self, other: Account) -> None:
@@ -60,14 +61,17 @@ class Captures:
         self._paused = False
         self._pausing = RLock()  # several threads may open captures
 
-    def begin(self, arguments: dict[str, object]) -> Account:
-        """Keep the next events in memory, and set everything else aside; return the account for `end`.
+    def begin(self, arguments: dict[str, object]) -> tuple[Account, MemoryWorker]:
+        """Keep the next events in memory, and set everything else aside.
 
         The library's threads go on, but no request begins. An event that another thread tracks at the moment belongs to
         the capture or to the account set aside.
 
         Args:
             arguments: Arguments of `configure()` in force.
+
+        Returns:
+            The account for `end`, and the worker that keeps the events: another thread may open a capture at once.
         """
         engine = self._engine
         engine.check_process()
@@ -77,13 +81,13 @@ class Captures:
         with HeldWithin(engine.forks.drain_lock, LOCK_TIMEOUT), HeldWithin(engine.forks.setup_lock, LOCK_TIMEOUT):
             engine.exchange(account)
             self._open.append(account)
-            engine.capture(load({**arguments, **FORCED}, warn=quiet))
+            worker = engine.capture(load({**arguments, **FORCED}, warn=quiet))
         try:
             self._pause(account)
         except BaseException:  # Ctrl-C, or a time limit of the test
             self.end(account)
             raise
-        return account
+        return account, worker
 
     def end(self, account: Account) -> None:
         """Go on with an account that `begin` has set aside. A second call does nothing, nor does a forked child's."""
