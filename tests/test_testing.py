@@ -405,13 +405,23 @@ def test_a_decorated_class_captures_each_test() -> None:
             track("e", user_id="u")
             seen.append(len(events))
 
+        @staticmethod
+        def test_static(events: Events) -> None:
+            track("e", user_id="u")
+            seen.append(len(events))
+
+        @classmethod
+        def test_of_class(cls, events: Events) -> None:
+            track("e", user_id="u")
+            seen.append(len(events))
+
         def other(self, events: Events) -> None:
             """Not be decorated."""
 
     tests = unittest.defaultTestLoader.loadTestsFromTestCase(Tests)
     result = unittest.TextTestRunner(stream=io.StringIO()).run(tests)
     assert result.wasSuccessful()
-    assert (result.testsRun, seen, stats().accepted) == (2, [1, 1], 0)
+    assert (result.testsRun, seen, stats().accepted) == (4, [1, 1, 1, 1], 0)
     assert "events" in inspect.signature(Tests.other).parameters
 
 

@@ -214,6 +214,40 @@ def test_other_exporters_are_not_affected(monkeypatch):
     assert passed(run_pytest(tmp_path, test.replace("\\\\n", "\\n"))) == 3
 
 
+OLDER = """
+import os, pluggy
+os.environ.pop("PYTEST_VERSION", None)
+newer = pluggy.HookimplMarker.__call__
+
+def older(self, function=None, hookwrapper=False, optionalhook=False, tryfirst=False, trylast=False, specname=None):
+    return newer(self, function, hookwrapper, optionalhook, tryfirst, trylast, specname)
+
+pluggy.HookimplMarker.__call__ = older
+"""
+"""A plugin that takes from pytest what came with pytest 8.2 and pluggy 1.2."""
+
+
+@pytest.mark.slow
+def test_the_plugin_works_with_an_older_pytest(tmp_path: Path) -> None:
+    """Failed tests show their events, and nothing is sent, not even if an import tracks the first event."""
+    (tmp_path / "older.py").write_text(OLDER, "utf-8")
+    test = """
+track("imported", user_id="u")
+
+def test_dropped():
+    track("tested", user_id="u")
+    assert stats().dropped == {"in_tests": 2}
+
+def test_failed(captured_events):
+    track("captured", user_id="u")
+    assert 1 == 2
+"""
+    plugins = ("-p", "older", "-p", "ts_autotrack.pytest_plugin")
+    done = run_pytest(tmp_path, test, *plugins, PYTEST_DISABLE_PLUGIN_AUTOLOAD="1")
+    assert "1 failed, 1 passed" in done.stdout, done.stdout + done.stderr
+    assert "Captured ts_autotrack events" in done.stdout
+
+
 def test_an_older_pytest_is_noticed_by_the_running_test(monkeypatch: pytest.MonkeyPatch) -> None:
     """Pytest before 8.2 sets PYTEST_CURRENT_TEST only; an endpoint on this machine is not affected."""
     monkeypatch.delenv("TS_AUTOTRACK_IN_TESTS")

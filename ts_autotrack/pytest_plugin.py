@@ -1,4 +1,7 @@
-"""Pytest plugin: the fixture `captured_events`. Imports pytest only; the fixture imports the rest."""
+"""Pytest plugin: the fixture `captured_events`. Imports pytest only; the fixture imports the rest.
+
+Every pytest process loads this plugin, also an old one: it must not use what only newer versions know.
+"""
 
 from __future__ import annotations
 
@@ -21,13 +24,22 @@ def captured_events() -> Iterator[Events]:
         yield events
 
 
-@pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport(
-    item: pytest.Item, call: pytest.CallInfo[None]
-) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+@pytest.hookimpl(tryfirst=True)
+def pytest_load_initial_conftests(early_config: pytest.Config) -> None:
+    """Set the variable by which the library knows pytest before any conftest.py is imported; pytest 8.2 does the same.
+
+    An event of an import would otherwise fix the settings while no test runs, and all events would be sent.
+    """
+    environment = pytest.MonkeyPatch()
+    environment.setenv("PYTEST_VERSION", pytest.__version__)
+    early_config.add_cleanup(environment.undo)
+
+
+@pytest.hookimpl(hookwrapper=True)  # every pluggy knows it; wrapper=True came with pluggy 1.2
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Generator[None, Any, None]:
     """Add the captured events to the report of a test that fails."""
-    report = yield
+    outcome = yield
+    report: pytest.TestReport = outcome.get_result()
     events: Any = getattr(item, "funcargs", {}).get("captured_events")
     if call.when == "call" and report.failed and events is not None:
         report.sections.append(("Captured ts_autotrack events", str(events)))
-    return report

@@ -206,8 +206,7 @@ class capture_events:  # noqa: N801 - used like a function, as contextlib's are
         self._entered: list[tuple[Account, Token[Scope], Events]] = []
 
     def __enter__(self) -> Events:
-        account = client.captures.begin(client.arguments)
-        worker: Any = client.worker
+        account, worker = client.captures.begin(client.arguments)
         events = Events(worker)
         self._entered.append((account, set_current(current()), events))
         return events
@@ -240,9 +239,12 @@ class capture_events:  # noqa: N801 - used like a function, as contextlib's are
             return decorated
         tests: Any = test
         for name in dir(tests):
-            method = getattr(tests, name)
-            if name.startswith("test") and callable(method):
-                setattr(tests, name, _decorated(method))
+            if name.startswith("test"):
+                method = inspect.getattr_static(tests, name)
+                if isinstance(method, staticmethod | classmethod):
+                    setattr(tests, name, type(method)(_decorated(method.__func__)))
+                elif callable(method) and not isinstance(method, type):
+                    setattr(tests, name, _decorated(method))
         decorated = tests
         return decorated
 

@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import pytest
 from aiohttp import web
-from aiohttp.test_utils import TestClient, TestServer
+from aiohttp.test_utils import TestClient, TestServer, make_mocked_request
 
 import ts_autotrack
 from tests.integrations.test_grpc import events
 from ts_autotrack import bind_user, track, track_feature
 from ts_autotrack.integrations.aiohttp import tracking_middleware
+from ts_autotrack.testing import capture_events
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
@@ -293,6 +294,33 @@ def test_exception_in_the_resolver_never_reaches_the_request(inspector: Inspecto
     assert use(application(tracking_middleware(user), work=work, body=body), get("/work"), get("/body")) == [200, 200]
     assert events(inspector) == []
     assert ts_autotrack.stats().dropped == {"unattributed": 4}
+
+
+def test_a_request_that_is_cancelled_before_its_body_ends() -> None:
+    """A client may go away while an async `user` is awaited for a stream: no event waits for the end of the process."""
+
+    async def run() -> list[tuple[str | None, str | None]]:
+        asked = asyncio.Event()
+
+        async def user(_: web.Request) -> str:
+            if not asked.is_set():
+                asked.set()
+                await asyncio.Event().wait()
+            return "u"
+
+        @track_feature("body")
+        async def tracked(_: web.Request) -> web.Response:
+            return web.Response(body=rows())
+
+        with capture_events() as captured:
+            request = asyncio.ensure_future(tracking_middleware(user)(make_mocked_request("GET", "/"), tracked))
+            await asked.wait()
+            request.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await request
+            return [(event.feature_name, event.user_id) for event in captured]
+
+    assert asyncio.run(run()) == [("body", "u")]
 
 
 def test_wrong_arguments_are_named() -> None:

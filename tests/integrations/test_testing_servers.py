@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import threading
 from typing import TYPE_CHECKING
 
 import pytest
@@ -106,6 +107,27 @@ def test_another_exporter_takes_over(inspector: Inspector, tmp_path: Path) -> No
     assert read(tmp_path / "e.jsonl").one().event_name == "written"
     assert (stats().accepted, stats().delivered, stats().pending) == (4, 4, 0)
     assert [item["event_name"] for item in inspector.items()] == ["sent"]
+
+
+def test_threads_that_end_a_process_write_each_event_once(tmp_path: Path) -> None:
+    """At SIGTERM the handler writes the file, and so do threads of a server with their last events."""
+    path = tmp_path / "events.jsonl"
+    configure(exporter="memory", jsonl_path=path)
+    for number in range(2_000):
+        track("e", {"number": number}, user_id="u")
+    assert flush()
+    start = threading.Barrier(4)
+
+    def end() -> None:
+        start.wait(30)
+        shutdown()
+
+    threads = [threading.Thread(target=end) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert [event.properties["number"] for event in read(path)] == list(range(2_000))
 
 
 def test_files_are_read(tmp_path: Path) -> None:

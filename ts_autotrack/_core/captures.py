@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from _thread import RLock
+
 from ts_autotrack._core.account import Account
 from ts_autotrack._core.config import load, quiet
 from ts_autotrack._core.diagnostics import report
@@ -12,6 +14,7 @@ if TYPE_CHECKING:
     from typing import Protocol
 
     from ts_autotrack._core.config import Config
+    from ts_autotrack._core.delivery.memory import MemoryWorker
     from ts_autotrack._core.process.fork import ForkGuard
 
     class Engine(Protocol):
@@ -23,8 +26,8 @@ if TYPE_CHECKING:
             """Start over if this process is a child of a fork that Python's hooks did not see."""
             ...
 
-        def capture(self, config: Config) -> None:
-            """Use these settings, and make the worker."""
+        def capture(self, config: Config) -> MemoryWorker:
+            """Use these settings; make the worker and return it."""
             ...
 
         def exchange(self, other: Account) -> None:
@@ -40,8 +43,8 @@ PAUSE_TIMEOUT = 1.0
 """Seconds to wait for a request in progress, which is cancelled then, and again for its end."""
 LOCK_TIMEOUT = 5.0
 """Seconds to wait for a thread that encodes events or starts the worker."""
-FORCED = {"exporter": "memory", "disabled": False}
-"""Settings of a capture, over all arguments, variables and files."""
+FORCED = {"exporter": "memory", "jsonl_path": "-", "disabled": False}
+"""Settings of a capture, over all arguments, variables and files. Captured events go to no file."""
 
 
 class Captures:
@@ -50,21 +53,25 @@ class Captures:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._open: list[Account] = []  # set aside, by the innermost capture last
-        self._paused = False
+        self.reset()
 
     def reset(self) -> None:
         """Start over in a forked child. A child of a captured test goes on capturing."""
         self._open.clear()
         self._paused = False
+        self._pausing = RLock()  # several threads may open captures
 
-    def begin(self, arguments: dict[str, object]) -> Account:
-        """Keep the next events in memory, and set everything else aside; return the account for `end`.
+    def begin(self, arguments: dict[str, object]) -> tuple[Account, MemoryWorker]:
+        """Keep the next events in memory, and set everything else aside.
 
         The library's threads go on, but no request begins. An event that another thread tracks at the moment belongs to
         the capture or to the account set aside.
 
         Args:
             arguments: Arguments of `configure()` in force.
+
+        Returns:
+            The account for `end`, and the worker that keeps the events: another thread may open a capture at once.
         """
         engine = self._engine
         engine.check_process()
@@ -74,10 +81,13 @@ class Captures:
         with HeldWithin(engine.forks.drain_lock, LOCK_TIMEOUT), HeldWithin(engine.forks.setup_lock, LOCK_TIMEOUT):
             engine.exchange(account)
             self._open.append(account)
-            engine.capture(load({**arguments, **FORCED}, warn=quiet))
-        if not self._paused:
+            worker = engine.capture(load({**arguments, **FORCED}, warn=quiet))
+        try:
             self._pause(account)
-        return account
+        except BaseException:  # Ctrl-C, or a time limit of the test
+            self.end(account)
+            raise
+        return account, worker
 
     def end(self, account: Account) -> None:
         """Go on with an account that `begin` has set aside. A second call does nothing, nor does a forked child's."""
@@ -94,9 +104,7 @@ class Captures:
                 return
             self._engine.exchange(account)
             self._engine.resume()
-        if self._paused and not captures:
-            self._paused = False
-            forks.request_lock.release()
+        self._go_on()
 
     def end_all(self) -> None:
         """End all captures: the process ends inside."""
@@ -106,7 +114,17 @@ class Captures:
     def _pause(self, account: Account) -> None:
         """Let no request begin. A request in progress may end first, for a moment, and is cancelled then."""
         lock = self._engine.forks.request_lock
-        self._paused = lock.acquire(timeout=PAUSE_TIMEOUT)
-        if not self._paused and account.worker is not None:
-            account.worker.cancel_request()
+        with HeldWithin(self._pausing, LOCK_TIMEOUT):
+            if self._paused or not self._open:
+                return
             self._paused = lock.acquire(timeout=PAUSE_TIMEOUT)
+            if not self._paused and account.worker is not None:
+                account.worker.cancel_request()
+                self._paused = lock.acquire(timeout=PAUSE_TIMEOUT)
+
+    def _go_on(self) -> None:
+        """Let requests begin again after the last capture."""
+        with HeldWithin(self._pausing, LOCK_TIMEOUT):
+            if self._paused and not self._open:
+                self._paused = False
+                self._engine.forks.request_lock.release()

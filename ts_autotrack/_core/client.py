@@ -114,8 +114,9 @@ class Client(Account):
         else:
             try:
                 # A finalizer or signal handler inside setup must not take the drain lock, which comes first everywhere.
-                if self.worker is not None and not owns(self.forks.setup_lock):
-                    self.worker.on_record()
+                worker = self.worker  # once: a capture may begin or end meanwhile, in another thread
+                if worker is not None and not owns(self.forks.setup_lock):
+                    worker.on_record()
                     if buffer.exiting:
                         self.shutdown.drain()
             except RecursionError:
@@ -302,10 +303,11 @@ class Client(Account):
         if config.off_reason in _WARNINGS:
             diagnostics.warn_now(config.off_reason, _WARNINGS[config.off_reason])
 
-    def capture(self, config: Config) -> None:
-        """Use these settings, and make the worker. The caller holds the setup lock."""
+    def capture(self, config: Config) -> MemoryWorker:
+        """Use the settings of a capture; make its worker and return it. The caller holds the setup lock."""
         self._apply(config)
         self._make_worker(config)
+        return self.worker  # type: ignore[return-value]  # the exporter is "memory"
 
     def resume(self) -> None:
         """Go on with the settings and the worker from before a capture."""

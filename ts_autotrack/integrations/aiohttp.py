@@ -87,9 +87,10 @@ def tracking_middleware(
                 if asks and request.headers.get("Upgrade", "").lower() == "websocket":
                     await _settle(scope)
                 response = await _handle(request, handler, routes)
-                streams = isinstance(getattr(response, "body", None), Payload)
-                if streams and asks:
-                    await _settle(scope)
+                has_iterator = isinstance(getattr(response, "body", None), Payload)
+                if has_iterator and asks:
+                    await _settle(scope)  # a client may go away meanwhile, which ends the request here
+                streams = has_iterator
         finally:
             if not streams:
                 await scope.aend()

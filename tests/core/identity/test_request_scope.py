@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import threading
 import weakref
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 import ts_autotrack._core.capture.held as holding
@@ -323,6 +323,25 @@ def test_async_resolver_that_nobody_awaits(inspector: Inspector, caplog: pytest.
     assert "the resolver of a request scope is async" in caplog.text
 
 
+def test_async_resolver_of_a_cancelled_request(inspector: Inspector, caplog: pytest.LogCaptureFixture) -> None:
+    """A cancellation ends the wait: nobody is asked again, and no message says that the application awaited nothing."""
+    asked: list[asyncio.Task[None] | None] = []
+
+    async def resolver() -> None:
+        asked.append(asyncio.current_task())
+        await asyncio.Event().wait()
+
+    async def handle() -> None:
+        asyncio.get_running_loop().call_soon(lambda: asked[0] and asked[0].cancel())
+        async with request_scope(resolver):
+            track("e")
+
+    with contextlib.suppress(asyncio.CancelledError):
+        asyncio.run(handle())
+    assert (users(inspector), len(asked)) == ([], 1)
+    assert "the resolver of a request scope" not in caplog.text
+
+
 def test_steps(inspector: Inspector) -> None:
     """A request that is worked at in steps, on several threads, has one identity; between the steps nobody acts."""
     request = request_scope().begin()
@@ -387,7 +406,7 @@ def test_left_out_of_order(inspector: Inspector) -> None:
     with request_scope():
         user_context("left open").__enter__()
     track("after the request")
-    stack = ExitStack()
+    stack = contextlib.ExitStack()
     stack.enter_context(request_scope(lambda: "elsewhere"))
     thread = threading.Thread(target=propagate_context(stack.close))
     thread.start()

@@ -43,12 +43,15 @@ class Home:
 
     Attributes:
         buffer: The buffer that has this account's records at the moment.
+        held: Records held by requests until somebody is known. Counted here, because a request may hold or release a
+            record while two buffers exchange their contents.
     """
 
-    __slots__ = ("buffer",)
+    __slots__ = ("buffer", "held")
 
     def __init__(self, buffer: Buffer) -> None:
         self.buffer = buffer
+        self.held = 0
 
 
 class Buffer:
@@ -65,7 +68,6 @@ class Buffer:
         on_reopen: Called when captures may append again after `close`.
         limit: Maximum of waiting records and items.
         queued: Items waiting in memory beside the records; they count towards the limit.
-        held: Records held by requests until somebody is known; they count towards the limit.
         home: The account of the records at present. Held records keep theirs, whatever buffer has it later.
         budget: Memory for long properties.
         drops: Counters of the events dropped before the buffer, by reason. Never replaced.
@@ -81,7 +83,6 @@ class Buffer:
         "closed_drops",
         "drops",
         "exiting",
-        "held",
         "home",
         "limit",
         "on_reopen",
@@ -104,7 +105,7 @@ class Buffer:
         """Forget all records and counts: a forked child starts empty."""
         self.records.clear()
         self.budget.reset()
-        self.queued = self.held = 0
+        self.queued = 0
         self.home = Home(self)
         self._open()
         self.limit = DEFAULT_LIMIT
@@ -133,7 +134,7 @@ class Buffer:
         reopens = self.append_limit == CLOSED != other.append_limit
         own_limit = SLOW_ONLY if self.append_limit else CLOSED
         self.append_limit, other.append_limit = SLOW_ONLY if other.append_limit else CLOSED, own_limit
-        for name in ("close_reason", "exiting", "held", "home", "limit", "queued"):
+        for name in ("close_reason", "exiting", "home", "limit", "queued"):
             own = getattr(self, name)
             setattr(self, name, getattr(other, name))
             setattr(other, name, own)
@@ -171,6 +172,11 @@ class Buffer:
         self.append_limit = SLOW_ONLY
         if was_closed:
             self.on_reopen()
+
+    @property
+    def held(self) -> int:
+        """Records held by requests until somebody is known; they count towards the limit."""
+        return self.home.held
 
     @property
     def full(self) -> bool:

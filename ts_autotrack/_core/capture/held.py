@@ -24,7 +24,7 @@ def hold(record: Record, request: Request) -> None:
         buffer.on_slow_path(record)  # counts the event as dropped
         return
     home = buffer.home
-    home.buffer.held += 1
+    home.held += 1
     _waiting[id(request)] = request
     request.held.append((record, home))
     if request.ended:  # meanwhile, in another thread
@@ -61,8 +61,8 @@ def _record_oldest(request: Request) -> None:
         (subject, view, moment, extras), home = request.held.popleft()
     except IndexError:  # another thread was faster
         return
+    home.held -= 1
     target = home.buffer
-    target.held -= 1
     try:
         record = subject, view.known(asking=False), moment, extras
         if len(target.records) < target.append_limit:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from _thread import RLock
 from datetime import datetime, timezone
 from itertools import islice
 from typing import TYPE_CHECKING, Literal, NamedTuple
@@ -13,11 +14,10 @@ from ts_autotrack._core.delivery.drainer import Drainer
 from ts_autotrack._core.delivery.encoder import EncodedScope, Encoder
 from ts_autotrack._core.delivery.flush import FlushRequest
 from ts_autotrack._core.delivery.queue import MemoryQueue
+from ts_autotrack._core.locks import HeldWithin, owns
 from ts_autotrack._core.transports.jsonl import append_lines
 
 if TYPE_CHECKING:
-    from _thread import RLock
-
     from ts_autotrack._core.capture.buffer import Buffer
     from ts_autotrack._core.capture.record import EventTemplate, Extras
     from ts_autotrack._core.config import Config
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 MAX_UNATTRIBUTED = 1_000
 """Events without a user that are kept; all are counted."""
+WRITE_TIMEOUT = 5.0
+"""Seconds to wait for another thread that writes the file."""
 
 
 class KeptEvent(NamedTuple):
@@ -96,6 +98,7 @@ class MemoryWorker:
         self._drainer = Drainer(buffer, self._encoder, self._kept, counters, lock)
         self._unattributed: list[KeptEvent] = []
         self._written = [0, 0]  # items and unattributed events in the file
+        self._writing = RLock()  # a signal handler writes while threads of a server track their last events
 
     def read(self, events: int, unattributed: int) -> tuple[list[KeptEvent], list[KeptEvent]]:
         """Return the events and the events without a user, from these positions on."""
@@ -149,15 +152,21 @@ class MemoryWorker:
         """Encode the records so far; return True if all are kept or dropped."""
         del timeout
         self._drain()
-        return not self.pending
+        return not self.pending and not owns(self._writing)
 
     def commit(self, timeout: float) -> None:
         """At an end of the process: write new events to the file that the setting JSONL_PATH names."""
         del timeout
         self._drain()
         path = self._kept.config.jsonl_path
-        if path == "-":
+        if path == "-" or owns(self._writing):  # a signal handler inside: the interrupted call goes on
             return
+        with HeldWithin(self._writing, WRITE_TIMEOUT) as free:
+            if free:
+                self._write(path)
+
+    def _write(self, path: str) -> None:
+        """Append new events to the file. The caller holds the lock."""
         events = [KeptEvent(path, body) for path, body, _ in self._kept.since(self._written[0])]
         unattributed = self._unattributed[self._written[1] :]
         try:
@@ -176,8 +185,8 @@ class MemoryWorker:
 
     @property
     def may_be_stuck(self) -> bool:
-        """True if the calling thread is encoding: a signal handler interrupted the work."""
-        return self._drainer.holds_lock
+        """True if the calling thread is encoding or writing: a signal handler interrupted the work."""
+        return self._drainer.holds_lock or owns(self._writing)
 
     @property
     def pending(self) -> int:

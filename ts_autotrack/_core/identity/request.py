@@ -247,8 +247,8 @@ class Request(Actor):
             if self.held and not self.ended:
                 self.scope()
                 await self.settle()
-                self._resolver = None
         finally:
+            self._resolver = None  # also after a cancellation: nobody could await another answer
             self.end()
 
     def _scope_of(self, answer: object) -> Scope | None:
