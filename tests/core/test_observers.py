@@ -78,7 +78,7 @@ def test_refused_events_are_reported(server: ScriptedServer, seen: list[Finished
         (Response(200, b'{"success": false}'), "200"),
         (Response(0, b"ConnectTimeout: the request took too long"), "ConnectTimeout"),
         (Response(0, b"HTTPS_PROXY=socks://x cannot be used: no"), "_OTHER"),
-        (Response(0, b"the request was ended by shutdown() or configure()"), "_OTHER"),
+        (Response(0, b"the request was ended by shutdown(), configure() or a captured test"), "_OTHER"),
         (Response(200, b"quota", rejected=2), "rejected"),
         (Response(204), None),
     ],

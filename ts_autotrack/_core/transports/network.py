@@ -22,7 +22,7 @@ CONNECT_TIMEOUT = 5.0
 """Seconds for a connection to one address, within the request's deadline."""
 
 
-CANCELLED = "the request was ended by shutdown() or configure()"
+CANCELLED = "the request was ended by shutdown(), configure() or a captured test"
 
 
 class Backend(httpcore.NetworkBackend):
