@@ -71,10 +71,11 @@ def test_hanging_server_costs_no_more_than_the_setting(hanging: str, timeout: st
 
 @pytest.mark.slow
 def test_with_an_outbox_the_next_run_sends(inspector: Inspector, hanging: str, tmp_path: Path) -> None:
-    """With an outbox one program waits half a second for a dead server, and the next ones not at all."""
+    """With an outbox one program waits half a second for a dead server, and may say so; the next ones do neither."""
     settings = {"TS_AUTOTRACK_OUTBOX": str(tmp_path / "outbox"), "TS_AUTOTRACK_EXIT_TIMEOUT": "60", "APP_USER": "ann"}
     runs = [run_python(PROGRAM, THRIVESTACK_ENDPOINT=hanging, **settings) for _ in range(3)]
-    assert [(done.returncode, done.stderr) for done in runs] == [(0, "")] * 3
+    assert [done.returncode for done in runs] == [0] * 3
+    assert [done.stderr for done in runs[1:]] == [""] * 2
     first, *others = (float(done.stdout) for done in runs)
     assert max(others) < first < 30
     (tmp_path / "outbox" / "unanswered").unlink()  # a minute is over

@@ -138,6 +138,16 @@ def test_durable_shutdown_leaves_events_to_another_process(server: ScriptedServe
     assert list(tmp_path.glob("*.events")) == []
 
 
+def test_durable_shutdown_remembers_a_request_that_failed_at_the_end(server: ScriptedServer, tmp_path: Path) -> None:
+    """A thread that ends by itself after a failed request counts as a wait in vain, not as an answer."""
+    server.always = lambda _: Answer(503, headers={"Retry-After": "60"})
+    configure(outbox=str(tmp_path), exit_timeout=60)
+    track("kept", user_id="u", group_id="g")
+    wait_until(lambda: server.requests, "a request has failed")
+    assert not shutdown(durable=True)
+    assert (tmp_path / "unanswered").exists()
+
+
 def test_durable_shutdown_without_an_outbox_delivers(inspector: Inspector) -> None:
     """Without an outbox the call waits as usual."""
     configure(flush_interval=60)

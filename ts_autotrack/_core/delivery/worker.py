@@ -181,6 +181,11 @@ class Worker:
         return self._exporter.waiting and self._exporter.blocked
 
     @property
+    def failing(self) -> bool:
+        """True after a failed request, until one is accepted."""
+        return self._exporter.failing
+
+    @property
     def in_flight(self) -> int:
         """Events of the request in progress."""
         return self._exporter.sending

@@ -142,7 +142,8 @@ class Shutdown:
         grace = 0.0 if silence.is_silent(directory) else LEAVE_TIMEOUT
         settled = worker.stop(min(seconds, grace), grace)
         if grace:
-            silence.note(directory, answered=worker.ended)
+            # A worker ends by itself, too, when its last request fails together with the end of the wait.
+            silence.note(directory, answered=settled or (worker.ended and not worker.failing))
         return settled
 
     def drain(self, *, final: bool = False, interrupting: bool = False) -> bool | None:
