@@ -157,6 +157,33 @@ def test_durable_shutdown_without_an_outbox_delivers(inspector: Inspector) -> No
     assert len(inspector.items()) == 5
 
 
+@pytest.mark.parametrize("outbox", [True, False])
+def test_durable_shutdown_keeps_what_comes_later(inspector: Inspector, tmp_path: Path, outbox: bool) -> None:  # noqa: FBT001 - a parameter
+    """An event of a later exit hook is no drop: with a living server it arrives, with or without an outbox."""
+    if outbox:
+        configure(outbox=str(tmp_path))
+    track("first", user_id="u", group_id="g")
+    shutdown(durable=True)
+    track("later", user_id="u", group_id="g")
+    configure()
+    assert flush(10)
+    assert sorted(item["event_name"] for item in inspector.items()) == ["first", "later"]
+    assert account_closes().dropped == {}
+
+
+def test_process_that_goes_on_after_a_durable_shutdown_waits_for_nothing(server: ScriptedServer) -> None:
+    """After `configure()` a call tracks in the background again."""
+    assert shutdown(durable=True)
+    configure(exit_timeout=60)
+    gate = threading.Event()
+    server.always = lambda _: Answer(wait=gate)
+    began = time.monotonic()
+    track("e")
+    assert time.monotonic() - began < 30
+    gate.set()
+    assert flush(10)
+
+
 def test_durable_shutdown_waits_for_the_request_under_way(server: ScriptedServer, tmp_path: Path) -> None:
     """A request that has begun is not given up: its events would be sent twice."""
     gate = threading.Event()
