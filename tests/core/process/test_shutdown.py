@@ -138,6 +138,18 @@ def test_durable_shutdown_leaves_events_to_another_process(server: ScriptedServe
     assert list(tmp_path.glob("*.events")) == []
 
 
+def test_durable_shutdown_holds_nothing_against_a_living_server(inspector: Inspector, tmp_path: Path) -> None:
+    """Work that ends with no time left is no wait in vain: other processes go on to wait for their requests."""
+    for number in range(5):
+        configure(outbox=str(tmp_path), flush_interval=60)
+        track("e", {"number": number}, user_id="u", group_id="g")
+        shutdown(0, durable=True)
+        assert not (tmp_path / "unanswered").exists()
+    configure()
+    assert flush(10)
+    wait_until(lambda: len(inspector.items()) == 5, "each event has arrived once")
+
+
 def test_durable_shutdown_remembers_a_request_that_failed_at_the_end(server: ScriptedServer, tmp_path: Path) -> None:
     """A thread that ends by itself after a failed request counts as a wait in vain, not as an answer."""
     server.always = lambda _: Answer(503, headers={"Retry-After": "60"})

@@ -151,7 +151,7 @@ class Worker:
             return self._ended.wait(timeout)
         deadline = time.monotonic() + max(timeout, grace)
         while not self._ended.wait(min(POLL_INTERVAL, max(0.0, deadline - time.monotonic()))):
-            if time.monotonic() >= deadline or (self._exporter.waiting and not self._exporter.sending):
+            if time.monotonic() >= deadline or (self.failing and self.in_backoff and not self.in_flight):
                 return False
         return True
 
