@@ -11,7 +11,7 @@ import pytest
 from click.testing import CliRunner
 
 import ts_autotrack
-from ts_autotrack import bind_user, suppress, track, track_feature, user_context
+from ts_autotrack import bind_user, current_user, suppress, track, track_feature, user_context
 from ts_autotrack.integrations.click import instrument_click, uninstrument_click
 
 if TYPE_CHECKING:
@@ -135,6 +135,27 @@ def test_failure_leaves_the_program_as_it_was(inspector: Inspector) -> None:
     program.add_command(click.Command("value", callback=lambda: 7))
     assert program.main(["value"], standalone_mode=False) == 7
     assert features(inspector) == ["value"]
+
+
+@pytest.mark.parametrize("user", [None, lambda: "env"])
+def test_callback_of_an_option_names_the_user_of_its_run(inspector: Inspector, user: Callable[[], str] | None) -> None:
+    """`bind_user` in the callback of an option holds for this run, before `user=`, and not for the next run."""
+
+    def bind(_: click.Context, __: click.Parameter, value: str | None) -> None:
+        if value:
+            bind_user(value)
+
+    @click.group()
+    @click.option("--as", "who", callback=bind)
+    def program(who: str | None) -> None: ...
+
+    program.command("run")(lambda: None)
+    instrument_click(program, user=user)
+    for arguments in (["--as", "ann", "run"], ["run"], ["--as", "bob", "nothing"], ["run"]):
+        CliRunner().invoke(program, arguments)
+    assert ts_autotrack.flush()
+    assert [item["user_id"] for item in inspector.items()] == ["ann"] + (["env"] * 2 if user else [])
+    assert current_user().user_id is None
 
 
 def test_group_itself_is_a_command(inspector: Inspector) -> None:

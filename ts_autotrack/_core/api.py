@@ -144,7 +144,8 @@ def shutdown(timeout: float | None = None, *, durable: bool = False) -> bool:
         durable: True for the end of short processes, such as commands, that leave events in the outbox to the next
             process. The call sends for half a second at most, until the first failure, and does not wait at all within
             a minute after another process has waited in vain. With `timeout=0` no request begins; the call waits for
-            a request under way. Without an outbox the call waits as usual.
+            a request under way. Without an outbox the call waits as usual. Later events, such as those of exit hooks,
+            are not dropped: each is delivered, or in the outbox, when its call returns.
 
     Returns:
         True if no event is left. False if time ran out; a warning then gives the number of events left.

@@ -104,7 +104,7 @@ class Client(Account):
         if buffer.close_reason is None:
             self._ensure_worker()
         elif buffer.exiting and buffer.close_reason == "shutdown" and not sys.is_finalizing():
-            self.configure()  # a later exit hook than ours: start again for its event
+            self._reconfigure({})  # a later exit hook than ours: start again for its event
             self.accept(record)
             self.shutdown.run_exit_hook()
             return
@@ -125,6 +125,10 @@ class Client(Account):
     def configure(self, **settings: object) -> None:
         """See `ts_autotrack.configure`."""
         self.check_process()
+        self.shutdown.go_on()
+        self._reconfigure(settings)
+
+    def _reconfigure(self, settings: dict[str, object]) -> None:
         with HeldWithin(self.forks.setup_lock, START_TIMEOUT):  # a thread at the first event may read older settings
             arguments = {**self.arguments, **{name: value for name, value in settings.items() if value is not None}}
             config = load({**arguments, **self.forced})

@@ -13,6 +13,7 @@ import logging
 import re
 import sys
 from contextlib import ExitStack
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
 from ts_autotrack import current_user, is_tracked, request_scope, shutdown
@@ -31,6 +32,9 @@ _ATTRIBUTE = "_ts_autotrack"
 _CLICK = ("click.exceptions", "typer.exceptions", "typer._click.exceptions")
 """Modules of the exceptions that carry an exit status."""
 
+_begun: ContextVar[_Tracking | None] = ContextVar("ts_autotrack_click", default=None)
+"""The program whose request `main` has begun: callbacks of options run before `invoke`."""
+
 
 def instrument_click(
     group: Any, user: Callable[[], Identity] | None = None, *, features: Mapping[str, str | None] | None = None
@@ -43,8 +47,8 @@ def instrument_click(
     that another command runs by `ctx.invoke` or `ctx.forward` belongs to the typed command. A command whose function
     is decorated by `@track_feature` sends that event only.
 
-    A run of the program is one request: `bind_user` in any command or callback names the user of all its events, and
-    the next run in the same process sees nothing of it.
+    A run of the program is one request: `bind_user` in any command or callback, also in that of an option, names the
+    user of all its events, and the next run in the same process sees nothing of it.
 
     With an outbox the program does not wait at its end until its events are delivered: the next run sends the rest.
     Without an outbox a dead server delays the end by EXIT_TIMEOUT.
@@ -130,7 +134,8 @@ class _Run:
             return  # a command of a program, or a program within an instrumented program
         _leave_at_exit()
         self._stack = ExitStack()
-        if tracking.user is not None or current_user().user_id is None:
+        known = current_user().user_id is not None
+        if not known or (tracking.user is not None and _begun.get() is not tracking):
             self._stack.enter_context(request_scope(tracking.user))
         meta[_TRACKING] = tracking
         self._stack.callback(meta.pop, _TRACKING, None)
@@ -231,7 +236,23 @@ def _tracked_class(base: type) -> type:
 
 def _root_class(base: type, tracking: _Tracking) -> type:
     """Return the subclass for the command that a program runs."""
-    return _subclass(base if hasattr(base, _ATTRIBUTE) else _tracked_class(base), {}, tracking)
+
+    def main(self: Any, *args: Any, **options: Any) -> Any:
+        if not tracking.enabled:
+            return super(made, self).main(*args, **options)
+        with ExitStack() as stack:
+            try:
+                if tracking.user is not None or current_user().user_id is None:
+                    stack.enter_context(request_scope())
+                    stack.callback(_begun.reset, _begun.set(tracking))
+                return super(made, self).main(*args, **options)
+            except BaseException as error:
+                BaseException.with_traceback(error, getattr(error.__traceback__, "tb_next", None))
+                raise
+
+    tracked = base if hasattr(base, _ATTRIBUTE) else _tracked_class(base)
+    made: Any = _subclass(tracked, {"main": main} if hasattr(base, "main") else {}, tracking)
+    return made  # type: ignore[no-any-return]
 
 
 def _subclass(base: type, members: Mapping[str, Any], tracking: _Tracking | None) -> type:

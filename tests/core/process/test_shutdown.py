@@ -138,6 +138,28 @@ def test_durable_shutdown_leaves_events_to_another_process(server: ScriptedServe
     assert list(tmp_path.glob("*.events")) == []
 
 
+def test_durable_shutdown_holds_nothing_against_a_living_server(inspector: Inspector, tmp_path: Path) -> None:
+    """Work that ends with no time left is no wait in vain: other processes go on to wait for their requests."""
+    for number in range(5):
+        configure(outbox=str(tmp_path), flush_interval=60)
+        track("e", {"number": number}, user_id="u", group_id="g")
+        shutdown(0, durable=True)
+        assert not (tmp_path / "unanswered").exists()
+    configure()
+    assert flush(10)
+    wait_until(lambda: len(inspector.items()) == 5, "each event has arrived once")
+
+
+def test_durable_shutdown_remembers_a_request_that_failed_at_the_end(server: ScriptedServer, tmp_path: Path) -> None:
+    """A thread that ends by itself after a failed request counts as a wait in vain, not as an answer."""
+    server.always = lambda _: Answer(503, headers={"Retry-After": "60"})
+    configure(outbox=str(tmp_path), exit_timeout=60)
+    track("kept", user_id="u", group_id="g")
+    wait_until(lambda: server.requests, "a request has failed")
+    assert not shutdown(durable=True)
+    assert (tmp_path / "unanswered").exists()
+
+
 def test_durable_shutdown_without_an_outbox_delivers(inspector: Inspector) -> None:
     """Without an outbox the call waits as usual."""
     configure(flush_interval=60)
@@ -145,6 +167,33 @@ def test_durable_shutdown_without_an_outbox_delivers(inspector: Inspector) -> No
         track("e")
     assert shutdown(durable=True)
     assert len(inspector.items()) == 5
+
+
+@pytest.mark.parametrize("outbox", [True, False])
+def test_durable_shutdown_keeps_what_comes_later(inspector: Inspector, tmp_path: Path, outbox: bool) -> None:  # noqa: FBT001 - a parameter
+    """An event of a later exit hook is no drop: with a living server it arrives, with or without an outbox."""
+    if outbox:
+        configure(outbox=str(tmp_path))
+    track("first", user_id="u", group_id="g")
+    shutdown(durable=True)
+    track("later", user_id="u", group_id="g")
+    configure()
+    assert flush(10)
+    assert sorted(item["event_name"] for item in inspector.items()) == ["first", "later"]
+    assert account_closes().dropped == {}
+
+
+def test_process_that_goes_on_after_a_durable_shutdown_waits_for_nothing(server: ScriptedServer) -> None:
+    """After `configure()` a call tracks in the background again."""
+    assert shutdown(durable=True)
+    configure(exit_timeout=60)
+    gate = threading.Event()
+    server.always = lambda _: Answer(wait=gate)
+    began = time.monotonic()
+    track("e")
+    assert time.monotonic() - began < 30
+    gate.set()
+    assert flush(10)
 
 
 def test_durable_shutdown_waits_for_the_request_under_way(server: ScriptedServer, tmp_path: Path) -> None:

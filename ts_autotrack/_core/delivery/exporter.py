@@ -86,6 +86,11 @@ class Exporter:
         """True if no item of the queue may be sent yet."""
         return self.next_attempt_at > time.monotonic()
 
+    @property
+    def failing(self) -> bool:
+        """True after a failed request, until one is accepted."""
+        return self._outage.active
+
     def skip_backoff(self) -> None:
         """Make the next attempts as soon as the server's `Retry-After` allows, at most one a second."""
         for endpoint in self._endpoints.values():

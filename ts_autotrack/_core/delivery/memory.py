@@ -83,12 +83,13 @@ class MemoryWorker:
         in_memory: True: this worker does not send.
         stopping: False: events of a process that goes on after `shutdown` are kept, too.
         ended: False, likewise.
+        failing: False, likewise.
         waiting_flushes: 0: a flush does its work at once.
     """
 
     in_memory: Literal[True] = True
     waiting_flushes = 0
-    stopping = ended = False
+    stopping = ended = failing = False
     durable = in_flight = 0
 
     def __init__(self, config: Config, buffer: Buffer, counters: Counters, lock: RLock) -> None:

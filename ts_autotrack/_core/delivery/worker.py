@@ -151,7 +151,7 @@ class Worker:
             return self._ended.wait(timeout)
         deadline = time.monotonic() + max(timeout, grace)
         while not self._ended.wait(min(POLL_INTERVAL, max(0.0, deadline - time.monotonic()))):
-            if time.monotonic() >= deadline or (self._exporter.waiting and not self._exporter.sending):
+            if time.monotonic() >= deadline or (self.failing and self.in_backoff and not self.in_flight):
                 return False
         return True
 
@@ -179,6 +179,11 @@ class Worker:
     def in_backoff(self) -> bool:
         """True after a failed attempt, until the next one is due."""
         return self._exporter.waiting and self._exporter.blocked
+
+    @property
+    def failing(self) -> bool:
+        """True after a failed request, until one is accepted."""
+        return self._exporter.failing
 
     @property
     def in_flight(self) -> int:

@@ -106,6 +106,7 @@ class Shutdown:
         self._reported: tuple[int, str] | None = None
         self._request: FlushRequest | None = None  # of the signal handler; one for its whole wait
         self._resumed = False
+        self._leaving = False  # True after `shutdown(durable=True)`
 
     def flush(self, timeout: float) -> bool:
         """See `ts_autotrack.flush`."""
@@ -122,6 +123,7 @@ class Shutdown:
         """See `ts_autotrack.shutdown`."""
         held.release_all()
         buffer = self._engine.buffer
+        may_go_on = durable and buffer.close_reason is None
         worker = self._engine.worker_within(START_TIMEOUT if timeout is None else min(_bounded(timeout), START_TIMEOUT))
         buffer.close(buffer.close_reason or "shutdown")
         seconds = self.remaining() if timeout is None else _bounded(timeout)
@@ -131,6 +133,9 @@ class Shutdown:
             leave = durable and worker.durable == worker.pending
             settled = self._leave(worker, seconds) if leave else worker.stop(seconds)
         diagnostics.report()
+        if may_go_on:  # exit hooks that were registered before still run, and may track
+            self._leaving = True
+            buffer.begin_exit()
         return self._conclude("shutdown", LOST, settled=settled)
 
     def _leave(self, worker: Worker | MemoryWorker, seconds: float) -> bool:
@@ -142,7 +147,8 @@ class Shutdown:
         grace = 0.0 if silence.is_silent(directory) else LEAVE_TIMEOUT
         settled = worker.stop(min(seconds, grace), grace)
         if grace:
-            silence.note(directory, answered=worker.ended)
+            # A worker ends by itself, too, when its last request fails together with the end of the wait.
+            silence.note(directory, answered=settled or (worker.ended and not worker.failing))
         return settled
 
     def drain(self, *, final: bool = False, interrupting: bool = False) -> bool | None:
@@ -175,7 +181,8 @@ class Shutdown:
             settled = self._wait_in_slices(worker)
         else:
             worker.commit(max(self.remaining(), COMMIT_TIMEOUT))
-            settled = worker.flush(self.remaining())
+            leave = self._leaving and worker.durable == worker.pending
+            settled = not worker.pending if leave else worker.flush(self.remaining())
         if settled is None:
             return None
         if final:
@@ -193,7 +200,7 @@ class Shutdown:
         buffer = self._engine.buffer
         if buffer.close_reason != "shutdown":  # otherwise the application called `shutdown`
             open_until_now = buffer.close_reason is None
-            self.shutdown()
+            self.shutdown(durable=self._leaving)
             if open_until_now:
                 buffer.begin_exit()
         self.wait_for_signal()
@@ -218,6 +225,11 @@ class Shutdown:
     def restart(self) -> None:
         """Forget the exit deadline: the process went on after `shutdown`."""
         self._exit_deadline = None
+
+    def go_on(self) -> None:
+        """Forget `shutdown(durable=True)`: the process goes on."""
+        if self._leaving:
+            self._leaving = self._engine.buffer.exiting = False
 
     def _wait_in_slices(
         self, worker: Worker | MemoryWorker
