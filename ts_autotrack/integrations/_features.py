@@ -28,6 +28,7 @@ def feature_use(name: str, *, action: str | None = None, interface: Interface | 
 
     def use() -> None: ...
 
+    use.__module__, use.__qualname__ = "features of an integration", action or name  # the place in warnings
     return track_feature(name, action=action, interface=interface)(use)
 
 
