@@ -25,6 +25,7 @@ LAYERS = [
             "redaction",
             "callables",
             "locks",
+            "notices",
             "parsers",
             "project",
         ),

@@ -19,6 +19,7 @@ from ts_autotrack._core.config import load, quiet
 from ts_autotrack._core.counters import Counters
 from ts_autotrack._core.identity import baggage, defaults, outgoing
 from ts_autotrack._core.locks import HeldWithin, owns
+from ts_autotrack._core.notices import QUEUE_FULL, WARNINGS
 from ts_autotrack._core.process.fork import ForkGuard, records_since_start
 from ts_autotrack._core.process.shutdown import START_TIMEOUT, Shutdown
 from ts_autotrack._core.process_id import process_id
@@ -110,7 +111,7 @@ class Client(Account):
             return
         if not buffer.take(record):
             if buffer.close_reason is None:
-                diagnostics.warn_once("queue_full", _QUEUE_FULL.format(buffer.limit, buffer.budget.limit))
+                diagnostics.warn_once("queue_full", QUEUE_FULL.format(buffer.limit, buffer.budget.limit))
         else:
             try:
                 # A finalizer or signal handler inside setup must not take the drain lock, which comes first everywhere.
@@ -304,8 +305,8 @@ class Client(Account):
         while self.worker is None and buffer.records:  # from other threads, while this one read the settings
             buffer.records.popleft()
             next(buffer.closed_drops)
-        if config.off_reason in _WARNINGS:
-            diagnostics.warn_now(config.off_reason, _WARNINGS[config.off_reason])
+        if config.off_reason in WARNINGS:
+            diagnostics.warn_now(config.off_reason, WARNINGS[config.off_reason])
 
     def capture(self, config: Config) -> MemoryWorker:
         """Use the settings of a capture; make its worker and return it. The caller holds the setup lock."""
@@ -327,22 +328,6 @@ def _use(config: Config | None) -> None:
     tracing.note_features(on=config is not None and config.span_events)
     diagnostics.set_debug(on=config is not None and config.debug)
 
-
-_NO_KEY = (
-    "no events are sent: there is no key. Set THRIVESTACK_API_KEY, or THRIVESTACK_ENDPOINT to a running "
-    "`ts-autotrack inspect`, or TS_AUTOTRACK_EXPORTER=console to see events here, or TS_AUTOTRACK_DISABLED=1 to "
-    "silence this."
-)
-_IN_TESTS = (
-    "no events are sent: pytest runs, and the endpoint is not on this machine. Use the fixture `captured_events` to "
-    "check the events of a test, or set THRIVESTACK_ENDPOINT to a running `ts-autotrack inspect`, or "
-    "TS_AUTOTRACK_IN_TESTS=1 to send the events all the same."
-)
-_WARNINGS: dict[DropReason | None, str] = {"no_api_key": _NO_KEY, "in_tests": _IN_TESTS}
-_QUEUE_FULL = (
-    "the queue is full (TS_AUTOTRACK_MAX_QUEUE={} events, TS_AUTOTRACK_MAX_QUEUE_BYTES={}): new events are refused and "
-    "counted as 'queue_full' until the server takes some."
-)
 
 client = Client(process_buffer)
 client.import_stack()
