@@ -20,6 +20,7 @@ import ts_autotrack
 from ts_autotrack._core import diagnostics, observers
 from ts_autotrack._core.client import client
 from ts_autotrack._core.identity.scope import Scope, _current
+from ts_autotrack.integrations._log import warn_once
 
 if TYPE_CHECKING:
     import ssl
@@ -207,6 +208,7 @@ def clean_library(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.Temp
     monkeypatch.chdir(tmp_path_factory.mktemp("cwd"))
     monkeypatch.setattr(diagnostics, "reraise", True)
     monkeypatch.setattr(observers, "observers", ())
+    warn_once.cache_clear()
     scope = _current.set(Scope())
     yield
     _current.reset(scope)

@@ -1,4 +1,4 @@
-"""capture_events: what tests of an application see, and what is left of a captured test afterwards."""
+"""capture_events: the events that a test sees, and the state after the test."""
 
 from __future__ import annotations
 
@@ -295,7 +295,7 @@ def test_once_only_warnings_belong_to_each_capture(caplog: pytest.LogCaptureFixt
 
 
 def test_captures_nest_and_end_in_any_order() -> None:
-    """The inner capture takes its events, the outer one goes on; also if the outer one ends first."""
+    """The inner capture has its own events, and the outer capture goes on, also if the outer capture ends first."""
     with capture_events() as outer:
         track("one", user_id="u")
         with capture_events() as inner:

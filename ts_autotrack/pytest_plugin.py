@@ -1,6 +1,6 @@
 """Pytest plugin: the fixture `captured_events`. Imports pytest only; the fixture imports the rest.
 
-Every pytest process loads this plugin, also an old one: it must not use what only newer versions know.
+Each pytest process loads this plugin, also in old versions: the plugin uses no hook of newer versions only.
 """
 
 from __future__ import annotations

@@ -24,7 +24,7 @@ async def export(_: object) -> PlainTextResponse:
 
 
 reports = Starlette(routes=[Route("/reports", export)])
-# Only the first service can reach this one, so its baggage may be trusted.
+# Only the first service can reach the second service, so the second service trusts the baggage.
 application = OpenTelemetryMiddleware(TrackingMiddleware(reports, trust_baggage=True))
 
 

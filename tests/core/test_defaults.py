@@ -141,7 +141,7 @@ def test_bad_argument_raises(given: Any) -> None:
 
 
 def test_variables_of_a_process(inspector: Inspector) -> None:
-    """A program that names nothing of this carries the values of its environment."""
+    """Variables of the environment set the values for a program without any call of `configure`."""
     done = run_python(
         "from ts_autotrack import track; track('e', user_id='u', group_id='g')",
         THRIVESTACK_ENDPOINT=inspector.endpoint,

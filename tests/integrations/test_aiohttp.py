@@ -233,7 +233,7 @@ def test_middlewares_after_belong_to_the_request(inspector: Inspector) -> None:
 
 
 def test_one_sub_application_under_two_roots(inspector: Inspector) -> None:
-    """Two applications in one process, and one middleware in both: each request is its own."""
+    """Two applications share a process and a middleware. Each request keeps its own user."""
     ours = tracking_middleware(user_of, features={"GET /work": "route"})
     first, second = application(ours, work=work), application(ours, work=work)
     use(first, get("/work", "ann"))

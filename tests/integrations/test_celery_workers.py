@@ -117,7 +117,7 @@ def test_no_event_has_another_user(worker: Worker, inspector: Inspector, pool: s
 
 @pytest.mark.parametrize("options", ["-P prefork -c 2", "-P threads -c 8"])
 def test_sigterm_under_load_loses_nothing(worker: Worker, inspector: Inspector, options: str) -> None:
-    """A worker ends under load, and the next one goes on: each task that has run has its events."""
+    """A worker ends under load, and the next worker goes on. Each finished task has its events."""
     published: list[Request] = []
     stopped = threading.Event()
 

@@ -187,7 +187,7 @@ def test_chained_commands(inspector: Inspector) -> None:
 
 
 def test_aliases_are_the_same_feature(inspector: Inspector) -> None:
-    """A command that is found by a prefix, or registered twice, has one feature; its action is as typed."""
+    """A command found by a prefix, or registered twice, has one feature. The action is the name as typed."""
 
     class Aliased(click.Group):
         def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002 - click's signature

@@ -96,7 +96,7 @@ def test_with_an_outbox_and_a_server_every_run_delivers(inspector: Inspector, tm
 @pytest.mark.slow
 @pytest.mark.parametrize("outbox", [False, True])
 def test_events_of_exit_hooks_are_kept(inspector: Inspector, tmp_path: Path, outbox: bool) -> None:  # noqa: FBT001 - a parameter
-    """Events of exit hooks that were registered before the program ran arrive, each with this run or the next one."""
+    """Events of earlier registered exit hooks arrive, with this run of the program or with the next run."""
     code = f"""
 import atexit, ts_autotrack
 atexit.register(ts_autotrack.track, "first", user_id="ann", group_id="g")
@@ -126,7 +126,7 @@ def test_exit_hooks_wait_for_no_dead_server(hanging: str, tmp_path: Path) -> Non
 
 
 def test_import_loads_no_framework() -> None:
-    """The integration itself loads neither click nor Typer: a program loads what it uses."""
+    """The integration imports neither click nor Typer. The program imports its own framework."""
     code = "import sys; import ts_autotrack.integrations.click; print({'click', 'typer'} & set(sys.modules))"
     assert run_python(code).stdout == "set()\n"
 

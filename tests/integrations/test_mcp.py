@@ -51,7 +51,7 @@ def server(request: pytest.FixtureRequest) -> Any:
 
 
 def call(server: Any, *tools: str, **arguments: object) -> list[bool]:
-    """Call tools one after the other in one session; return True for each that succeeded."""
+    """Call tools one after the other in one session; return True for each success."""
 
     async def call_all() -> list[bool]:
         if isinstance(server, MCPServer):

@@ -97,7 +97,7 @@ def test_no_event_has_another_user(inspector: Inspector, package: str, transport
 
 @pytest.mark.parametrize("package", PACKAGES)
 def test_stdio(inspector: Inspector, package: str) -> None:
-    """Over stdio the server belongs to the user of its environment; its last events arrive after its end."""
+    """Over stdio the environment names the user. The last events arrive after the end of the server."""
     environment = {
         "APP_USER": "user-7",
         "THRIVESTACK_ENDPOINT": inspector.endpoint,

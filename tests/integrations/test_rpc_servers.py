@@ -118,7 +118,7 @@ def process_of(port: int) -> bytes:
 
 @pytest.mark.parametrize("kind", ["threads", "aio"])
 def test_grpc_under_load(inspector: Inspector, kind: str) -> None:
-    """Two processes and 50 users; SIGTERM under load: each RPC that was answered has its event, of its user."""
+    """Two processes, 50 users, SIGTERM under load: each answered RPC has an event of its own user."""
     port = free_port()
     answered: list[Request] = []
     sent: list[Request] = []

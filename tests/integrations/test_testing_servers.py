@@ -1,4 +1,4 @@
-"""exporter=memory: events of this process by read(), and of real servers by the file that they write at their end."""
+"""exporter=memory: read() returns the events of this process, and of the file that a server writes at its end."""
 
 from __future__ import annotations
 

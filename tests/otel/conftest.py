@@ -9,7 +9,6 @@ from opentelemetry import trace
 from opentelemetry.sdk.trace import TracerProvider
 
 import ts_autotrack
-from ts_autotrack.otel._options import warn_once
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -17,12 +16,6 @@ if TYPE_CHECKING:
     from tests.conftest import Inspector
 
 Events = list[dict[str, Any]]
-
-
-@pytest.fixture(autouse=True)
-def forget_warnings() -> None:
-    """Log each warning once in each test."""
-    warn_once.cache_clear()
 
 
 @pytest.fixture

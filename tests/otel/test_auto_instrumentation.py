@@ -38,7 +38,7 @@ def environment(output: Path, **variables: str) -> dict[str, str]:
 
 
 def command(line: str) -> list[str]:
-    """Return a command line under `opentelemetry-instrument`; programs are those of this interpreter."""
+    """Return a command line that runs a program of this interpreter under `opentelemetry-instrument`."""
     scripts = Path(sys.executable).parent
     program, *arguments = line.split()
     return [str(scripts / "opentelemetry-instrument"), str(scripts / program), *arguments]

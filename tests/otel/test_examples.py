@@ -12,9 +12,13 @@ FOLDER = Path(__file__).parents[2] / "examples" / "opentelemetry"
 
 def test_two_services() -> None:
     """The event of the second service has the user and the account of the first."""
-    result = run_python((FOLDER / "two_services.py").read_text(), TS_AUTOTRACK_EXPORTER="jsonl")
-    assert result.returncode == 0, result.stderr
-    item = json.loads(next(line for line in result.stdout.splitlines() if line.startswith("{")))["item"]
+    result = run_python(
+        (FOLDER / "two_services.py").read_text(),
+        TS_AUTOTRACK_EXPORTER="jsonl",
+        TS_AUTOTRACK_JSONL_PATH="events.jsonl",  # on standard output the program prints, too
+    )
+    assert (result.returncode, result.stdout) == (0, "report\n"), result.stderr
+    item = json.loads(Path("events.jsonl").read_text())["item"]
     assert (item["user_id"], item["properties"]["feature_name"]) == ("user_123", "report_export")
     assert (item["context"]["group_id"], item["context"]["identity_source"]) == ("account_456", "baggage")
 

@@ -27,7 +27,7 @@ USER = {"user.id": "user_123", "account.id": "account_456"}
 
 
 def test_an_exporter_sees_attributes(provider: TracerProvider, events: Callable[[], Events]) -> None:
-    """A span of a provider that is not the global one counts for the user in its attributes, and for nobody else."""
+    """A span of another provider than the global provider has the user in its attributes, or nobody."""
     provider.add_span_processor(BatchSpanProcessor(ThriveStackSpanExporter()))
     tracer = provider.get_tracer("tests")
     tracer.start_span("any", attributes={**USER, **FEATURE}).end()
@@ -101,7 +101,7 @@ def test_log_events_are_exported(
     events: Callable[[], Events],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """A record counts for the user in its attributes; for the user in its baggage while its context is still there."""
+    """The attributes of a record name its user. Baggage names the user as long as the record has a context."""
     monkeypatch.setenv("TS_AUTOTRACK_BAGGAGE", "1")
     ts_autotrack.configure()
     provider = LoggerProvider(resource=Resource({}), shutdown_on_exit=False)

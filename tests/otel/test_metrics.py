@@ -127,7 +127,7 @@ def test_provider_that_raises_is_logged(caplog: pytest.LogCaptureFixture) -> Non
 
 
 def test_provider_may_come_later(server: ScriptedServer) -> None:
-    """Metrics that are asked for before the application sets its provider are reported by this provider, once."""
+    """A provider that the application sets later reports the metrics, once."""
     code = """
 import ts_autotrack
 from opentelemetry import metrics
@@ -181,7 +181,7 @@ def test_each_process_reports_its_own(server: ScriptedServer) -> None:
 
 
 def test_example_prints_what_its_readme_shows() -> None:
-    """The example's metrics are those in its README; the two events may go out in one request or in two."""
+    """The example prints the metrics that its README shows. The two events may leave in one request or in two."""
     folder = Path(__file__).parents[2] / "examples" / "opentelemetry"
     done = run_python((folder / "own_metrics.py").read_text(), TS_AUTOTRACK_EXPORTER="console")
     shown = (folder / "README.md").read_text().partition("own_metrics.py\n")[2].partition("```")[0]

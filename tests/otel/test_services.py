@@ -23,7 +23,7 @@ SERVICES = ("trusting", "distrusting", "bare")
 
 @pytest.fixture(scope="module")
 def ports(inspector_process: Inspector) -> Iterator[dict[str, int]]:
-    """Three back services, a front that propagates by its blocks, and a front that propagates by its settings."""
+    """Three back services, and front services that propagate by blocks, by the setting, and by OTEL_PROPAGATORS."""
     found = {name: free_port() for name in (*SERVICES, "by block", "by setting", "by propagator")}
     backs = ",".join(str(found[name]) for name in SERVICES)
     settings: dict[str, dict[str, str]] = {

@@ -43,6 +43,26 @@ def run(tracer: trace.Tracer, name: str, kind: SpanKind = SpanKind.INTERNAL, **a
     tracer.start_span(name, kind=kind, attributes={**USER, **own}).end()
 
 
+@pytest.mark.parametrize("name", ["", " ", 7, True, ["export"]])
+def test_only_a_text_names_a_feature(provider: TracerProvider, events: Callable[[], Events], name: Any) -> None:
+    """A span whose `feature.name` is no text, or empty, is no use of a feature; its name still can be one."""
+    tracer = tracer_of(provider, features=ROUTES)
+    run(tracer, "any", feature__name=name)
+    run(tracer, "export-report", feature__name=name)
+    assert [event["properties"]["feature_name"] for event in events()] == ["report_export"]
+
+
+def test_a_warning_names_the_place_of_a_span_without_a_user(
+    provider: TracerProvider, events: Callable[[], Events], caplog: pytest.LogCaptureFixture
+) -> None:
+    """The warning names the line of the application at which the span ended."""
+    tracer = tracer_of(provider)
+    with tracer.start_as_current_span("any", attributes=FEATURE):
+        pass
+    assert events() == []
+    assert f"dropped event 'feature_used' ({__name__}, line " in caplog.text
+
+
 def test_an_attribute_names_the_feature(provider: TracerProvider, events: Callable[[], Events]) -> None:
     """A span with `feature.name` is an event of the user in its attributes, with the ids of the span."""
     tracer = tracer_of(provider)
@@ -184,7 +204,7 @@ def test_the_account_of_another_user_s_baggage_stays_out(
 
 
 def test_past_spans_keep_their_time(provider: TracerProvider, events: Callable[[], Events]) -> None:
-    """A span that ended long ago, as its `end` says, has the time of its end; others are spaced by the library."""
+    """The event of a span that ended long ago has the time of this end. The library spaces all other events."""
     tracer = tracer_of(provider)
     past = 1_729_439_496_514_000_000
     tracer.start_span("any", attributes={**USER, **FEATURE}, start_time=past - 5).end(past)

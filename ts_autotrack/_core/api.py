@@ -59,8 +59,7 @@ def configure(  # noqa: PLR0913 - the settings
         jsonl_path: The file that "jsonl" appends to; "-" is standard output. "memory" appends its events to the file
             when the process ends.
         flush_interval: Seconds between two batches, unless 1,000 events wait before that.
-        request_timeout: Seconds that a request may wait for a connection, for the next piece of the answer's head, and
-            for the whole body.
+        request_timeout: Seconds for a whole request: connection, sending, and answer.
         exit_timeout: Seconds by which delivery may delay the end of the process.
         max_queue: Events that may wait in memory; further events are dropped as "queue_full".
         max_queue_bytes: Bytes that may wait in memory; further events are dropped as "queue_full". Properties and names
@@ -141,11 +140,11 @@ def shutdown(timeout: float | None = None, *, durable: bool = False) -> bool:
 
     Args:
         timeout: Maximum wait in seconds; default: the setting EXIT_TIMEOUT.
-        durable: True for the end of short processes, such as commands, that leave events in the outbox to the next
-            process. The call sends for half a second at most, until the first failure, and does not wait at all within
-            a minute after another process has waited in vain. With `timeout=0` no request begins; the call waits for
-            a request under way. Without an outbox the call waits as usual. Later events, such as those of exit hooks,
-            are not dropped: each is delivered, or in the outbox, when its call returns.
+        durable: True for the end of a short process with an outbox, such as a command: the next process sends the rest.
+            The call sends for half a second at most, and stops at the first failure. For a minute after such a wait in
+            vain no other process waits. With `timeout=0` no request begins, and the call waits only for the end of a
+            request under way. An event tracked later, by an exit hook for example, is delivered or in the outbox when
+            its call returns. Without an outbox this argument changes nothing else.
 
     Returns:
         True if no event is left. False if time ran out; a warning then gives the number of events left.

@@ -82,7 +82,7 @@ class Config(_Frozen):
     """All settings, valid. Durations are in seconds. The repr shows no credential.
 
     `defaults` has the settings `interface`, `context` and `properties`; `baggage` has all settings of baggage.
-    `integrations` and those of OpenTelemetry are left out: only code outside of the core reads these, by `public`.
+    The settings `integrations` and `otel_*` are not here: code outside of the core reads them, by `public`.
     `in_tests` is True, too, if no pytest runs.
     """
 

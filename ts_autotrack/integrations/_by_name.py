@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import difflib
 import importlib
-import logging
 import pkgutil
 from typing import TYPE_CHECKING
 
 from ts_autotrack import integrations
+from ts_autotrack.integrations._log import warn_once
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
-
-_logger = logging.getLogger("ts_autotrack")
 
 
 def activate(names: Iterable[str]) -> list[str]:
@@ -57,5 +55,5 @@ def _call(verb: str, name: str) -> bool:
 
 
 def _refuse(name: str, why: str) -> bool:
-    _logger.warning("ts_autotrack: TS_AUTOTRACK_INTEGRATIONS: %r is not activated: %s", name, why)
+    warn_once("TS_AUTOTRACK_INTEGRATIONS: %r is not activated: %s", name, why)
     return False

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-import logging
-from functools import cache, partial
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import grpc
 
 from ts_autotrack import request_scope
+from ts_autotrack.integrations._log import warn_once
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
@@ -80,7 +80,7 @@ class Call:
         kind, constructor = _KINDS[bool(handler.request_streaming), bool(handler.response_streaming)]
         behavior = self._behavior = getattr(handler, kind)
         if hasattr(behavior, "experimental_non_blocking") or hasattr(behavior, "experimental_thread_pool"):
-            _warn_once(method)
+            warn_once(_LEFT_ALONE, method)
             return handler
         if inspect.isasyncgenfunction(behavior):
             wrapped: Callable[[Any, Any], Any] = self.aio_stream
@@ -192,8 +192,3 @@ def _no_behavior(*_: object) -> None: ...
 
 
 def _nothing() -> None: ...
-
-
-@cache
-def _warn_once(method: str) -> None:
-    logging.getLogger("ts_autotrack").warning(_LEFT_ALONE, method)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import functools
 import json
-import logging
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
 from ts_autotrack import current_user, request_scope, suppress
+from ts_autotrack.integrations._log import warn_once
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -24,7 +23,7 @@ stays nobody's, whoever was bound in the meantime.
 """
 LONGEST = 8_000
 """Characters of a header; properties are left out of a longer one."""
-_UNWRITTEN = "the acting user could not be written into a message (%s): the message's events have no user"
+UNWRITTEN = "the acting user could not be written into a message (%s): the message's events have no user"
 _UNREADABLE = "the header 'ts_autotrack' of a message is unreadable (%s): the message's events have no user"
 _encode = json.JSONEncoder(default=str).encode  # dumps() makes an encoder for each call, in twice the time
 _KEYS = {"user_id", "group_id", "context", "suppressed"}
@@ -82,7 +81,7 @@ class Carrier:
             text = _encode({**named, **values})
             return text if len(text) <= LONGEST else _encode(values)
         except Exception as error:  # noqa: BLE001 - publishing goes on
-            _warn_once(_UNWRITTEN, type(error).__name__)
+            warn_once(UNWRITTEN, type(error).__name__)
         return None
 
 
@@ -150,7 +149,7 @@ def _read(header: object) -> dict[str, Any]:
             return values
     except (TypeError, ValueError, RecursionError) as error:
         problem = type(error).__name__
-    _warn_once(_UNREADABLE, problem)
+    warn_once(_UNREADABLE, problem)
     return {}
 
 
@@ -159,8 +158,3 @@ def _shortest(identity: dict[str, Any]) -> Identity:
     if len(identity) == 2 and "group_id" in identity and "user_id" in identity:  # noqa: PLR2004 - a pair
         return identity["user_id"], identity["group_id"]
     return identity or None
-
-
-@functools.cache
-def _warn_once(message: str, problem: str) -> None:
-    logging.getLogger("ts_autotrack").warning(message, problem)

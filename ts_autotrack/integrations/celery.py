@@ -12,8 +12,6 @@ Example:
 
 from __future__ import annotations
 
-import functools
-import logging
 import threading
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -23,17 +21,19 @@ from celery.states import SUCCESS
 
 from ts_autotrack import current_user, request_scope
 from ts_autotrack.integrations._features import feature_uses
-from ts_autotrack.integrations._messages import HEADER, Carrier, MessageScope
+from ts_autotrack.integrations._log import warn_once
+from ts_autotrack.integrations._messages import HEADER, UNWRITTEN, Carrier, MessageScope
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
-_log = logging.getLogger("ts_autotrack")
 _lock = threading.Lock()
 _instrumented: list[_Tasks] = []
 """Tasks of one app each, or of all apps, in the order of the calls of `instrument_celery`."""
 _RUN = "_ts_autotrack_run"
 """Attribute of the request of a running task: the open scope, and the feature."""
+_running: set[int] = set()
+"""Ids of the requests of running tasks."""
 
 
 def instrument_celery(
@@ -91,7 +91,9 @@ def uninstrument_celery() -> None:
     with _lock:
         _instrumented.clear()
         before_task_publish.disconnect(_publish)
-        task_prerun.disconnect(_begin)  # `_end` stays, for the tasks that are running
+        task_prerun.disconnect(_begin)
+        if not _running:
+            task_postrun.disconnect(_end)
 
 
 class _Tasks(NamedTuple):
@@ -112,7 +114,7 @@ def _publish(*, sender: str, headers: dict[str, Any], body: Any, **_: object) ->
                     headers[HEADER] = header
                 return
     except Exception as error:  # noqa: BLE001 - publishing goes on
-        _warn_once("the acting user could not be written into the message of a task", type(error).__name__)
+        warn_once(UNWRITTEN, type(error).__name__)
 
 
 def _header_of_message(tasks: _Tasks, headers: dict[str, Any], message: dict[str, Any]) -> Any:
@@ -147,9 +149,10 @@ def _begin(*, task: Any, **_: object) -> None:
                 scope = _scope_of_caller() if request.is_eager else MessageScope(_header_of_run(request))
                 scope.__enter__()
                 setattr(request, _RUN, (scope, tasks.uses.get(task.name)))
+                _running.add(id(request))
                 return
     except Exception as error:  # noqa: BLE001 - the task runs
-        _warn_once("the scope of a task could not begin", type(error).__name__)
+        warn_once("the scope of a task could not begin (%s): the task's events may have no user", type(error).__name__)
 
 
 def _scope_of_caller() -> request_scope:
@@ -164,17 +167,18 @@ def _scope_of_caller() -> request_scope:
 def _end(*, task: Any, state: str | None = None, **_: object) -> None:
     """Record the use of the task's feature after a success, and close the scope."""
     try:
-        scope, use = vars(task.request).pop(_RUN, (None, None))
+        request = task.request
+        scope, use = vars(request).pop(_RUN, (None, None))
+        _running.discard(id(request))
         if scope is not None:
             try:
                 if use is not None and state == SUCCESS:
                     use()
             finally:
                 scope.__exit__(None, None, None)
+        if not _instrumented and not _running:  # undone while tasks ran
+            with _lock:
+                if not _instrumented:
+                    task_postrun.disconnect(_end)
     except Exception as error:  # noqa: BLE001 - the task has run
-        _warn_once("the scope of a task could not end", type(error).__name__)
-
-
-@functools.cache
-def _warn_once(problem: str, kind: str) -> None:
-    _log.warning("ts_autotrack: %s: %s", problem, kind)
+        warn_once("the scope of a task could not end (%s): the task's feature may not be counted", type(error).__name__)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import atexit
 import functools
 import inspect
-import logging
 import re
 import sys
 from contextlib import ExitStack
@@ -18,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from ts_autotrack import current_user, is_tracked, request_scope, shutdown
 from ts_autotrack.integrations._features import cached_use, feature_names
+from ts_autotrack.integrations._log import warn_once
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -50,8 +50,9 @@ def instrument_click(
     A run of the program is one request: `bind_user` in any command or callback, also in that of an option, names the
     user of all its events, and the next run in the same process sees nothing of it.
 
-    With an outbox the program does not wait at its end until its events are delivered: the next run sends the rest.
-    Without an outbox a dead server delays the end by EXIT_TIMEOUT.
+    With an outbox the end of the program waits for the server for half a second at most, and the next run sends the
+    rest; after a wait in vain no run waits for a minute. Without an outbox a dead server delays the end by
+    EXIT_TIMEOUT.
 
     Args:
         group: The click group or command, or the Typer app, that the program runs.
@@ -160,7 +161,7 @@ def _record(ctx: Any, error: BaseException | None = None) -> None:
                 return  # help
         tracking.record(ctx)
     except Exception as problem:  # noqa: BLE001 - the command goes on
-        _warn_once("the use of a command could not be recorded (%s): its event is not sent", repr(problem))
+        warn_once("the use of a command could not be recorded (%s): its event is not sent", type(problem).__name__)
 
 
 def _is_success(error: BaseException | None) -> bool:
@@ -202,7 +203,7 @@ def _adopt(command: Any) -> Any:
             kind: Any = type(command)
             command.__class__ = _tracked_class(kind)
     except Exception as error:  # noqa: BLE001 - the command runs untracked
-        _warn_once("a command cannot be tracked (%s): it makes no events", repr(error))
+        warn_once("a command cannot be tracked (%s): it makes no events", type(error).__name__)
     return command
 
 
@@ -261,7 +262,7 @@ def _subclass(base: type, members: Mapping[str, Any], tracking: _Tracking | None
 
 
 def _instrument_typer(app: Any, tracking: _Tracking) -> None:
-    """Let an app make its commands of tracked classes: it makes new ones for each run."""
+    """Let an app make its commands of tracked classes. An app makes new commands for each run."""
     core: Any = sys.modules["typer.core"]
     command, callback = app.command, app.callback
 
@@ -296,8 +297,3 @@ def _release_typer(app: Any) -> None:
 def _leave_at_exit() -> None:
     """Let the end of this process leave the events to the next run, if they are in an outbox."""
     atexit.register(shutdown, durable=True)
-
-
-@functools.cache
-def _warn_once(message: str, problem: str) -> None:
-    logging.getLogger("ts_autotrack").warning(message, problem)

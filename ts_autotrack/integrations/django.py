@@ -136,6 +136,6 @@ def _context(request: Any) -> dict[str, object]:
 
 
 def _headers(request: Any) -> Any:
-    """Return the headers of a request; under ASGI as they came, since Django joins those that come several times."""
+    """Return the headers of a request. Under ASGI the scope has them: Django joins headers of the same name."""
     scope = getattr(request, "scope", None)
     return request.headers if scope is None else header_texts(scope["headers"])

@@ -10,13 +10,13 @@ Example:
 
 from __future__ import annotations
 
-import logging
 from typing import TYPE_CHECKING, Any
 
 from dramatiq import Middleware
 from dramatiq.middleware import Callbacks, GroupCallbacks, Pipelines, Retries
 
 from ts_autotrack.integrations._features import feature_uses
+from ts_autotrack.integrations._log import warn_once
 from ts_autotrack.integrations._messages import HEADER, NOBODY, Carrier, begin_message, end_message
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ class TrackingMiddleware(Middleware):
         """Warn about a place in the list where messages lose their user."""
         before = broker.middleware[: broker.middleware.index(self)]
         for name in [type(other).__name__ for other in before if isinstance(other, _SENDERS)][:1]:
-            logging.getLogger("ts_autotrack").warning(_ORDER, name, name)
+            warn_once(_ORDER, name, name)
 
     def before_enqueue(self, broker: Broker, message: Message[Any], delay: int) -> None:
         """Write the acting user into the message, unless the message has been here before: a retry, or a delay."""

@@ -25,7 +25,7 @@ class TrackingMiddleware:
 
     A message starts with the user of its publisher, in any process; `bind_user` inside holds until its end. Messages
     that a handler publishes, or returns for `@broker.publisher`, get the user acting at that moment. A batch is
-    published for one user. A consumed batch has a user if all its messages have the same one.
+    published for one user. A consumed batch has a user if all its messages have the same user.
 
     Headers count as the broker itself does: whoever may publish there can name any user. For a broker that takes
     messages of other companies, or of browsers and devices, use `trust_headers=False`.

@@ -6,7 +6,6 @@ instrumented.
 
 from __future__ import annotations
 
-import logging
 import sys
 from contextvars import ContextVar
 from functools import cache, partial
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from ts_autotrack import request_scope
 from ts_autotrack.integrations._features import cached_use, feature_names
+from ts_autotrack.integrations._log import warn_once
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
@@ -127,7 +127,7 @@ class _ToolCalls:
                 if feature is not None:
                     cached_use(feature, name, "agent")()
         except Exception as error:  # noqa: BLE001 - the call goes on
-            _warn_once("the use of a tool could not be recorded (%s): its event is not sent", repr(error))
+            warn_once("the use of a tool could not be recorded (%s): its event is not sent", type(error).__name__)
 
 
 def _is_success(result: Any) -> bool:
@@ -177,8 +177,3 @@ def _fastmcp_middleware() -> Callable[[_ToolCalls], Any]:
             return await self._calls.run(context.message.name, get_access_token, partial(call_next, context))
 
     return TrackingMiddleware
-
-
-@cache
-def _warn_once(message: str, problem: str) -> None:
-    logging.getLogger("ts_autotrack").warning(message, problem)

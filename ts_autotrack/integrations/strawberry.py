@@ -11,7 +11,6 @@ Example:
 from __future__ import annotations
 
 import inspect
-import logging
 import threading
 from collections.abc import AsyncGenerator
 from contextlib import nullcontext
@@ -24,6 +23,7 @@ from strawberry.extensions import SchemaExtension
 
 from ts_autotrack import current_user, register_response, request_scope, track_feature
 from ts_autotrack.integrations._features import checked_name, feature_uses
+from ts_autotrack.integrations._log import warn_once
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterator, Mapping
@@ -149,9 +149,9 @@ def _track_fields(schema: Any, options: _Options) -> None:
         try:
             for key, name in options.fields.items():
                 if not _track_field(schema, key, name):
-                    logging.getLogger("ts_autotrack").warning(_NO_FIELD, key)
+                    warn_once(_NO_FIELD, key)
         except Exception as error:  # noqa: BLE001 - operations go on
-            logging.getLogger("ts_autotrack").warning(_FAULT, type(error).__name__)
+            warn_once(_FAULT, type(error).__name__)
 
 
 def _track_field(schema: Any, key: str, name: str) -> bool:

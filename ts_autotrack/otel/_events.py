@@ -13,7 +13,7 @@ from opentelemetry import baggage
 from opentelemetry.context import attach, detach, get_current
 from opentelemetry.trace import format_span_id, format_trace_id
 
-from ts_autotrack import track
+from ts_autotrack import flush, track
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -29,6 +29,21 @@ _RECENT = 1_000_000_000
 MAX_KEPT = 4_096
 """Subjects without weak references that are kept: twice the queue of a batch processor."""
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
+
+
+class Flushes:
+    """Base of the processors and exporters: all wait for delivery in the same way."""
+
+    def force_flush(self, timeout_millis: int = 30_000) -> bool:
+        """Wait until the events so far have arrived.
+
+        Args:
+            timeout_millis: Maximum wait in milliseconds.
+
+        Returns:
+            True if all events are settled, as `ts_autotrack.flush`.
+        """
+        return flush(timeout_millis / 1_000)
 
 
 class Made:

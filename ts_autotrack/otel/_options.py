@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import difflib
-import functools
-import logging
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ts_autotrack import settings
+from ts_autotrack.integrations._log import warn_once
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
 PREFIX = "otel_"
 """Beginning of the settings of these options."""
-_logger = logging.getLogger("ts_autotrack")
 
 
 class Options(NamedTuple):
@@ -78,9 +76,3 @@ def read_settings(owner: str, given: Mapping[str, Any], prefix: str, names: tupl
             expected = str(error).partition("): ")[2]
             warn_once(f"{owner}: the option {name}={value!r} is ignored: {expected}")
     return settings(**good)
-
-
-@functools.lru_cache(maxsize=200)
-def warn_once(message: str) -> None:
-    """Log a warning, once."""
-    _logger.warning("ts_autotrack: %s", message)

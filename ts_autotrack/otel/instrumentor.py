@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 from opentelemetry.instrumentation.instrumentor import BaseInstrumentor  # type: ignore[attr-defined]  # opts out of typing
 
 from ts_autotrack.integrations._by_name import activate, deactivate
-from ts_autotrack.otel._options import PREFIX, read_settings, warn_once
+from ts_autotrack.integrations._log import warn_once
+from ts_autotrack.otel._options import PREFIX, read_settings
 
 if TYPE_CHECKING:
     from collections.abc import Collection

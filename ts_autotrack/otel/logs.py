@@ -6,9 +6,10 @@ left alone. The user is the user in the record's attributes (`user.id`, `enduser
 baggage counts only with TS_AUTOTRACK_BAGGAGE=1. Of the other attributes only `feature.*` and those in
 TS_AUTOTRACK_OTEL_PROPERTIES become properties; the same names allow fields of the body, and "body" all of it.
 
-The processor sees all of that, and loses nothing. An exporter stands behind the batch processor, which drops the oldest
-of more than 2,048 waiting records and empties their contexts. So the exporter adds the processor to its provider when
-its first batch comes; the instrumentor of `opentelemetry-instrument` does so at once. A record makes one event at most.
+The processor sees attributes, acting user and baggage, and loses nothing. An exporter stands behind the batch
+processor, which drops the oldest of more than 2,048 waiting records and empties their contexts. So the exporter adds
+the processor to its provider with its first batch; the instrumentor of `opentelemetry-instrument` does so at once. A
+record makes one event at most.
 """
 
 from __future__ import annotations
@@ -22,9 +23,9 @@ from opentelemetry import _logs
 from opentelemetry.context import get_current
 from opentelemetry.sdk._logs import LogRecordProcessor
 
-from ts_autotrack import flush
-from ts_autotrack.otel._events import Made, own_properties, send, with_nobody
-from ts_autotrack.otel._options import NAMES, read_options, warn_once
+from ts_autotrack.integrations._log import warn_once
+from ts_autotrack.otel._events import Flushes, Made, own_properties, send, with_nobody
+from ts_autotrack.otel._options import NAMES, read_options
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -51,7 +52,7 @@ _processors: WeakKeyDictionary[Any, ThriveStackLogRecordProcessor] = WeakKeyDict
 _exporters: WeakSet[ThriveStackLogExporter] = WeakSet()
 
 
-class ThriveStackLogRecordProcessor(LogRecordProcessor):
+class ThriveStackLogRecordProcessor(Flushes, LogRecordProcessor):
     """Makes events of log records that have an `event_name`, on the caller's thread.
 
     The argument replaces the setting TS_AUTOTRACK_OTEL_PROPERTIES; unknown or bad arguments are ignored with a warning.
@@ -91,24 +92,13 @@ class ThriveStackLogRecordProcessor(LogRecordProcessor):
         """Make no more events of records. The library goes on: it delivers until the end of the process."""
         self.closed = True
 
-    def force_flush(self, timeout_millis: int = 30_000) -> bool:
-        """Wait until the events so far have arrived.
 
-        Args:
-            timeout_millis: Maximum wait in milliseconds.
-
-        Returns:
-            True if all events are settled, as `ts_autotrack.flush`.
-        """
-        return flush(timeout_millis / 1_000)
-
-
-class ThriveStackLogExporter(LogRecordExporter):
+class ThriveStackLogExporter(Flushes, LogRecordExporter):
     """Makes events of exported log records: the exporter "thrivestack" of OTEL_LOGS_EXPORTER and declarative files.
 
     Its first batch adds a `ThriveStackLogRecordProcessor` to the global provider, if that is where the records come
-    from. The records before, and those of another provider, have the user of their attributes, or of the baggage if
-    the simple processor hands them over. Options as there.
+    from. Earlier records, and records of another provider, have the user in their attributes. Behind the simple
+    processor, baggage can name their user, too. The options are those of the processor.
 
     Example:
         >>> from opentelemetry.sdk._logs import LoggerProvider
@@ -131,7 +121,7 @@ class ThriveStackLogExporter(LogRecordExporter):
             since = _NEVER if processor is None or processor.closed else processor.since
             for exported in batch:
                 record = exported.log_record
-                # Later records are the processor's, also if it stands behind this exporter and is still to see them.
+                # The processor makes the events of later records, also if it stands behind this exporter.
                 if record.event_name and record.attributes not in _made and (record.observed_timestamp or 0) <= since:
                     _made.add(record.attributes)
                     with_nobody(_send, record, self._options)
@@ -147,10 +137,6 @@ class ThriveStackLogExporter(LogRecordExporter):
 
     def shutdown(self) -> None:
         """Do nothing: the library delivers until the end of the process."""
-
-    def force_flush(self, timeout_millis: int = 30_000) -> bool:
-        """Wait until the events so far have arrived. See `ThriveStackLogRecordProcessor.force_flush`."""
-        return flush(timeout_millis / 1_000)
 
 
 def complete_exporters() -> None:

@@ -15,12 +15,12 @@ its own numbers.
 
 from __future__ import annotations
 
-import logging
 from typing import TYPE_CHECKING
 
 from opentelemetry.metrics import NoOpMeterProvider, Observation, get_meter_provider
 
 from ts_autotrack import __version__, observe_requests, stats
+from ts_autotrack.integrations._log import warn_once
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -60,9 +60,9 @@ def instrument_metrics(meter_provider: MeterProvider | None = None) -> None:
         _instrument(provider.get_meter("ts_autotrack", __version__))
         _instrumented.extend(names)
     except Exception as error:  # noqa: BLE001 - a provider of the application
-        logging.getLogger("ts_autotrack").warning(
-            "ts_autotrack: there are no metrics of this library: the meter provider raised %s. Check the OpenTelemetry "
-            "metrics of the application.",
+        warn_once(
+            "there are no metrics of this library: the meter provider raised %s. Check the application's OpenTelemetry "
+            "metrics.",
             type(error).__name__,
         )
 

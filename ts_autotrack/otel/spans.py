@@ -6,8 +6,9 @@ attributes (`user.id`, `enduser.id`; `group.id`, `account.id`, `tenant.id`, `org
 where the span began, else the user in the baggage there; baggage counts only with TS_AUTOTRACK_BAGGAGE=1. Of the other
 attributes only `feature.*` and those in TS_AUTOTRACK_OTEL_PROPERTIES become properties.
 
-The processor sees all of that. An exporter sees attributes only, so it adds the processor to its provider when its
-first batch comes; the instrumentor of `opentelemetry-instrument` does so at once. A span makes one event at most.
+The processor sees attributes, acting user and baggage. An exporter sees attributes only, so the exporter adds the
+processor to its provider with its first batch; the instrumentor of `opentelemetry-instrument` does so at once. A span
+makes one event at most.
 """
 
 from __future__ import annotations
@@ -20,10 +21,10 @@ from opentelemetry import trace
 from opentelemetry.sdk.trace import SpanProcessor
 from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 
-from ts_autotrack import flush
-from ts_autotrack.otel._events import Made, send, with_nobody
+from ts_autotrack.integrations._log import warn_once
+from ts_autotrack.otel._events import Flushes, Made, send, with_nobody
 from ts_autotrack.otel._features import SpanFeatures
-from ts_autotrack.otel._options import NAMES, read_options, warn_once
+from ts_autotrack.otel._options import NAMES, read_options
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -51,7 +52,7 @@ class _Start(ref["Span"]):
     parent: BaggageContext | None
 
 
-class ThriveStackSpanProcessor(SpanProcessor):
+class ThriveStackSpanProcessor(Flushes, SpanProcessor):
     """Makes events of spans when they end, on the caller's thread: none is lost between a span and its event.
 
     Spans that a sampler drops never reach a processor, and make no event. The arguments replace the settings
@@ -124,23 +125,13 @@ class ThriveStackSpanProcessor(SpanProcessor):
         self.closed = True
         self._started.clear()
 
-    def force_flush(self, timeout_millis: int = 30_000) -> bool:
-        """Wait until the events so far have arrived.
 
-        Args:
-            timeout_millis: Maximum wait in milliseconds.
-
-        Returns:
-            True if all events are settled, as `ts_autotrack.flush`.
-        """
-        return flush(timeout_millis / 1_000)
-
-
-class ThriveStackSpanExporter(SpanExporter):
+class ThriveStackSpanExporter(Flushes, SpanExporter):
     """Makes events of exported spans: the exporter "thrivestack" of OTEL_TRACES_EXPORTER and of declarative files.
 
-    Its first batch adds a `ThriveStackSpanProcessor` to the global provider, if that is where the spans come from. Of
-    spans that ended before that, and of another provider's, only the attributes name the user. Options as there.
+    Its first batch adds a `ThriveStackSpanProcessor` to the global provider, if the spans come from this provider.
+    Earlier spans, and spans of another provider, have the user in their attributes only. The options are those of the
+    processor.
 
     Example:
         >>> from opentelemetry.sdk.trace import TracerProvider
@@ -178,10 +169,6 @@ class ThriveStackSpanExporter(SpanExporter):
 
     def shutdown(self) -> None:
         """Do nothing: the library delivers until the end of the process."""
-
-    def force_flush(self, timeout_millis: int = 30_000) -> bool:
-        """Wait until the events so far have arrived. See `ThriveStackSpanProcessor.force_flush`."""
-        return flush(timeout_millis / 1_000)
 
 
 def complete_exporters() -> None:

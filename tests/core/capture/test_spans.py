@@ -54,7 +54,7 @@ tracer = trace.get_tracer("test")
 
 
 def run(code: str, begin: str = BEGIN + TRACE, **environment: str) -> tuple[list[dict[str, Any]], Any]:
-    """Run a program; return the items it wrote, and the last line that it printed, as JSON."""
+    """Run a program; return its items, and the JSON of its last line of output."""
     result = run_python(begin + code, TS_AUTOTRACK_EXPORTER="jsonl", **environment)
     assert result.returncode == 0, result.stderr
     lines = [json.loads(line) for line in result.stdout.splitlines()]
@@ -103,7 +103,7 @@ with user_context("u", group_id="g"):
 
 
 def test_work_that_ends_elsewhere_has_the_ids_of_its_beginning() -> None:
-    """A generator, or a block in one, belongs to the span of its beginning, as it belongs to the user acting there."""
+    """A generator, and a block inside a generator, belong to the span at their beginning."""
     items, span = run(
         """
 provide()

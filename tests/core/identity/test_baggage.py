@@ -177,7 +177,7 @@ def test_baggage_of_a_request_s_own_headers(inspector: Inspector, headers: Any) 
     ],
 )
 def test_one_of_several_headers_is_not_trusted(inspector: Inspector, values: list[str], read: int) -> None:
-    """Ids are ignored if they came in with one of several headers: instrumentations differ in which they read."""
+    """An id from any of several headers is ignored. Instrumentations read different ones of these headers."""
     token = context.attach(W3CBaggagePropagator().extract({"baggage": values[read]}))
     with request_scope(headers=[("baggage", value) for value in values]):
         track("forged")

@@ -194,7 +194,7 @@ def test_ids_arrive_as_they_were_sent(text: str) -> None:
 
 
 def test_the_propagator_of_the_application_is_wrapped_once(caplog: pytest.LogCaptureFixture) -> None:
-    """Each block looks for the global propagator in force; without baggage in it, one warning says what to do."""
+    """Each block looks at the global propagator. If this propagator writes no baggage, one warning names the remedy."""
     for _ in range(3):
         with user_context("u", propagate=True):
             wrapper = propagate.get_global_textmap()

@@ -59,7 +59,7 @@ def test_shutdown_keeps_its_timeout(server: ScriptedServer, caplog: pytest.LogCa
     began = time.monotonic()
     assert not shutdown(0.3)
     assert 0.3 <= time.monotonic() - began < 1.5
-    assert "1 events were not delivered in time; they are lost with the process" in caplog.text
+    assert "1 event was not delivered in time; it is lost with the process" in caplog.text
     server.always = None
     configure(api_key="again")  # the new worker waits for the old worker, which still holds the batch
     track("second")

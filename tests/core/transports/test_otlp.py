@@ -68,7 +68,7 @@ def test_events_of_all_kinds_arrive(collector: Collector) -> None:
 def test_variables_of_opentelemetry_are_in_force(
     collector: Collector, monkeypatch: pytest.MonkeyPatch, compression: str
 ) -> None:
-    """Endpoint, headers, compression, service and resource come from the standard variables; those of logs win."""
+    """The standard variables set endpoint, headers, compression and resource. A variable for logs wins."""
     for name, value in {
         "OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:9",
         "OTEL_EXPORTER_OTLP_LOGS_ENDPOINT": f"{collector.endpoint}/custom/path?tenant=1",

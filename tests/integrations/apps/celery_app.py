@@ -23,7 +23,7 @@ instrument_celery(app, properties=["plan"], features={"finish": "finish"})
 @track_feature("work", capture=["number"])
 @app.task(name="work", bind=True, max_retries=1)
 def work(self: Any, number: int) -> None:
-    """Retry each third number, then track one event, and publish a task that does the same."""
+    """Retry each third number; then track an event, and publish a nested task."""
     if number % 3 == 0 and not self.request.retries:
         raise self.retry(countdown=0)
     app.send_task("finish", (number,))
@@ -31,7 +31,7 @@ def work(self: Any, number: int) -> None:
 
 @app.task(name="finish")
 def finish(number: int) -> None:
-    """Track one event, and another one by the feature of this task."""
+    """Track one event. The feature of the task makes another event."""
     track("finished", {"number": number})
     with (FOLDER / "done").open("a") as file:
         file.write(f"{number}\n")

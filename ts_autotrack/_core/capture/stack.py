@@ -28,6 +28,8 @@ alive, and an abandoned coroutine would never be collected. Every tracked call t
 watched call may end unseen, and a later frame may have its id: the code of the frame excludes other functions, and
 `following.started` excludes earlier calls of the same function.
 """
+_TOOLS = {"contextlib", "opentelemetry", "ts_autotrack"}
+"""Packages whose lines name no place in the application."""
 _EVERY_CALL = 0
 """Key in `additions` that is no id of a frame, and no id of a thread."""
 watched_codes: set[int] = set()
@@ -111,8 +113,19 @@ def every_call(on: bool) -> None:  # noqa: FBT001 - the only argument
 
 
 def place(frame: FrameType) -> str:
-    """Return the application's module and line of a frame, for messages."""
-    return f"{frame.f_globals.get('__name__', '?')}, line {frame.f_lineno}"
+    """Return the application's module and line, for messages: of a frame, or of the nearest caller outside of tools.
+
+    OpenTelemetry ends a span, and this library makes the span's event, in calls of their own.
+    """
+    outside: FrameType | None = frame
+    while outside is not None and _module(outside).partition(".")[0] in _TOOLS:
+        outside = outside.f_back
+    found = outside or frame
+    return f"{_module(found)}, line {found.f_lineno}"
+
+
+def _module(frame: FrameType) -> str:
+    return str(frame.f_globals.get("__name__", "?"))
 
 
 if hasattr(os, "register_at_fork"):  # pragma: no branch - not on Windows, which cannot fork

@@ -60,9 +60,8 @@ SEARCHABLE = ("retry", "forbidden", "misconfigured")
 def action_for(response: Response) -> Action:
     """Return the action that a response asks for."""
     status = response.status
-    is_text = (
-        "protobuf" not in response.content_type.lower()
-    )  # otherwise the body is the error message of an OTLP receiver
+    # The body of an OTLP receiver's answer is an error message; a collector may quote a page in it.
+    is_text = "protobuf" not in response.content_type.lower()
     if is_text and status in _ACCEPTED and b'"success"' in response.body and _NOT_ACCEPTED.match(response.body):
         return "retry"
     if is_text and (status in _ACCEPTED or status in (_BAD_REQUEST, _UNPROCESSABLE)) and _is_page(response):

@@ -81,10 +81,10 @@ class MemoryWorker:
 
     Attributes:
         in_memory: True: this worker does not send.
-        stopping: False: events of a process that goes on after `shutdown` are kept, too.
-        ended: False, likewise.
-        failing: False, likewise.
+        stopping, ended: False: events of a process that goes on after `shutdown` are kept, too.
+        failing: False: there are no requests.
         waiting_flushes: 0: a flush does its work at once.
+        durable, in_flight: 0: no outbox, no requests.
     """
 
     in_memory: Literal[True] = True

@@ -116,7 +116,7 @@ def with_ids(context: Context | None, *, by_default: bool = False) -> Context | 
 
 
 def _wanted(scope: Scope, entries: Mapping[str, object]) -> dict[str, object]:
-    """Return the entries of outgoing baggage, given those of the context."""
+    """Return the entries to send: the entries of the context, with the ids of the acting user."""
     settings = baggage.in_force
     wanted = {**entries}
     distrusted = scope.actor.request.distrusted if isinstance(scope, RequestView) else None

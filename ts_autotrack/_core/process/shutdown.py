@@ -85,7 +85,9 @@ assumes so: delivery may be stuck inside a request, too."""
 
 MISTAKES = ("no_api_key", "bad_endpoint")
 """Drop reasons of a library that is off against the will of its user: a message has said so, flush() returns False."""
-LOST, QUEUED = "they are lost with the process", "they stay queued"
+LOST, QUEUED, KEPT = "they are lost with the process", "they stay queued", "the outbox keeps them"
+_OF_ONE = {LOST: "it is lost with the process", QUEUED: "it stays queued", KEPT: "the outbox keeps it"}
+"""The fates of unsettled events, for a single event."""
 
 
 class Shutdown:
@@ -280,11 +282,17 @@ class Shutdown:
         """Log the number of unsettled events, once for each number and fate; return True if none is left."""
         left, durable = self._engine.pending, self._engine.durable
         if durable:
-            diagnostics.log("info", "%s: %d events were not delivered in time; the outbox keeps them", call, durable)
+            diagnostics.log("info", "%s: %s", call, _unsettled(durable, KEPT))
         if left > durable and (left - durable, fate) != self._reported:
             self._reported = left - durable, fate
-            diagnostics.log("warning", "%s: %d events were not delivered in time; %s", call, left - durable, fate)
+            diagnostics.log("warning", "%s: %s", call, _unsettled(left - durable, fate))
         return not left
+
+
+def _unsettled(count: int, fate: str) -> str:
+    if count == 1:
+        return f"1 event was not delivered in time; {_OF_ONE[fate]}"
+    return f"{count} events were not delivered in time; {fate}"
 
 
 def _bounded(timeout: object) -> float:

@@ -82,8 +82,7 @@ class OtlpTransport(HttpClient):
             content = self._encode(path, bodies)
         except (ValueError, ArithmeticError, RecursionError) as error:  # the exporter looks for the item
             return Response(BAD_REQUEST, f"not sent: no log record can be made of the item: {error}".encode())
-        response = _decode(self.post("", content, timeout), len(bodies))
-        return response._replace(body=mask_bytes(response.body))
+        return _decode(self.post("", content, timeout), len(bodies))
 
     def _encode(self, path: str, bodies: Sequence[bytes]) -> bytes:
         request = _logs.ExportLogsServiceRequest()
@@ -104,23 +103,32 @@ class OtlpTransport(HttpClient):
 
 
 def _decode(response: Response, count: int) -> Response:
-    """Return an answer to `count` items with its words as text, and with the number of items that were refused."""
+    """Return an answer to `count` items with its words as text, masked, and with the number of refused items."""
     if "protobuf" not in response.content_type.lower() or not response.body:
-        return response
+        return _with(response, response.body)
     if response.status != SUCCESS:
         # The body is a google.rpc.Status, which has its message where a partial success has its own.
         status = _parse(_logs.ExportLogsPartialSuccess, response.body)
-        return response if status is None else response._replace(body=status.error_message.encode())
+        return _with(response, response.body if status is None else status.error_message.encode())
     answer = _parse(_logs.ExportLogsServiceResponse, response.body)
     if answer is None:
-        return response._replace(body=_warning("the answer is no ExportLogsServiceResponse"))
+        return _with(response, _warning("the answer is no ExportLogsServiceResponse"))
     partial = answer.partial_success
     refused, words = min(max(partial.rejected_log_records, 0), count), partial.error_message
     if refused == count:  # no item has arrived, so each one may be sent again: the answer to an item alone names it
-        return response._replace(status=BAD_REQUEST, body=(words or "rejected").encode())
+        return _with(response, (words or "rejected").encode(), status=BAD_REQUEST)
     if refused:
-        return response._replace(body=(words or "rejected").encode(), rejected=refused)
-    return response._replace(body=_warning(words) if words else b"")
+        return _with(response, (words or "rejected").encode(), rejected=refused)
+    return _with(response, _warning(words) if words else b"")
+
+
+def _with(response: Response, body: bytes, *, status: int | None = None, rejected: int = 0) -> Response:
+    """Return an answer with another body, in which credentials are masked.
+
+    Not by `_replace`, which keeps areas of Python's allocator in use: see `HttpTransport.read`.
+    """
+    given = response.status if status is None else status
+    return Response(given, mask_bytes(body), response.retry_after, response.content_type, rejected)
 
 
 def _parse(kind: Any, body: bytes) -> Any:
