@@ -284,7 +284,7 @@ print(flush(60), stats().delivered)
     assert done.returncode == 0, done.stderr
     added, pending, flushed, delivered = done.stdout.split()
     print(f"{durability}: {added} MB")
-    assert float(added) < 35
+    assert float(added) < 35, done.stderr
     assert (pending, flushed, delivered) == ("1999", "True", "1999")
 
 
