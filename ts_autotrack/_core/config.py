@@ -280,9 +280,8 @@ def _check_variables(warn: Warn) -> None:
     for variable in os.environ:
         if variable.startswith("TS_AUTOTRACK_") and variable not in known:
             hint = parsers.did_you_mean(variable, known)
-            warn(
-                ("setting", variable), f"the variable {variable} is ignored: there is no such setting{hint}", "warning"
-            )
+            message = f"the variable {variable} is ignored: there is no such setting{hint}"
+            warn(("setting", variable), message, "warning")
 
 
 def _features(value: object) -> dict[str, dict[str, Any]]:
@@ -298,6 +297,11 @@ def quiet(key: Hashable, message: str, level: str) -> None:
 def environment(name: str) -> str:
     """Return a variable that belongs to no setting of this library, such as SSL_CERT_FILE; an empty text without it."""
     return os.environ.get(name, "")
+
+
+def all_variables() -> dict[str, str]:
+    """Return a copy of all variables of this process, for a program to start."""
+    return dict(os.environ)
 
 
 def _do_not_track() -> bool:

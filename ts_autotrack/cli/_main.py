@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from ts_autotrack._core.redaction import printable
 from ts_autotrack._version import __version__
+from ts_autotrack.cli._doctor import add_doctor
 from ts_autotrack.cli._outbox import add_outbox
 from ts_autotrack.inspector._fault import Fault
 from ts_autotrack.inspector._fault import parse as parse_fault
@@ -56,6 +57,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     inspect.set_defaults(run=_inspect)
     add_outbox(commands)
+    add_doctor(commands)
     return parser
 
 

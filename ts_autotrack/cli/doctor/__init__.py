@@ -1,0 +1,1 @@
+"""The checks of `ts-autotrack doctor`. Each check is a function that yields findings; `checkup` runs all of them."""

@@ -1,0 +1,142 @@
+"""Runs the checks that need the application's own Python and modules, in a child process with a time limit.
+
+The child imports modules of the application, so the application's code at module level runs there. The child tracks
+into memory: no event, no file and no request of this library leaves it. A crash, an endless import or a server that an
+import starts costs the child only.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ts_autotrack._core.config import LAUNCHED_FROM, all_variables
+from ts_autotrack._core.parsers import working_directory
+from ts_autotrack.cli.doctor.findings import Finding
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from ts_autotrack.cli.doctor.command import Command
+
+TIMEOUT = 30.0
+"""Seconds for all imports of the application."""
+MAX_REPORT = 2_000_000
+"""Bytes of the child's findings that are read."""
+_CODE = "import sys; from ts_autotrack.cli.doctor.probe import main; main(*sys.argv[1:])"
+_OFF = ("TS_AUTOTRACK_DISABLED", "DO_NOT_TRACK", "TS_AUTOTRACK_OUTBOX")
+"""Variables that the child does without: the checks shall see the application as if the library were on."""
+
+
+def check_command(command: Command) -> Iterator[Finding]:
+    """Yield the findings about the command itself."""
+    if command.python:
+        yield from _ignored_launcher(command)
+        return
+    if command.program:
+        seen = f"the interpreter of {command.program} is unknown: its first line names no Python"
+        yield Finding("command", "note", seen, "Give a command that Python runs, such as gunicorn or python -m myapp.")
+
+
+def check_application(command: Command, python: str, timeout: float = TIMEOUT) -> list[Finding]:
+    """Return the findings of the child process.
+
+    Args:
+        command: The application's command; an empty one if none is given.
+        python: Interpreter of the child.
+        timeout: Seconds until the child is killed.
+    """
+    folder = command.folder or working_directory()
+    task = {"folder": folder, "script": command.script, "modules": command.modules, "django": bool(command.django)}
+    with tempfile.TemporaryDirectory() as scratch:
+        report, errors = Path(scratch, "report"), Path(scratch, "errors")
+        report.touch()
+        with errors.open("wb") as stderr:
+            code = _run(
+                [python, "-c", _CODE, json.dumps(task), str(report)], _environment(command, folder), stderr, timeout
+            )
+        found, activity = _read(report)
+        if activity != "end":
+            found.append(_broken(code, activity, errors.read_text(errors="replace"), timeout))
+    return found
+
+
+def _environment(command: Command, folder: str) -> dict[str, str]:
+    environment = {name: value for name, value in all_variables().items() if name not in _OFF}
+    if command.django:
+        environment.setdefault("DJANGO_SETTINGS_MODULE", command.django)
+    return {**environment, "TS_AUTOTRACK_EXPORTER": "memory", LAUNCHED_FROM: folder}
+
+
+def _run(arguments: list[str], environment: dict[str, str], stderr: Any, timeout: float) -> int | None:
+    """Return the exit status of the child; None if it was killed at its time limit."""
+    process = subprocess.Popen(  # noqa: S603 - the operator's own command names the interpreter
+        arguments,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=stderr,
+        start_new_session=True,
+    )
+    try:
+        return process.wait(timeout)
+    except subprocess.TimeoutExpired:
+        return None
+    finally:
+        _kill(process)
+
+
+def _kill(process: subprocess.Popen[bytes]) -> None:
+    """Kill the child and its own children, which an import may have started."""
+    with contextlib.suppress(OSError):
+        if hasattr(os, "killpg"):
+            os.killpg(process.pid, signal.SIGKILL)
+        else:
+            process.kill()
+    process.wait()
+
+
+def _read(report: Path) -> tuple[list[Finding], str]:
+    """Return the child's findings, and the activity that it began last."""
+    found, activity = [], "start"
+    with report.open("rb") as file:
+        lines = file.read(MAX_REPORT).decode(errors="replace").splitlines()
+    for line in lines:
+        try:
+            entry = json.loads(line)
+        except ValueError:  # the child was killed in the middle of a line
+            break
+        if isinstance(entry, str):
+            activity = entry
+        else:
+            found.append(Finding(*entry))
+    return found, activity
+
+
+def _broken(code: int | None, activity: str, errors: str, timeout: float) -> Finding:
+    """Return the finding about a child that did not reach its end."""
+    last = next((line for line in reversed(errors.splitlines()) if line.strip()), "no message")
+    if code is None:
+        do = "Start servers and other work below `if __name__ == '__main__':` only, not while a module is imported."
+        return Finding("application", "error", f"{activity} did not end within {timeout:g} s", do)
+    if "No module named 'ts_autotrack" in last:
+        do = "Install ts_autotrack there: python -m pip install ts_autotrack, with this interpreter."
+        return Finding("application", "error", "the application's Python has no ts_autotrack, or an older one", do)
+    do = "Import the module by hand with the same interpreter to see the whole traceback."
+    return Finding("application", "error", f"{activity} ended the process with status {code}: {last}", do)
+
+
+def _ignored_launcher(command: Command) -> Iterator[Finding]:
+    given = [word for word in command.options if not word.startswith(("--", "-W", "-X"))]
+    flags = "".join(flag for flag in "IES" if any(flag in word for word in given))
+    if flags:
+        option = f"-{flags[0]}"
+        seen = f"Python's option {option} makes the command ignore `ts-autotrack run`"
+        do = f"Remove {option}, or let the application's first line be `import ts_autotrack.auto`."
+        yield Finding("command", "warning", seen, do)

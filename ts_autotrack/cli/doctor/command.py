@@ -1,0 +1,132 @@
+"""The application's command: its interpreter, that interpreter's options, and the modules that the command names."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+MAX_HEAD = 4_096
+"""Bytes of a program's file that may name its interpreter."""
+
+_PYTHON = re.compile(r"(python|pypy)[0-9.]*t?(\.exe)?", re.IGNORECASE)
+_TARGET = re.compile(r"([A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*):[A-Za-z_][\w.]*(?:\(.*\))?")
+"""Argument such as `myapp.main:app`."""
+_NAME = re.compile(r"[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*")
+_EXEC = re.compile(rb"'''exec' \"?([^\"\s]+)\"? ")
+"""Second line of a script that pip made for an interpreter with a long path."""
+_SETTINGS_MODULE = re.compile(r"DJANGO_SETTINGS_MODULE[\"']\s*,\s*[\"']([\w.]+)")
+_WITH_VALUE = ("-W", "-X", "--check-hash-based-pycs")
+"""Options of Python whose value may be the next argument."""
+_NAMED_LAST = ("gunicorn", "dramatiq")
+"""Programs whose last argument is a module, also without a colon."""
+
+
+class Command(NamedTuple):
+    """A command, as far as its arguments and files tell without running it.
+
+    Attributes:
+        program: Path of the program; an empty text if there is none.
+        python: Path of its interpreter; an empty text if it is no Python program.
+        options: Options of the interpreter.
+        script: Path of the script that Python runs; an empty text for a module or an installed command.
+        modules: Modules that the arguments name.
+        django: Name of Django's settings module in a `manage.py`.
+    """
+
+    program: str = ""
+    python: str = ""
+    options: tuple[str, ...] = ()
+    script: str = ""
+    modules: tuple[str, ...] = ()
+    django: str = ""
+
+    @property
+    def folder(self) -> str:
+        """Folder of the script, from which Python imports first; an empty text for the working directory."""
+        return str(Path(self.script).parent) if self.script else ""
+
+
+def parse(arguments: Sequence[str]) -> Command:
+    """Return what is known about a command. `ts-autotrack run ... --` in front of it is left out."""
+    arguments = _without_launcher(arguments)
+    program = shutil.which(arguments[0]) or ""
+    if not program:
+        return Command()
+    name = Path(program).name
+    if not _PYTHON.fullmatch(name):
+        interpreter, options = _interpreter(program)
+        return Command(program, interpreter, options, modules=_modules(name, arguments[1:]))
+    options, rest = _split(arguments[1:])
+    if rest[:1] == ["-m"]:
+        return Command(program, program, options, modules=_modules(rest[1] if rest[1:] else "", rest[2:]))
+    script = str(Path(rest[0]).absolute()) if rest and Path(rest[0]).is_file() else ""
+    return Command(program, program, options, script, _modules("", rest[1:]), _django_settings(script))
+
+
+def _without_launcher(arguments: Sequence[str]) -> list[str]:
+    found = list(arguments)
+    is_launcher = Path(found[0]).name == "ts-autotrack" and found[1:2] == ["run"]
+    return found[found.index("--") + 1 :] if is_launcher and "--" in found[:-1] else found
+
+
+def _split(arguments: Sequence[str]) -> tuple[tuple[str, ...], list[str]]:
+    """Return the options of Python, and the rest: a script or `-m module`, with arguments."""
+    position = 0
+    while position < len(arguments) and arguments[position].startswith("-") and len(arguments[position]) > 1:
+        option = arguments[position]
+        if not option.startswith("--") and option[-1] in "mc":
+            break
+        position += 2 if option in _WITH_VALUE else 1
+    options, rest = list(arguments[:position]), list(arguments[position:])
+    if rest and len(rest[0]) > len("-m") and rest[0].startswith("-"):  # -Im module
+        options.append(rest[0][:-1])
+        rest[0] = f"-{rest[0][-1]}"
+    return tuple(options), rest
+
+
+def _interpreter(program: str) -> tuple[str, tuple[str, ...]]:
+    """Return the interpreter in the first lines of a script, with its options; an empty text without one."""
+    try:
+        with Path(program).open("rb") as file:
+            head = file.read(MAX_HEAD)
+    except OSError:
+        return "", ()
+    if not head.startswith(b"#!"):
+        return "", ()
+    if (long := _EXEC.search(head)) is not None:
+        return os.fsdecode(long[1]), ()
+    words = os.fsdecode(head[2:].partition(b"\n")[0]).split()
+    if words and Path(words[0]).name == "env":
+        words = [word for word in words[1:] if word != "-S"]
+        words[:1] = [shutil.which(words[0]) or ""] if words else []
+    is_python = bool(words) and _PYTHON.fullmatch(Path(words[0]).name) is not None
+    return (words[0], tuple(words[1:])) if is_python else ("", ())
+
+
+def _modules(program: str, arguments: Sequence[str]) -> tuple[str, ...]:
+    """Return the modules of the application in the arguments of a server, a worker or a tool."""
+    found = [match[1] for argument in arguments if (match := _TARGET.fullmatch(argument)) is not None]
+    for position, argument in enumerate(arguments):
+        name, sign, value = argument.partition("=")
+        if name in ("-A", "--app"):
+            following = arguments[position + 1] if position + 1 < len(arguments) else ""
+            found.append((value if sign else following).partition(":")[0].removesuffix(".py"))
+    if program in _NAMED_LAST and not found and arguments:
+        found.append(arguments[-1])
+    return tuple(dict.fromkeys(name for name in found if _NAME.fullmatch(name)))
+
+
+def _django_settings(script: str) -> str:
+    if Path(script).name != "manage.py":
+        return ""
+    try:
+        match = _SETTINGS_MODULE.search(Path(script).read_text(encoding="utf-8", errors="replace"))
+    except OSError:
+        return ""
+    return match[1] if match else ""

@@ -1,0 +1,156 @@
+"""Checks of the frameworks: installed, active, the order of middleware, decorators above a registration."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from typing import TYPE_CHECKING, Any
+
+from ts_autotrack import is_tracked
+from ts_autotrack.cli.doctor.findings import Finding
+from ts_autotrack.integrations._automatic import FRAMEWORKS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+MAX_WRAPPERS = 20
+"""Functions inside one another that are looked through."""
+_OWN_DJANGO = "ts_autotrack.integrations.django"
+_OWN_ASGI = "ts_autotrack.integrations.asgi"
+
+
+def check_frameworks(folder: str, settings: Mapping[str, Any]) -> Iterator[Finding]:
+    """Yield the findings about the frameworks of an application whose modules are imported.
+
+    Args:
+        folder: Folder of the application's own modules.
+        settings: Settings by name.
+    """
+    yield from _integrations(settings["integrations"])
+    yield from _django_middleware()
+    own = _own_modules(folder)
+    for place, app in _applications(own):
+        yield from _asgi_middleware(place, app)
+        yield from _registrations(place, app, own)
+
+
+def _integrations(chosen: tuple[str, ...]) -> Iterator[Finding]:
+    """Yield each framework that is installed, and the reason why its integration is active or not."""
+    idle = []
+    for name, module in sorted(FRAMEWORKS.items()):
+        if module in sys.modules:
+            yield _imported(name, chosen)
+        elif _is_installed(module):
+            idle.append(name)
+    if idle:
+        seen = f"installed, and not imported by the modules that this command imports: {', '.join(idle)}"
+        yield Finding("integrations", "note", seen, "Give the application's command: ts-autotrack doctor -- COMMAND.")
+
+
+def _imported(name: str, chosen: tuple[str, ...]) -> Finding:
+    if "off" in chosen:
+        seen = f"{name} is imported, and TS_AUTOTRACK_INTEGRATIONS=off"
+        return Finding("integrations", "note", seen, "Remove the setting to let `ts-autotrack run` activate it.")
+    if chosen and name not in chosen:
+        seen = f"{name} is imported, and TS_AUTOTRACK_INTEGRATIONS names only {', '.join(chosen)}"
+        return Finding("integrations", "note", seen, f"Add {name} to the setting to activate it.")
+    return Finding("integrations", "ok", f"{name} is imported; `ts-autotrack run` activates its integration")
+
+
+def _is_installed(module: str) -> bool:
+    try:
+        return importlib.util.find_spec(module.partition(".")[0]) is not None
+    except (ImportError, ValueError):
+        return False
+
+
+def _django_middleware() -> Iterator[Finding]:
+    """Yield the place of the middleware in Django's setting MIDDLEWARE."""
+    conf = sys.modules.get("django.conf")
+    if conf is None:
+        return
+    try:
+        names = [str(name) for name in conf.settings.MIDDLEWARE]
+    except Exception:  # noqa: BLE001 - ImproperlyConfigured: no settings module is known
+        return
+    place = next((position for position, name in enumerate(names) if name.startswith(_OWN_DJANGO)), None)
+    if place is None:
+        seen = "Django's MIDDLEWARE does not name TrackingMiddleware: only `ts-autotrack run` adds it"
+        yield Finding("middleware", "note", seen, f"Without the launcher, put {_OWN_DJANGO}.TrackingMiddleware first.")
+    elif place:
+        seen = f"TrackingMiddleware is number {place + 1} in MIDDLEWARE: events of the middleware before have no user"
+        yield Finding("middleware", "note", seen, "Put it first if other middleware tracks events.")
+    else:
+        yield Finding("middleware", "ok", "TrackingMiddleware is the first in Django's MIDDLEWARE")
+
+
+def _own_modules(folder: str) -> list[tuple[str, dict[str, Any]]]:
+    """Return names and globals of the application's own modules."""
+    found = []
+    for name, module in list(sys.modules.items()):
+        file = getattr(module, "__file__", None)
+        if isinstance(file, str) and file.startswith(f"{folder}/") and "site-packages" not in file:
+            found.append((name, vars(module)))
+    return found
+
+
+def _applications(own: list[tuple[str, dict[str, Any]]]) -> Iterator[tuple[str, Any]]:
+    """Yield the applications of Starlette, FastAPI, Flask and Quart in the modules, each once."""
+    seen: set[int] = set()
+    for module, names in own:
+        for name, value in list(names.items()):
+            if id(value) not in seen and (_is_a(value, "starlette.applications") or _is_a(value, "flask.sansio.app")):
+                seen.add(id(value))
+                yield f"{module}:{name}", value
+
+
+def _is_a(value: object, module: str) -> bool:
+    """Return True if a class of the value is defined in a module. No code of the value runs."""
+    return any(base.__module__ == module for base in type(value).__mro__)
+
+
+def _asgi_middleware(place: str, app: Any) -> Iterator[Finding]:
+    """Yield the place of the middleware in an application of Starlette or FastAPI."""
+    if not _is_a(app, "starlette.applications"):
+        return
+    names = [middleware.cls for middleware in app.user_middleware]  # the outermost first
+    index = next((at for at, kind in enumerate(names) if getattr(kind, "__module__", "") == _OWN_ASGI), None)
+    if index is None:
+        seen = f"{place} has no TrackingMiddleware: only `ts-autotrack run` adds it"
+        do = "Without the launcher: app.add_middleware(TrackingMiddleware) of ts_autotrack.integrations.asgi."
+        yield Finding("middleware", "note", seen, do)
+    elif index:
+        outside = ", ".join(getattr(kind, "__name__", "?") for kind in names[:index])
+        seen = f"TrackingMiddleware of {place} is inside {outside}: events tracked there have no user"
+        yield Finding("middleware", "note", seen, "Add it last: the middleware added last is the outermost.")
+    else:
+        yield Finding("middleware", "ok", f"TrackingMiddleware is the outermost of {place}")
+
+
+def _registrations(place: str, app: Any, own: list[tuple[str, dict[str, Any]]]) -> Iterator[Finding]:
+    """Yield the functions that a decorator tracks above their registration: a route calls the undecorated function."""
+    untracked = {id(function): function for function in _endpoints(app) if not is_tracked(function)}
+    for module, names in own:
+        for name, value in list(names.items()):
+            if id(value) not in untracked and is_tracked(value) and any(id(f) in untracked for f in _inside(value)):
+                seen = f"{module}:{name} is decorated above its registration: {place} calls the undecorated function"
+                yield Finding("decorators", "error", seen, "Put @track_feature below the decorator of the route.")
+
+
+def _inside(value: Any) -> Iterator[Any]:
+    for _ in range(MAX_WRAPPERS):
+        value = getattr(value, "__wrapped__", None)
+        if value is None:
+            return
+        yield value
+
+
+def _endpoints(app: Any) -> Iterator[Any]:
+    """Yield the functions that an application's routes call."""
+    yield from list(getattr(app, "view_functions", {}).values())
+    routes = list(getattr(app, "routes", ()))
+    while routes:
+        route = routes.pop()
+        routes += getattr(route, "routes", None) or ()
+        if (endpoint := getattr(route, "endpoint", None)) is not None:
+            yield endpoint

@@ -1,0 +1,137 @@
+"""The child process of `application`: imports the application and writes findings, one JSON line each, into a file."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import json
+import logging
+import os
+import sys
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ts_autotrack._core import diagnostics
+from ts_autotrack._core.config import environment, public
+from ts_autotrack.cli.doctor.findings import Finding
+from ts_autotrack.cli.doctor.frameworks import check_frameworks
+from ts_autotrack.cli.doctor.installation import check_installation
+from ts_autotrack.cli.doctor.targets import check_targets, modules_of
+from ts_autotrack.testing import capture_events
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+
+class Probe:
+    """Runs the checks of one application.
+
+    Attributes:
+        folder: First folder of the path for imports.
+        script: Path of the script that the command runs; an empty text without one.
+    """
+
+    def __init__(self, task: dict[str, Any], report: Callable[[object], None]) -> None:
+        self.folder: str = task["folder"]
+        self.script: str = task["script"]
+        self._modules: list[str] = task["modules"]
+        self._django: bool = task["django"]
+        self._report = report
+
+    def run(self) -> None:
+        """Report the findings, and before each import a text that says so."""
+        self._emit(check_installation())
+        handler = _Messages(self._report)
+        diagnostics.logger.addHandler(handler)
+        with capture_events():
+            settings = public({})
+            self._activate()
+            if self._django or environment("DJANGO_SETTINGS_MODULE"):
+                self._emit(self._attempt("django.setup()", _set_up_django))
+            imported = [*self._modules, *modules_of(settings)]
+            for name in dict.fromkeys(imported):
+                self._emit(self._import(name))
+            self._report("the check of the functions that the settings name")
+            self._emit(check_targets(settings))
+            self._report("the check of the frameworks")
+            self._emit(check_frameworks(self.folder, settings))
+            diagnostics.report()
+        diagnostics.logger.removeHandler(handler)
+        self._report("end")
+
+    def _emit(self, findings: Iterator[Finding]) -> None:
+        for finding in findings:
+            self._report(finding)
+
+    def _activate(self) -> None:
+        from ts_autotrack.launcher._activation import activate
+
+        self._report("the activation of ts_autotrack")
+        activate()
+
+    def _import(self, name: str) -> Iterator[Finding]:
+        if self.script and self._is_script(name):
+            seen = f"{name} is the program itself, which this command does not run: its functions are not checked"
+            yield Finding("application", "note", seen)
+            return
+        yield from self._attempt(f"the import of {name}", partial(importlib.import_module, name))
+
+    def _is_script(self, name: str) -> bool:
+        if name == "__main__":
+            return True
+        try:
+            spec = importlib.util.find_spec(name.partition(".")[0])
+        except (ImportError, ValueError):
+            return False
+        return spec is not None and os.path.realpath(spec.origin or "") == os.path.realpath(self.script)
+
+    def _attempt(self, activity: str, act: Callable[[], object]) -> Iterator[Finding]:
+        self._report(activity)
+        try:
+            act()
+        except BaseException as error:  # noqa: BLE001 - SystemExit, too: the code is the application's
+            reason = f"{type(error).__name__}: {error}"
+            do = "Run this command in the folder and with the variables that the application starts with."
+            yield Finding("application", "error", f"{activity} failed: {reason}", do)
+        else:
+            yield Finding("application", "ok", f"{activity} works")
+
+
+class _Messages(logging.Handler):
+    """Reports each warning of this library: about decorators that cannot track, about settings, about integrations."""
+
+    def __init__(self, report: Callable[[object], None]) -> None:
+        super().__init__(logging.WARNING)
+        self._tell = report
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Report a record."""
+        text = record.getMessage().removeprefix("ts_autotrack: ")
+        self._tell(Finding("log", "warning", text, "The application logs this warning, too."))
+
+
+def _set_up_django() -> None:
+    import django  # lazily: an application's own dependency
+
+    django.setup()
+
+
+def main(task: str, path: str) -> None:
+    """Run the checks.
+
+    Args:
+        task: JSON object with the arguments of `Probe`.
+        path: File for the findings.
+    """
+    values = json.loads(task)
+    sys.path[0] = values["folder"]
+    sys.argv = [values["script"] or "ts-autotrack"]  # an application may read its arguments while it is imported
+    logging.raiseExceptions = False
+    with Path(path).open("a", encoding="utf-8") as file:
+
+        def report(entry: object) -> None:
+            file.write(f"{json.dumps(entry)}\n")
+            file.flush()
+
+        Probe(values, report).run()

@@ -1,0 +1,138 @@
+"""Checks of running processes, by the reports that they write into their outbox."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ts_autotrack._core.config import SETTINGS
+from ts_autotrack.cli.doctor.findings import Finding, count
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+MAX_REPORT = 2_000_000
+"""Bytes of a report that are read."""
+MAX_PLACES = 20
+"""Places with unattributed events that are listed for each process."""
+
+_CAUSES = {
+    "queue_full": "The server is too slow or away: raise TS_AUTOTRACK_MAX_QUEUE, or use an outbox.",
+    "outbox_full": "The server is too slow or away: raise TS_AUTOTRACK_OUTBOX_BYTES.",
+    "outbox_corrupt": "Check the disk; unreadable files end in .corrupt.",
+    "too_large": "Capture smaller values: an event has 2 MB at most.",
+    "invalid": "The log names each call that is no event.",
+    "fault": "This is a fault of ts_autotrack: please report the warning in the log.",
+    "shutdown": "Track nothing after shutdown().",
+}
+"""Advice for each drop reason that is no choice of the operator."""
+
+
+def outbox_of(pid: int) -> str:
+    """Return the outbox directory in the environment of a process (Linux); an empty text without one.
+
+    Raises:
+        OSError: The process has ended, belongs to another user, or the system has no /proc.
+    """
+    variable = SETTINGS["outbox"].variable.encode() + b"="
+    for entry in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0"):
+        if entry.startswith(variable) and entry != variable:
+            value = Path(os.fsdecode(entry[len(variable) :])).expanduser()
+            return str(Path(f"/proc/{pid}/cwd").readlink() / value)
+    return ""
+
+
+def check_processes(directory: str | None, pid: int | None) -> Iterator[Finding]:
+    """Yield the findings about the processes of an outbox.
+
+    Args:
+        directory: Directory of the outbox in the settings.
+        pid: Only this process, whose environment may name another outbox; default: all processes of the outbox.
+    """
+    if pid is not None:
+        try:
+            os.kill(pid, 0)
+        except ProcessLookupError:
+            yield Finding("process", "error", f"there is no process {pid}", "Look up its id, with ps for example.")
+            return
+        except PermissionError:
+            pass  # it runs, as another user
+        try:
+            directory = outbox_of(pid) or directory
+        except OSError as error:
+            seen = f"the environment of process {pid} cannot be read: {error.strerror}"
+            yield Finding("process", "note", seen, "Run this command as the user of the process, on Linux.")
+    if directory is None:
+        if pid is not None:
+            seen = f"process {pid} has no outbox, and writes no report"
+            yield Finding("process", "note", seen, "Set TS_AUTOTRACK_OUTBOX, or look at the warnings in its log.")
+        return
+    reports = [path for path in sorted(Path(directory).glob("process-*.json")) if pid in (None, _pid(path))]
+    if pid is not None and not reports:
+        seen = f"process {pid} has written no report into {directory}"
+        yield Finding("process", "note", seen, "It has tracked nothing yet, or has no unattributed and dropped events.")
+    for path in reports:
+        if _is_alive(_pid(path)):
+            yield from _report_findings(path)
+
+
+def _pid(path: Path) -> int:
+    text = path.stem.removeprefix("process-")
+    return int(text) if text.isdecimal() and len(text) < len("1234567890") else 0
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except PermissionError:
+        return True
+    except OSError:
+        return False
+    return pid > 0
+
+
+def _report_findings(path: Path) -> Iterator[Finding]:
+    report = _read(path)
+    if report is None:
+        yield Finding("process", "note", f"{path} cannot be read", "Run this command as the user of the process.")
+        return
+    name = f"process {_pid(path)} ({report.get('program') or 'unknown program'})"
+    stats = _table(report.get("stats"))
+    figures = ", ".join(
+        f"{key} {stats[key]}" for key in ("accepted", "delivered", "pending", "rejected") if key in stats
+    )
+    yield Finding("process", "ok", f"{name}: {figures or 'no figures'}")
+    if reason := report.get("off_reason"):
+        yield Finding("process", "warning", f"{name} sends no events: {reason}", "See its settings and log.")
+    places = [place for place in _list(report.get("unattributed")) if isinstance(place, dict)]
+    for place in places[:MAX_PLACES]:
+        events = count(int(place.get("count") or 0), "event")
+        seen = f"{name}: {events} {place.get('event') or ''} without a user at {place.get('place')}"
+        do = "Name the user before: user_context(...), bind_user(...), or the user= of the integration."
+        yield Finding("unattributed", "warning", seen, do)
+    if len(places) > MAX_PLACES:
+        yield Finding("unattributed", "note", f"{name}: {count(len(places) - MAX_PLACES, 'place')} more")
+    for reason, number in _table(report.get("drops") or stats.get("dropped")).items():
+        if reason in _CAUSES and number:
+            yield Finding("process", "warning", f"{name}: {number} events dropped as {reason}", _CAUSES[reason])
+
+
+def _read(path: Path) -> dict[str, Any] | None:
+    """Return a report; None if it is no JSON object, too long, or belongs to another user."""
+    flags = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
+    try:
+        with os.fdopen(os.open(path, flags), "rb") as file:
+            report = json.loads(file.read(MAX_REPORT))
+    except (OSError, ValueError, RecursionError):
+        return None
+    return report if isinstance(report, dict) else None
+
+
+def _table(value: object) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def _list(value: object) -> list[Any]:
+    return value if isinstance(value, list) else []

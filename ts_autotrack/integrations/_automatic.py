@@ -1,0 +1,10 @@
+"""Stub."""
+
+FRAMEWORKS: dict[str, str] = {
+    "fastapi": "fastapi",
+    "starlette": "starlette",
+    "flask": "flask",
+    "django": "django",
+    "celery": "celery",
+    "click": "click",
+}
