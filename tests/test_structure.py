@@ -28,6 +28,7 @@ LAYERS = [
             "notices",
             "parsers",
             "project",
+            "settings_file",
         ),
         *(
             "process_id",
@@ -46,7 +47,7 @@ LAYERS = [
     ),
     ("identity",),
     ("capture",),
-    ("config",),
+    ("config", "named_features"),
     ("delivery", "transports"),
     ("outbox", "process"),
     ("assembly", "account"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ts_autotrack._core.callables import attribute, know_futures, name_of
+from ts_autotrack._core.capture import mechanisms
 from ts_autotrack._core.capture.arguments import split
 from ts_autotrack._core.capture.block import FeatureUse, open_use
 from ts_autotrack._core.capture.call import CaptureRule, count_invalid
@@ -16,6 +17,7 @@ from ts_autotrack._core.decorate import decorate
 from ts_autotrack._core.diagnostics import warn_once
 from ts_autotrack._core.forms import class_name
 from ts_autotrack._core.identity.ids import NoIdError, read_id
+from ts_autotrack._core.parsers import did_you_mean
 from ts_autotrack._core.snapshot import UNCOUNTED_BYTES, has_items, snapshot
 
 TYPE_CHECKING = False  # typing costs as much to import as this whole library
@@ -67,8 +69,11 @@ class Feature:
         names, arguments, code_name = split(function, self._options["capture"])
         where = f"{function.__module__}.{function.__qualname__}, line {function.__code__.co_firstlineno}"
         rule = self._rule(function.__name__, where, names, arguments, code_name)
+        feature = self._options["name"] or function.__name__
         if rule.plain and not self._options["capture"] and (watched := watch(function, kind, rule)) is not None:
+            mechanisms.note(where, feature, "watched")
             return watched
+        mechanisms.note(where, feature, "wrapped")
         return wrap_function(rule, function, kind)
 
     def prepare(self, target: Any) -> Wrap:
@@ -76,6 +81,7 @@ class Feature:
         know_futures()
         names, arguments, code_name = split(target, self._options["capture"])
         rule = self._rule(name_of(target), _where(target), names, arguments, code_name)
+        mechanisms.note(rule.template.where, self._options["name"] or name_of(target), "wrapped")
 
         def wrap(function: Callable[..., Any], *, bound: bool = False) -> Callable[..., Any]:
             return wrap_function(rule.bound() if bound else rule, function, "function")
@@ -292,6 +298,8 @@ def _one_of(parameter: str, value: object, allowed: tuple[str, ...]) -> object:
     if issubclass(type(value), str) and value in allowed:
         return value
     message = f"track_feature({parameter}={_shown(value)}): expected one of {', '.join(allowed)}"
+    if issubclass(type(value), str):
+        message += did_you_mean(str(value), allowed)
     raise ValueError(message)
 
 
