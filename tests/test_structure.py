@@ -146,9 +146,10 @@ def test_only_transports_import_httpx() -> None:
 
 
 def test_one_module_reads_the_environment() -> None:
-    """The settings have one reader of `os.environ`."""
+    """The settings have one reader of `os.environ`; the launcher passes the environment on, and looks for switches."""
     readers = [name for name, path in MODULES.items() if re.search(r"os\.(environ|getenv)", path.read_text())]
-    assert readers == ["ts_autotrack._core.config"]
+    launcher = ["ts_autotrack.cli._run", "ts_autotrack.launcher.bootstrap._ts_autotrack_start"]
+    assert readers == ["ts_autotrack._core.config", *launcher]
 
 
 def test_the_inspector_s_contract_is_independent() -> None:

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import argparse
-import sqlite3
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ts_autotrack._core.redaction import printable
 from ts_autotrack._version import __version__
-from ts_autotrack.cli._doctor import add_doctor
-from ts_autotrack.cli._outbox import add_outbox
-from ts_autotrack.inspector._fault import Fault
-from ts_autotrack.inspector._fault import parse as parse_fault
+from ts_autotrack.cli._run import add_run
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from ts_autotrack.inspector._fault import Fault
 
 DEFAULT_PORT = 8787
 """Port of the inspector."""
@@ -28,15 +26,28 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Args:
         arguments: Arguments after the name of the command; default: `sys.argv[1:]`.
     """
-    options = _parser().parse_args(arguments)
+    words = sys.argv[1:] if arguments is None else arguments
+    options = _parser(words[0] if words else "").parse_args(words)
     status: int = options.run(options)
     return status
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser(first: str) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="ts-autotrack", description="Product-usage events for ThriveStack.")
     parser.add_argument("--version", action="version", version=f"ts-autotrack {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    add_run(commands)
+    if first != "run":  # every start of a program pays for the modules that `run` imports
+        from ts_autotrack.cli._doctor import add_doctor
+        from ts_autotrack.cli._outbox import add_outbox
+
+        _add_inspect(commands)
+        add_outbox(commands)
+        add_doctor(commands)
+    return parser
+
+
+def _add_inspect(commands: Any) -> None:
     inspect = commands.add_parser(
         "inspect",
         help="serve ThriveStack's contract on this machine and show received events",
@@ -56,9 +67,6 @@ def _parser() -> argparse.ArgumentParser:
         "slow or html (a login page); examples: 503, reset:0.3, 400=poison. PUT /faults?fault=... replaces the faults",
     )
     inspect.set_defaults(run=_inspect)
-    add_outbox(commands)
-    add_doctor(commands)
-    return parser
 
 
 def _port(text: str) -> int:
@@ -69,13 +77,17 @@ def _port(text: str) -> int:
 
 
 def _fault(text: str) -> Fault:
+    from ts_autotrack.inspector._fault import parse
+
     try:
-        return parse_fault(text)
+        return parse(text)
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def _inspect(options: argparse.Namespace) -> int:
+    import sqlite3
+
     try:
         from ts_autotrack.inspector._serve import serve
     except ModuleNotFoundError as error:

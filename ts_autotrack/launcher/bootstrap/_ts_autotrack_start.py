@@ -1,0 +1,37 @@
+"""Starts the library before the program: below `ts-autotrack run`, and in an environment with `ts-autotrack install`.
+
+This file stands alone. `ts-autotrack install` copies it into the environment, where it stays after the library is
+uninstalled: then it does nothing. It imports nothing until the library is to start.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+SETTINGS_FILE = ""
+"""Settings file of the project, written by `ts-autotrack install`; empty if there was none."""
+
+_SWITCHES = ("TS_AUTOTRACK_FEATURES", "TS_AUTOTRACK_INTEGRATIONS")
+
+
+def start() -> None:
+    """Activate the library if this interpreter has it. A fault is one line on standard error, never an exception."""
+    try:
+        from ts_autotrack.launcher._activation import activate
+
+        activate()
+    except Exception as error:  # noqa: BLE001 - the interpreter starts all the same
+        absent = isinstance(error, ImportError) and (error.name or "").startswith("ts_autotrack")
+        if not absent and sys.stderr is not None:
+            message = f"{type(error).__name__}: {error}".splitlines()[0]
+            sys.stderr.write(f"ts_autotrack: nothing is tracked in this process: {message}\n")
+
+
+def start_installed() -> None:
+    """Start if a variable or the project's settings file asks for tracking; called by the `.pth` or `.start` file."""
+    if SETTINGS_FILE and os.path.isfile(SETTINGS_FILE):
+        os.environ.setdefault("TS_AUTOTRACK_LAUNCHED_FROM", os.path.dirname(SETTINGS_FILE))
+    elif not any(map(os.environ.get, _SWITCHES)):
+        return
+    start()
