@@ -47,7 +47,7 @@ LAYERS = [
     ("identity",),
     ("capture",),
     ("config",),
-    ("delivery", "transports"),
+    ("delivery", "transports", "report"),
     ("outbox", "process"),
     ("assembly", "account"),
     ("captures",),
