@@ -48,7 +48,7 @@ LAYERS = [
     ("identity",),
     ("capture",),
     ("config", "named_features"),
-    ("delivery", "transports"),
+    ("delivery", "transports", "report"),
     ("outbox", "process"),
     ("assembly", "account"),
     ("captures",),

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ts_autotrack._core.config import SETTINGS
+from ts_autotrack._core.outbox.reports import report_files
 from ts_autotrack.cli.doctor.findings import Finding, count
 
 if TYPE_CHECKING:
@@ -69,28 +70,20 @@ def check_processes(directory: str | None, pid: int | None) -> Iterator[Finding]
             seen = f"process {pid} has no outbox, and writes no report"
             yield Finding("process", "note", seen, "Set TS_AUTOTRACK_OUTBOX, or look at the warnings in its log.")
         return
-    reports = [path for path in sorted(Path(directory).glob("process-*.json")) if pid in (None, _pid(path))]
-    if pid is not None and not reports:
+    try:
+        reports = {_pid(path): path for path in sorted(map(Path, report_files(directory)))}
+    except FileNotFoundError:  # the directory is made at the first event
+        reports = {}
+    if pid is not None and pid not in reports:
         seen = f"process {pid} has written no report into {directory}"
-        yield Finding("process", "note", seen, "It has tracked nothing yet, or has no unattributed and dropped events.")
-    for path in reports:
-        if _is_alive(_pid(path)):
+        yield Finding("process", "note", seen, "It has no unattributed and no dropped events, or uses another outbox.")
+    for process, path in reports.items():
+        if pid in (None, process):
             yield from _report_findings(path)
 
 
 def _pid(path: Path) -> int:
-    text = path.stem.removeprefix("process-")
-    return int(text) if text.isdecimal() and len(text) < len("1234567890") else 0
-
-
-def _is_alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except PermissionError:
-        return True
-    except OSError:
-        return False
-    return pid > 0
+    return int(path.stem.removeprefix("process-"))
 
 
 def _report_findings(path: Path) -> Iterator[Finding]:
@@ -109,7 +102,8 @@ def _report_findings(path: Path) -> Iterator[Finding]:
     places = [place for place in _list(report.get("unattributed")) if isinstance(place, dict)]
     for place in places[:MAX_PLACES]:
         events = count(int(place.get("count") or 0), "event")
-        seen = f"{name}: {events} {place.get('event') or ''} without a user at {place.get('place')}"
+        what = place.get("feature") or place.get("event") or "an event"
+        seen = f"{name}: {events} of {what} without a user at {place.get('place')}"
         do = "Name the user before: user_context(...), bind_user(...), or the user= of the integration."
         yield Finding("unattributed", "warning", seen, do)
     if len(places) > MAX_PLACES:
