@@ -12,7 +12,7 @@ from ts_autotrack.cli.doctor.application import check_application, check_command
 from ts_autotrack.cli.doctor.command import Command, parse
 from ts_autotrack.cli.doctor.findings import Finding, within
 from ts_autotrack.cli.doctor.outbox import check_outbox
-from ts_autotrack.cli.doctor.processes import check_processes
+from ts_autotrack.cli.doctor.processes import check_processes, find_outbox
 from ts_autotrack.cli.doctor.settings import check_key, check_settings, read_settings
 
 if TYPE_CHECKING:
@@ -39,8 +39,10 @@ def checkup(arguments: Sequence[str] = (), *, send: bool = False, pid: int | Non
     settings = read_settings(command.folder or working_directory())
     found = [*check_settings(settings), *check_key(settings)]
     found += _network(settings, send=send)
-    found += within(DISK_TIMEOUT, "outbox", partial(check_outbox, settings.config.outbox))
-    found += within(DISK_TIMEOUT, "process", partial(check_processes, settings.config.outbox.directory, pid))
+    directory, about_process = find_outbox(settings.config.outbox.directory, pid)
+    max_bytes = settings.config.outbox.max_bytes
+    found += within(DISK_TIMEOUT, "outbox", partial(check_outbox, directory, max_bytes))
+    found += about_process or within(DISK_TIMEOUT, "process", partial(check_processes, directory, pid))
     found += check_command(command)
     told = {finding.seen for finding in found}
     found += [

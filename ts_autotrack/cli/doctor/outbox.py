@@ -16,17 +16,19 @@ from ts_autotrack.cli.doctor.findings import Finding, count
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from ts_autotrack._core.config import OutboxSettings
-
 NETWORK_DISKS = ("nfs", "cifs", "smb", "9p", "ceph", "gluster", "lustre", "afs", "fuse.sshfs", "fuse.s3fs", "vboxsf")
 """Beginnings of the types of file systems on which SQLite's locks are not reliable."""
 NEARLY_FULL = 0.8
 """Share of OUTBOX_BYTES from which on an outbox is nearly full."""
 
 
-def check_outbox(settings: OutboxSettings) -> Iterator[Finding]:
-    """Yield the findings about the outbox."""
-    directory = settings.directory
+def check_outbox(directory: str | None, max_bytes: int) -> Iterator[Finding]:
+    """Yield the findings about an outbox.
+
+    Args:
+        directory: Directory; None without an outbox.
+        max_bytes: The setting OUTBOX_BYTES.
+    """
     if directory is None:
         seen = "no outbox: events wait in memory, and a crash or SIGKILL loses unsent ones"
         yield Finding("outbox", "note", seen, "Set TS_AUTOTRACK_OUTBOX to a directory of this application's own.")
@@ -38,9 +40,9 @@ def check_outbox(settings: OutboxSettings) -> Iterator[Finding]:
         yield Finding("outbox", "error", f"{directory} is no directory", "Name another path in TS_AUTOTRACK_OUTBOX.")
         return
     yield from _permissions(directory)
-    yield from _disk(directory, settings.max_bytes)
+    yield from _disk(directory, max_bytes)
     try:
-        yield from _contents(directory, settings.max_bytes)
+        yield from _contents(directory, max_bytes)
     except (inspection.InspectionError, OSError, sqlite3.Error) as error:
         yield Finding("outbox", "error", f"{directory} cannot be read: {error}", "Check its owner and permissions.")
 

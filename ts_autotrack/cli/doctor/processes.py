@@ -45,26 +45,35 @@ def outbox_of(pid: int) -> str:
     return ""
 
 
+def find_outbox(directory: str | None, pid: int | None) -> tuple[str | None, list[Finding]]:
+    """Return the outbox of a process, and findings about the search.
+
+    Args:
+        directory: Directory of the outbox in the settings.
+        pid: Process whose environment may name another outbox; None for the outbox in the settings.
+    """
+    if pid is None:
+        return directory, []
+    try:
+        os.kill(pid, 0)
+        found = outbox_of(pid)
+    except ProcessLookupError:
+        seen = f"there is no process {pid}"
+        return directory, [Finding("process", "error", seen, "Look up its id, with ps for example.")]
+    except OSError as error:
+        seen = f"the environment of process {pid} cannot be read: {error.strerror}"
+        do = "Run this command as the user of the process, on Linux."
+        return directory, [Finding("process", "note", seen, do)]
+    return found or directory, []
+
+
 def check_processes(directory: str | None, pid: int | None) -> Iterator[Finding]:
     """Yield the findings about the processes of an outbox.
 
     Args:
-        directory: Directory of the outbox in the settings.
-        pid: Only this process, whose environment may name another outbox; default: all processes of the outbox.
+        directory: Directory of the outbox.
+        pid: Only this process; default: all processes of the outbox.
     """
-    if pid is not None:
-        try:
-            os.kill(pid, 0)
-        except ProcessLookupError:
-            yield Finding("process", "error", f"there is no process {pid}", "Look up its id, with ps for example.")
-            return
-        except PermissionError:
-            pass  # it runs, as another user
-        try:
-            directory = outbox_of(pid) or directory
-        except OSError as error:
-            seen = f"the environment of process {pid} cannot be read: {error.strerror}"
-            yield Finding("process", "note", seen, "Run this command as the user of the process, on Linux.")
     if directory is None:
         if pid is not None:
             seen = f"process {pid} has no outbox, and writes no report"
@@ -93,24 +102,26 @@ def _report_findings(path: Path) -> Iterator[Finding]:
         return
     name = f"process {_pid(path)} ({report.get('program') or 'unknown program'})"
     stats = _table(report.get("stats"))
-    figures = ", ".join(
-        f"{key} {stats[key]}" for key in ("accepted", "delivered", "pending", "rejected") if key in stats
-    )
-    yield Finding("process", "ok", f"{name}: {figures or 'no figures'}")
+    figures = [f"{key} {stats[key]}" for key in ("accepted", "delivered", "pending", "rejected") if key in stats]
+    yield Finding("process", "ok", f"{name}: {', '.join(figures) or 'no figures'}")
     if reason := report.get("off_reason"):
         yield Finding("process", "warning", f"{name} sends no events: {reason}", "See its settings and log.")
-    places = [place for place in _list(report.get("unattributed")) if isinstance(place, dict)]
+    yield from _places(name, _list(report.get("unattributed")))
+    for reason, number in _table(report.get("drops")).items():
+        if reason in _CAUSES and number:
+            yield Finding("process", "warning", f"{name}: {number} events dropped as {reason}", _CAUSES[reason])
+
+
+def _places(name: str, entries: list[Any]) -> Iterator[Finding]:
+    """Yield the places whose events have no user."""
+    places = [entry for entry in entries if isinstance(entry, dict)]
     for place in places[:MAX_PLACES]:
-        events = count(int(place.get("count") or 0), "event")
-        what = place.get("feature") or place.get("event") or "an event"
-        seen = f"{name}: {events} of {what} without a user at {place.get('place')}"
+        event = place.get("feature") or place.get("event") or "an event"
+        seen = f"{name}: {event} without a user at {place.get('place')}, {place.get('count')} times"
         do = "Name the user before: user_context(...), bind_user(...), or the user= of the integration."
         yield Finding("unattributed", "warning", seen, do)
     if len(places) > MAX_PLACES:
         yield Finding("unattributed", "note", f"{name}: {count(len(places) - MAX_PLACES, 'place')} more")
-    for reason, number in _table(report.get("drops") or stats.get("dropped")).items():
-        if reason in _CAUSES and number:
-            yield Finding("process", "warning", f"{name}: {number} events dropped as {reason}", _CAUSES[reason])
 
 
 def _read(path: Path) -> dict[str, Any] | None:

@@ -66,7 +66,7 @@ class Observed(HttpClient):
 class ThriveStackRequest(Observed, HttpTransport):
     """Request to ThriveStack."""
 
-    def ask(self, timeout: float) -> Response:
+    def send_nothing(self, timeout: float) -> Response:
         """Send an empty array, which creates no event."""
         return self.post(TRACK, b"[]", timeout)
 
@@ -92,7 +92,7 @@ def collector(*, send: bool) -> tuple[str, Callable[[float], Answer]]:
     class CollectorRequest(Observed, OtlpTransport):
         names: ClassVar = OtlpTransport.names
 
-        def ask(self, timeout: float) -> Response:
+        def send_nothing(self, timeout: float) -> Response:
             return self.send(TRACK, [], timeout)
 
     return read_url(), lambda timeout: _ask(CollectorRequest(), timeout, send=send)
@@ -113,7 +113,7 @@ def make_event() -> bytes:
 
 def _ask(transport: Any, timeout: float, *, send: bool) -> Answer:
     try:
-        response = transport.send(TRACK, [make_event()], timeout) if send else transport.ask(timeout)
+        response = transport.send(TRACK, [make_event()], timeout) if send else transport.send_nothing(timeout)
     finally:
         transport.close()
     return Answer(response, send, transport.names, transport.date, transport.location, transport.certificate)
