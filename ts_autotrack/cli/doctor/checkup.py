@@ -7,9 +7,9 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from ts_autotrack._core.parsers import working_directory
-from ts_autotrack._core.transports.proxies import NetworkSettingError
 from ts_autotrack.cli.doctor.application import check_application, check_command
 from ts_autotrack.cli.doctor.command import Command, parse
+from ts_autotrack.cli.doctor.exporter import check_exporter
 from ts_autotrack.cli.doctor.findings import Finding, within
 from ts_autotrack.cli.doctor.outbox import check_outbox
 from ts_autotrack.cli.doctor.processes import check_processes, find_outbox
@@ -18,7 +18,6 @@ from ts_autotrack.cli.doctor.settings import check_key, check_settings, read_set
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from ts_autotrack.cli.doctor.settings import Settings
 
 DISK_TIMEOUT = 15.0
 """Seconds for the checks of the outbox."""
@@ -38,7 +37,7 @@ def checkup(arguments: Sequence[str] = (), *, send: bool = False, pid: int | Non
         return [Finding("command", "error", seen, "Give the command as the application is started, after --.")]
     settings = read_settings(command.folder or working_directory())
     found = [*check_settings(settings), *check_key(settings)]
-    found += _network(settings, send=send)
+    found += check_exporter(settings.config, send=send)
     directory, about_process = find_outbox(settings.config.outbox.directory, pid)
     max_bytes = settings.config.outbox.max_bytes
     found += within(DISK_TIMEOUT, "outbox", partial(check_outbox, directory, max_bytes))
@@ -49,23 +48,3 @@ def checkup(arguments: Sequence[str] = (), *, send: bool = False, pid: int | Non
         finding for finding in check_application(command, command.python or sys.executable) if finding.seen not in told
     ]
     return found
-
-
-def _network(settings: Settings, *, send: bool) -> list[Finding]:
-    """Return the findings about the exporter, and about the way to its server."""
-    config = settings.config
-    exporter = config.exporter or "thrivestack"
-    if exporter not in ("thrivestack", "otlp"):
-        return [Finding("exporter", "note", f"exporter = {exporter}: nothing is sent to ThriveStack")]
-    # Local imports: the HTTP client is half of the time of this command without a server.
-    from ts_autotrack.cli.doctor import network, requests
-
-    if exporter == "otlp":
-        try:
-            url, request = requests.collector(send=send)
-        except NetworkSettingError as error:
-            return [Finding("endpoint", "error", str(error), "Correct the variable.")]
-        return network.check_network(config, url, request)
-    if not config.server.endpoint:
-        return []
-    return network.check_network(config, config.server.endpoint, requests.thrivestack(config, send=send))
