@@ -1,7 +1,7 @@
 """Hooks that run after the import of a module.
 
-Hooks of wrapt run after the first import only ("it doesn't cope with modules being reloaded"), and their exceptions fail
-the import. These run after each import and reload of the module, and the import never sees their exceptions.
+Hooks of wrapt run after the first import only ("it doesn't cope with modules being reloaded"), and their exceptions
+fail the import. These run after each import and reload of the module, and the import never sees their exceptions.
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ from ts_autotrack._core.diagnostics import warn_now
 from ts_autotrack._core.named_features import ALL
 from ts_autotrack.launcher._bodies import MAIN, watch_body
 from ts_autotrack.launcher._import_hooks import is_running
-from ts_autotrack.launcher._lookup import NotFoundError, Place, find
+from ts_autotrack.launcher._lookup import NotFoundError, find
 from ts_autotrack.launcher._tracking import Outcome, holders, track
 
 if TYPE_CHECKING:
@@ -106,14 +106,13 @@ class Targets:
         self._warn_of_faults(module, entries)
 
     def _track(self, module: ModuleType, entries: Mapping[str, Options]) -> None:
-        replaced: dict[str, tuple[Any, Place]] = {}
+        replaced: dict[str, Any] = {}
         for qualname, options in entries.items():
             outcome = Outcome("missing")
             try:
-                place = find(module, qualname)
-                outcome = track(place, options)
+                outcome = track(find(module, qualname), options)
                 if outcome.replaced is not None:
-                    replaced[f"{module.__name__}:{qualname}"] = outcome.replaced, place
+                    replaced[f"{module.__name__}:{qualname}"] = outcome.replaced
             except NotFoundError as error:
                 outcome = Outcome("missing", why=str(error))
             known = self.statuses.get(f"{module.__name__}:{qualname}")
@@ -188,20 +187,14 @@ def _may_exist(name: str) -> bool:
         return True
 
 
-def _warn_of_holders(replaced: Mapping[str, tuple[Any, Place]]) -> None:
-    forms = [find_again(place) for _, place in replaced.values()]
-    found = holders([function for function, _ in replaced.values()], forms)
+def _warn_of_holders(replaced: dict[str, Any]) -> None:
+    found = holders(replaced)
     if found:
         message = (
-            f"{_some(list(replaced))}: only calls through the module are tracked, and {_some(found)} got hold of a "
-            "function before. Python 3.12 and newer track such calls, too, without the options capture and on"
+            f"{_some(list(replaced))}: only calls by this name are tracked, and these hold the function from before: "
+            f"{_some(found)}. Python 3.12 and newer track their calls, too, without the options capture and on"
         )
         warn_now(("target", "holders", *replaced), message)
-
-
-def find_again(place: Place) -> Any:
-    """Return the object that is in a place now."""
-    return vars(place.owner).get(place.name)
 
 
 def _some(texts: list[str]) -> str:

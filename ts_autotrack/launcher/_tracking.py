@@ -16,8 +16,6 @@ from ts_autotrack._core.named_features import decorator
 from ts_autotrack.launcher._lookup import own_function
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from ts_autotrack._core.capture.feature import Feature
     from ts_autotrack.launcher._lookup import Place
 
@@ -131,24 +129,23 @@ def _why_wrapped(options: dict[str, Any]) -> str:
     return "only a wrapper sees how its calls end" if monitor.ready() else str(monitor)
 
 
-def holders(replaced: Iterable[Any], decorated: Iterable[Any]) -> list[str]:
+def holders(replaced: dict[str, Any]) -> list[str]:
     """Return the names of modules, and the classes of other objects, that hold a replaced function.
 
     They call the function without an event. One walk over all objects: some milliseconds, after an import only.
-
-    Args:
-        replaced: The functions that are replaced.
-        decorated: Their decorated forms, which hold them, too.
     """
-    functions, forms = tuple(replaced), tuple(decorated)
-    own = {id(functions), *(id(getattr(form, "__dict__", None)) for form in forms)}
-    own |= {id(cell) for form in forms for cell in getattr(form, "__closure__", None) or ()}
     modules = {id(vars(module)): name for name, module in list(sys.modules.items()) if hasattr(module, "__dict__")}
     found: dict[str, None] = {}
-    for holder in gc.get_referrers(*functions):
-        if id(holder) in own or isinstance(holder, FrameType | tuple):
-            continue
-        found[modules.get(id(holder)) or f"an object of the class {type(holder).__name__}"] = None
+    for holder in gc.get_referrers(*replaced.values()):
+        kind = type(holder)
+        is_ours = holder is replaced or kind.__module__.startswith("ts_autotrack") or _is_of_a_function(holder)
+        if not is_ours and kind not in (FrameType, CellType, tuple):
+            found[modules.get(id(holder)) or f"an object of the class {kind.__name__}"] = None
         if len(found) == MAX_HOLDERS:
             break
     return list(found)
+
+
+def _is_of_a_function(holder: Any) -> bool:
+    """Return True for the attributes of a function, such as `__wrapped__` of the decorated form."""
+    return type(holder) is FunctionType or (type(holder) is dict and "__wrapped__" in holder)
