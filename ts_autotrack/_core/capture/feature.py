@@ -65,16 +65,32 @@ class Feature:
 
     def decorate_function(self, function: FunctionType, kind: Kind) -> Callable[..., Any]:
         """Return a plain function tracked: watched where Python allows it, else wrapped."""
+        rule = self._rule_of(function)
+        if (watched := self._watch(function, kind, rule)) is not None:
+            return watched
+        mechanisms.note(rule.template.where, self._options["name"] or function.__name__, "wrapped")
+        return wrap_function(rule, function, kind)
+
+    def watch_in_place(self, function: FunctionType, kind: Kind) -> bool:
+        """Track a function that is in use already, for all callers that hold it; return False if it needs a wrapper."""
+        return self._watch(function, kind, self._rule_of(function), in_place=True) is not None
+
+    def _rule_of(self, function: FunctionType) -> CaptureRule:
         know_futures()
         names, arguments, code_name = split(function, self._options["capture"])
         where = f"{function.__module__}.{function.__qualname__}, line {function.__code__.co_firstlineno}"
-        rule = self._rule(function.__name__, where, names, arguments, code_name)
-        feature = self._options["name"] or function.__name__
-        if rule.plain and not self._options["capture"] and (watched := watch(function, kind, rule)) is not None:
-            mechanisms.note(where, feature, "watched")
-            return watched
-        mechanisms.note(where, feature, "wrapped")
-        return wrap_function(rule, function, kind)
+        return self._rule(function.__name__, where, names, arguments, code_name)
+
+    def _watch(
+        self, function: FunctionType, kind: Kind, rule: CaptureRule, *, in_place: bool = False
+    ) -> FunctionType | None:
+        if not rule.plain or self._options["capture"]:
+            return None
+        watched = watch(function, kind, rule, in_place=in_place)
+        if watched is not None:
+            mechanism = "watched in place" if in_place else "watched"
+            mechanisms.note(rule.template.where, self._options["name"] or function.__name__, mechanism)
+        return watched
 
     def prepare(self, target: Any) -> Wrap:
         """Return the factory of the closures around another callable than a function."""
