@@ -71,8 +71,7 @@ def _install_files(options: argparse.Namespace) -> int:
     if not (_install.is_virtual() or options.system):
         why = f"{sys.prefix} is no virtual environment: activate one, or say --system to track in all programs there"
         return _fail("install", why, 1)
-    found = project.nearest(working_directory())
-    settings = found[0] if found is not None and b"ts_autotrack" in found[1] else ""
+    settings = _settings_file()
     try:
         written = _install.install(folder, settings)
     except OSError as error:
@@ -98,6 +97,12 @@ def _uninstall_files(options: argparse.Namespace) -> int:
     if not deleted:
         print(printable(f"nothing is installed in {folder}"))
     return 0
+
+
+def _settings_file() -> str:
+    """Return the path of the settings file that launched processes use; an empty text without one."""
+    path, text = project.nearest(working_directory()) or ("", b"")
+    return path if path.endswith(project.OWN_NAME) or b"ts_autotrack" in text else ""
 
 
 def _show(done: str, paths: list[Path]) -> None:
