@@ -18,7 +18,7 @@ def test_environment_file_has_lines_of_keys_and_values(tmp_path: Path) -> None:
     file = tmp_path / ".env"
     file.write_text(
         "\ufeff# key of staging\n\nPLAIN=value\n  SPACED = a b  \nexport EXPORTED=1\nQUOTED=\"a # b\"\nSINGLE='x'\n"
-        "KEPT=a#b=c$HOME\\n\nHALF=\"x\nEMPTY=\r\n",
+        'KEPT=a#b=c$HOME\\n\nHALF="x\nEMPTY=\r\n',
         encoding="utf-8",
     )
     assert read_environment_file(str(file)) == {

@@ -53,7 +53,14 @@ def check_application(command: Command, python: str, timeout: float = TIMEOUT) -
         timeout: Seconds until the child is killed.
     """
     folder = command.folder or working_directory()
-    task = {"folder": folder, "script": command.script, "modules": command.modules, "django": bool(command.django)}
+    task = {
+        "folder": folder,
+        "script": command.script,
+        "modules": command.modules,
+        "django": bool(command.django),
+        "launched": command.launched,
+        "known": bool(command.program),
+    }
     with tempfile.TemporaryDirectory() as scratch:
         report, errors = Path(scratch, "report"), Path(scratch, "errors")
         report.touch()
@@ -62,6 +69,7 @@ def check_application(command: Command, python: str, timeout: float = TIMEOUT) -
                 [python, "-c", _CODE, json.dumps(task), str(report)], _environment(command, folder), stderr, timeout
             )
         found, activity = _read(report)
+        found = [finding for finding in found if not _is_repeated(finding, found)]
         if activity != "end":
             found.append(_broken(code, activity, errors.read_text(errors="replace"), timeout))
     return found
@@ -71,7 +79,8 @@ def _environment(command: Command, folder: str) -> dict[str, str]:
     environment = {name: value for name, value in all_variables().items() if name not in _OFF}
     if command.django:
         environment.setdefault("DJANGO_SETTINGS_MODULE", command.django)
-    return {**environment, "TS_AUTOTRACK_EXPORTER": "memory", LAUNCHED_FROM: folder}
+    own = {"TS_AUTOTRACK_EXPORTER": "memory", LAUNCHED_FROM: folder, "PYTHONDONTWRITEBYTECODE": "1"}
+    return {**environment, **own}
 
 
 def _run(arguments: list[str], environment: dict[str, str], stderr: Any, timeout: float) -> int | None:
@@ -117,6 +126,12 @@ def _read(report: Path) -> tuple[list[Finding], str]:
         else:
             found.append(Finding(*entry))
     return found, activity
+
+
+def _is_repeated(finding: Finding, found: list[Finding]) -> bool:
+    """Return True for a logged warning about a function that has a finding of its own."""
+    keys = [other.seen.partition(" = ")[0] for other in found if other.check == "target" and other.level == "error"]
+    return finding.check == "log" and any(f"'{key}'" in finding.seen for key in keys)
 
 
 def _broken(code: int | None, activity: str, errors: str, timeout: float) -> Finding:

@@ -18,7 +18,7 @@ _PYTHON = re.compile(r"(python|pypy)[0-9.]*t?(\.exe)?", re.IGNORECASE)
 _TARGET = re.compile(r"([A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*):[A-Za-z_][\w.]*(?:\(.*\))?")
 """Argument such as `myapp.main:app`."""
 _NAME = re.compile(r"[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*")
-_EXEC = re.compile(rb"'''exec' \"?([^\"\s]+)\"? ")
+_EXEC = re.compile(rb"'''exec' (?:\"([^\"]+)\"|(\S+)) ")
 """Second line of a script that pip made for an interpreter with a long path."""
 _SETTINGS_MODULE = re.compile(r"DJANGO_SETTINGS_MODULE[\"']\s*,\s*[\"']([\w.]+)")
 _WITH_VALUE = ("-W", "-X", "--check-hash-based-pycs")
@@ -37,6 +37,7 @@ class Command(NamedTuple):
         script: Path of the script that Python runs; an empty text for a module or an installed command.
         modules: Modules that the arguments name.
         django: Name of Django's settings module in a `manage.py`.
+        launched: True below `ts-autotrack run`.
     """
 
     program: str = ""
@@ -45,6 +46,7 @@ class Command(NamedTuple):
     script: str = ""
     modules: tuple[str, ...] = ()
     django: str = ""
+    launched: bool = False
 
     @property
     def folder(self) -> str:
@@ -53,8 +55,12 @@ class Command(NamedTuple):
 
 
 def parse(arguments: Sequence[str]) -> Command:
-    """Return what is known about a command. `ts-autotrack run ... --` in front of it is left out."""
-    arguments = _without_launcher(arguments)
+    """Return the facts about a command. `ts-autotrack run` in front of the command is left out."""
+    without = _without_launcher(arguments)
+    return _parse(without)._replace(launched=without != list(arguments))
+
+
+def _parse(arguments: Sequence[str]) -> Command:
     program = shutil.which(arguments[0]) or ""
     if not program:
         return Command()
@@ -71,8 +77,12 @@ def parse(arguments: Sequence[str]) -> Command:
 
 def _without_launcher(arguments: Sequence[str]) -> list[str]:
     found = list(arguments)
-    is_launcher = Path(found[0]).name == "ts-autotrack" and found[1:2] == ["run"]
-    return found[found.index("--") + 1 :] if is_launcher and "--" in found[:-1] else found
+    if Path(found[0]).name != "ts-autotrack" or found[1:2] != ["run"]:
+        return found
+    rest = found[2:]
+    while rest and rest[0].startswith("--env-file"):
+        rest = rest[1:] if "=" in rest[0] else rest[2:]
+    return (rest[1:] if rest[:1] == ["--"] else rest) or found
 
 
 def _split(arguments: Sequence[str]) -> tuple[tuple[str, ...], list[str]]:
@@ -100,7 +110,7 @@ def _interpreter(program: str) -> tuple[str, tuple[str, ...]]:
     if not head.startswith(b"#!"):
         return "", ()
     if (long := _EXEC.search(head)) is not None:
-        return os.fsdecode(long[1]), ()
+        return os.fsdecode(long[1] or long[2]), ()
     words = os.fsdecode(head[2:].partition(b"\n")[0]).split()
     if words and Path(words[0]).name == "env":
         words = [word for word in words[1:] if word != "-S"]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from ts_autotrack import is_tracked
 from ts_autotrack.cli.doctor.findings import Finding
-from ts_autotrack.integrations._automatic import FRAMEWORKS
+from ts_autotrack.integrations._automatic import FRAMEWORKS, activate, unused_features
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -19,14 +19,17 @@ _OWN_DJANGO = "ts_autotrack.integrations.django"
 _OWN_ASGI = "ts_autotrack.integrations.asgi"
 
 
-def check_frameworks(folder: str, settings: Mapping[str, Any]) -> Iterator[Finding]:
+def check_frameworks(folder: str, settings: Mapping[str, Any], *, active: bool) -> Iterator[Finding]:
     """Yield the findings about the frameworks of an application whose modules are imported.
 
     Args:
         folder: Folder of the application's own modules.
         settings: Settings by name.
+        active: True if the integrations have been activated by the settings.
     """
-    yield from _integrations(settings["integrations"])
+    yield from _integrations(settings["integrations"], active=active)
+    if active and "off" not in settings["integrations"]:
+        yield from _unused(settings["features"])
     yield from _django_middleware()
     own = _own_modules(folder)
     for place, app in _applications(own):
@@ -34,12 +37,14 @@ def check_frameworks(folder: str, settings: Mapping[str, Any]) -> Iterator[Findi
         yield from _registrations(place, app, own)
 
 
-def _integrations(chosen: tuple[str, ...]) -> Iterator[Finding]:
+def _integrations(chosen: tuple[str, ...], *, active: bool) -> Iterator[Finding]:
     """Yield each framework that is installed, and the reason why its integration is active or not."""
     idle = []
     for name, module in sorted(FRAMEWORKS.items()):
+        if name == "threads" and name not in chosen:  # meant for programs that name it
+            continue
         if module in sys.modules:
-            yield _imported(name, chosen)
+            yield _imported(name, chosen, active=active)
         elif _is_installed(module):
             idle.append(name)
     if idle:
@@ -47,14 +52,27 @@ def _integrations(chosen: tuple[str, ...]) -> Iterator[Finding]:
         yield Finding("integrations", "note", seen, "Give the application's command: ts-autotrack doctor -- COMMAND.")
 
 
-def _imported(name: str, chosen: tuple[str, ...]) -> Finding:
+def _imported(name: str, chosen: tuple[str, ...], *, active: bool) -> Finding:
     if "off" in chosen:
         seen = f"{name} is imported, and TS_AUTOTRACK_INTEGRATIONS=off"
         return Finding("integrations", "note", seen, "Remove the setting to let `ts-autotrack run` activate it.")
     if chosen and name not in chosen:
         seen = f"{name} is imported, and TS_AUTOTRACK_INTEGRATIONS names only {', '.join(chosen)}"
         return Finding("integrations", "note", seen, f"Add {name} to the setting to activate it.")
-    return Finding("integrations", "ok", f"{name} is imported; `ts-autotrack run` activates its integration")
+    if not active:
+        seen = f"{name} is imported; its integration needs its lines of code, or `ts-autotrack run`"
+        return Finding("integrations", "note", seen)
+    problem = activate(name, {})  # activated already, by the import
+    if problem is None:
+        return Finding("integrations", "ok", f"the integration {name} is active by the settings")
+    return Finding("integrations", "warning", f"the integration {name} is not active: {problem}")
+
+
+def _unused(features: Mapping[str, Any]) -> Iterator[Finding]:
+    """Yield the routes and names that no active integration knows."""
+    for key in unused_features(key for key in features if ":" not in key or " " in key):
+        seen = f"{key} = {features[key]['feature']}: no integration is active that knows such a name"
+        yield Finding("target", "warning", seen, "Give the application's command, or correct the name in features.")
 
 
 def _is_installed(module: str) -> bool:

@@ -21,7 +21,11 @@ from ts_autotrack.cli.doctor.targets import check_targets, modules_of
 from ts_autotrack.testing import capture_events
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
+
+
+AUTO, INSTALLED = "ts_autotrack.auto", "_ts_autotrack_start"
+"""Modules that activate the settings: in the application's first line, and by `ts-autotrack install`."""
 
 
 class Probe:
@@ -30,13 +34,14 @@ class Probe:
     Attributes:
         folder: First folder of the path for imports.
         script: Path of the script that the command runs; an empty text without one.
+        launched: True if `ts-autotrack run` starts the command, or `ts-autotrack install` is in force.
     """
 
     def __init__(self, task: dict[str, Any], report: Callable[[object], None]) -> None:
         self.folder: str = task["folder"]
         self.script: str = task["script"]
-        self._modules: list[str] = task["modules"]
-        self._django: bool = task["django"]
+        self.launched: bool = task["launched"] or INSTALLED in sys.modules
+        self._task = task
         self._report = report
 
     def run(self) -> None:
@@ -46,16 +51,20 @@ class Probe:
         diagnostics.logger.addHandler(handler)
         with capture_events():
             settings = public({})
-            self._activate()
-            if self._django or environment("DJANGO_SETTINGS_MODULE"):
+            active = self.launched or bool(settings["features"] or settings["user"])
+            if active:
+                self._activate()
+            if self._task["django"] or environment("DJANGO_SETTINGS_MODULE"):
                 self._emit(self._attempt("django.setup()", _set_up_django))
-            imported = [*self._modules, *modules_of(settings)]
+            imported = [*self._task["modules"], *modules_of(settings)]
             for name in dict.fromkeys(imported):
                 self._emit(self._import(name))
             self._report("the check of the functions that the settings name")
             self._emit(check_targets(settings))
             self._report("the check of the frameworks")
-            self._emit(check_frameworks(self.folder, settings))
+            active = active or AUTO in sys.modules
+            self._emit(self._check_launcher(settings))
+            self._emit(check_frameworks(self.folder, settings, active=active))
             diagnostics.report()
         diagnostics.logger.removeHandler(handler)
         self._report("end")
@@ -69,6 +78,21 @@ class Probe:
 
         self._report("the activation of ts_autotrack")
         activate()
+
+    def _check_launcher(self, settings: Mapping[str, Any]) -> Iterator[Finding]:
+        """Yield the way in which the program activates the settings `features`, `user` and `integrations`."""
+        by = "`ts-autotrack install`" if INSTALLED in sys.modules else ""
+        by = (
+            "`ts-autotrack run`"
+            if self._task["launched"]
+            else by or ("ts_autotrack.auto" if AUTO in sys.modules else "")
+        )
+        if by:
+            yield Finding("launcher", "ok", f"{by} activates the settings features, user and integrations")
+        elif settings["features"] or settings["user"]:
+            seen = "the settings features and user count only in a program that activates them"
+            do = "Start it with `ts-autotrack run -- COMMAND`, or let its first line be `import ts_autotrack.auto`."
+            yield Finding("launcher", "warning" if self._task["known"] else "note", seen, do)
 
     def _import(self, name: str) -> Iterator[Finding]:
         if self.script and self._is_script(name):

@@ -1,0 +1,170 @@
+"""`ts-autotrack doctor` and the application's code: real small applications, imported in a child process."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from contextlib import closing
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.conftest import ScriptedServer
+from ts_autotrack.cli import main
+from ts_autotrack.cli.doctor.application import check_application
+from ts_autotrack.cli.doctor.command import Command, parse
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from ts_autotrack.cli.doctor.findings import Finding
+
+pytestmark = pytest.mark.slow
+
+FASTAPI = """
+from fastapi import FastAPI
+from starlette.middleware.gzip import GZipMiddleware
+from ts_autotrack import track_feature
+from ts_autotrack.integrations.asgi import TrackingMiddleware
+
+app = FastAPI()
+app.add_middleware(TrackingMiddleware)
+app.add_middleware(GZipMiddleware)
+
+@track_feature("above", capture=["x"])
+@app.get("/above")
+def above(x: int = 1): ...
+
+@app.get("/below")
+@track_feature("below", capture=["x"])
+def below(x: int = 1): ...
+
+async def export(): ...
+
+class Reports:
+    def show(self): ...
+
+here = 1
+print("noise on standard output", flush=True)
+"""
+FEATURES = """
+user = "myapp:export"
+[features]
+"myapp:export" = "report_export"
+"myapp:Reports.show" = "report_view"
+"myapp:exprot" = "typo"
+"myapp:here" = "no_function"
+"nowhere:function" = "no_module"
+"__main__:job" = "main_job"
+"""
+DJANGO = """
+SECRET_KEY = "x"
+MIDDLEWARE = ["django.middleware.common.CommonMiddleware", "ts_autotrack.integrations.django.TrackingMiddleware"]
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The working directory of an application."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def texts(findings: list[Finding], check: str) -> dict[str, str]:
+    """Return the facts of a check by level."""
+    found = [finding for finding in findings if finding.check == check]
+    return {finding.level: "\n".join(f.seen for f in found if f.level == finding.level) for finding in found}
+
+
+def test_application_of_fastapi(folder: Path) -> None:
+    """Named functions, the place of the middleware and a decorator above a route are checked in one application."""
+    (folder / "myapp.py").write_text(FASTAPI)
+    (folder / "ts_autotrack.toml").write_text(FEATURES)
+    (folder / "main.py").write_text("raise SystemExit('a script is not run')\n")
+    found = check_application(parse([sys.executable, "main.py", "myapp:app"]), sys.executable)
+    mechanism = "watched in place" if sys.version_info >= (3, 12) else "wrapped"
+    targets = texts(found, "target")
+    assert f"myapp:export = report_export: coroutine function, {mechanism}" in targets["ok"]
+    assert f"myapp:Reports.show = report_view: function, {mechanism}" in targets["ok"]
+    assert "did you mean 'export'" in targets["error"]
+    assert "myapp:here = no_function: not callable" in targets["error"]
+    assert "nowhere:function = no_module: waiting" in targets["error"]
+    assert "__main__:job" in targets["note"]
+    assert "is inside GZipMiddleware" in texts(found, "middleware")["note"]
+    assert "myapp:above is decorated above" in texts(found, "decorators")["error"]
+    assert "below" not in texts(found, "decorators")["error"]
+    assert "user = myapp:export is there" in texts(found, "user")["ok"]
+    assert "count only in a program that activates them" in texts(found, "launcher")["warning"]
+    assert "the import of nowhere failed: ModuleNotFoundError" in texts(found, "application")["error"]
+    assert "main is the program itself" not in str(found)
+
+
+def test_applications_that_break(folder: Path) -> None:
+    """A crash, an exit and an endless import end in a finding; what was found before counts."""
+    (folder / "crash.py").write_text("import os; os._exit(3)\n")
+    (folder / "leave.py").write_text("import sys; sys.exit('needs a database')\n")
+    (folder / "server.py").write_text("import threading; threading.Event().wait()\n")
+    crashed = check_application(Command(modules=("leave", "crash")), sys.executable)
+    errors = texts(crashed, "application")["error"]
+    assert "the import of leave failed: SystemExit: needs a database" in errors
+    assert "the import of crash ended the process with status 3" in errors
+    hung = check_application(Command(modules=("server",)), sys.executable, 4)
+    assert "the import of server did not end within 4 s" in texts(hung, "application")["error"]
+    assert texts(hung, "installation")
+
+
+def test_project_of_django(folder: Path) -> None:
+    """The place in MIDDLEWARE is read with the settings that manage.py names."""
+    (folder / "shop").mkdir()
+    (folder / "shop" / "settings.py").write_text(DJANGO)
+    (folder / "manage.py").write_text('setdefault("DJANGO_SETTINGS_MODULE", "shop.settings")\n')
+    found = check_application(parse([sys.executable, "manage.py", "runserver"]), sys.executable)
+    assert "TrackingMiddleware is number 2" in texts(found, "middleware")["note"]
+    assert "django.setup() works" in texts(found, "application")["ok"]
+
+
+def test_python_without_the_library(folder: Path) -> None:
+    """An interpreter without this library is named."""
+    plain = folder / "python3"
+    plain.write_text("#!/bin/sh\necho \"ModuleNotFoundError: No module named 'ts_autotrack'\" >&2; exit 1\n")
+    plain.chmod(0o755)
+    (found,) = check_application(parse([str(plain), "-m", "myapp"]), str(plain))
+    assert (found.level, "has no ts_autotrack" in found.seen) == ("error", True)
+
+
+def test_command(folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """The command prints aligned text or one JSON document, tells by its exit status, and changes no file."""
+    (folder / "myapp.py").write_text(
+        "import os\nfrom ts_autotrack import track, configure\n"
+        "track('at_import', user_id='user_123')\n"
+        "if os.environ.get('BREAK'): raise ValueError('caf\\u00e9 \\033[31m')\n"
+    )
+    with closing(ScriptedServer()) as server:
+        monkeypatch.setenv("THRIVESTACK_ENDPOINT", server.endpoint)
+        monkeypatch.setenv("TS_AUTOTRACK_OUTBOX", str(folder / "outbox"))
+        assert main(["doctor", "--", sys.executable, "-m", "uvicorn", "myapp:app"]) == 0
+        lines = capsys.readouterr().out.splitlines()
+        assert {line[:8].strip() for line in lines[:-1]} <= {"ok", "note", "warning", ""}
+        monkeypatch.setenv("BREAK", "1")
+        assert main(["doctor", "--json", "--", sys.executable, "-m", "uvicorn", "myapp:app"]) == 1
+        output = capsys.readouterr().out
+        assert output.isascii()
+        document = json.loads(output)
+        assert document.keys() == {"version", "findings", "ok"}
+        assert document["ok"] is False
+        (broken,) = (finding for finding in document["findings"] if finding["level"] == "error")
+        assert broken["check"] == "application"
+        assert "ValueError: caf\u00e9 \\x1b[31m" in broken["seen"]
+        assert [request.items for request in server.requests] == [[], []]
+    assert sorted(os.listdir(folder)) == ["__pycache__", "myapp.py"]
+
+
+def test_wrong_command_lines(capsys: pytest.CaptureFixture[str]) -> None:
+    """A wrong option or process id has the status 2; a missing program is an error that names it."""
+    for arguments in (["--pid", "x"], ["--pid", "0"], ["--unknown"]):
+        with pytest.raises(SystemExit) as ended:
+            main(["doctor", *arguments])
+        assert ended.value.code == 2
+    assert main(["doctor", "--", "no-such-program"]) == 1
+    assert "there is no program no-such-program" in capsys.readouterr().out

@@ -1,0 +1,88 @@
+"""`ts-autotrack doctor -- COMMAND`: the interpreter, the modules and the launcher in a command, without running it."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from ts_autotrack.cli.doctor.application import check_command
+from ts_autotrack.cli.doctor.command import Command, parse
+
+
+def executable(path: Path, head: str) -> str:
+    """Write a program."""
+    path.write_text(head)
+    path.chmod(0o755)
+    return str(path)
+
+
+@pytest.mark.parametrize(
+    ("head", "python", "options"),
+    [
+        ("#!/opt/app/bin/python3.12\n", "/opt/app/bin/python3.12", ()),
+        ("#!/opt/app/bin/python3 -sE\n", "/opt/app/bin/python3", ("-sE",)),
+        ("#!/bin/sh\n'''exec' \"/opt/long path/bin/python\" \"$0\" \"$@\"\n' '''\n", "/opt/long path/bin/python", ()),
+        ("#!/bin/sh\necho\n", "", ()),
+        ("\x7fELF", "", ()),
+    ],
+)
+def test_interpreter_of_a_program(head: str, python: str, options: tuple[str, ...], tmp_path: Path) -> None:
+    """The first lines of a program name its interpreter; a binary and a shell script have none."""
+    command = parse([executable(tmp_path / "gunicorn", head), "app:make()"])
+    assert (command.python, command.options, command.modules) == (python, options, ("app",))
+    assert {finding.level for finding in check_command(command)} == (
+        {"note"} if not python else {"warning"} if options else set()
+    )
+
+
+def test_env_finds_the_interpreter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`env python3` is the first one on PATH, as a shell finds it."""
+    executable(tmp_path / "python3", "")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert parse([executable(tmp_path / "tool", "#!/usr/bin/env python3\n")]).python == str(tmp_path / "python3")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "modules"),
+    [
+        ("gunicorn -k uvicorn.workers.UvicornWorker -b localhost:8000 myapp", ("myapp",)),
+        ("gunicorn -w 2 myapp.wsgi:application", ("myapp.wsgi",)),
+        ("uvicorn --host 127.0.0.1 --factory myapp.main:make", ("myapp.main",)),
+        ("celery -A proj worker", ("proj",)),
+        ("celery --app=proj.celery worker", ("proj.celery",)),
+        ("flask --app hello.py run", ("hello",)),
+        ("flask run", ()),
+    ],
+)
+def test_modules(arguments: str, modules: tuple[str, ...], tmp_path: Path) -> None:
+    """The module of the application is found in the arguments of servers and workers."""
+    name, *rest = arguments.split()
+    command = parse([executable(tmp_path / name, f"#!{sys.executable}\n"), *rest])
+    assert command.modules == modules
+    assert parse([sys.executable, "-m", name, *rest]).modules == modules
+
+
+def test_options_of_python(tmp_path: Path) -> None:
+    """Options of the interpreter end at the script; the options that ignore the launcher are a warning."""
+    script = tmp_path / "app.py"
+    script.touch()
+    command = parse([sys.executable, "-X", "dev", "-W", "error", "-E", str(script), "-I"])
+    assert command.options == ("-X", "dev", "-W", "error", "-E")
+    assert (command.script, command.folder) == (str(script), str(tmp_path))
+    assert "option -E" in next(check_command(command)).seen
+    assert parse([sys.executable, "-Im", "gunicorn", "app:app"])[2:5] == (("-I",), "", ("app",))
+    assert list(check_command(parse([sys.executable, "-X", "importtime", str(script)]))) == []
+
+
+def test_launcher_and_django(tmp_path: Path) -> None:
+    """`ts-autotrack run` in front is seen and left out; manage.py names Django's settings."""
+    manage = tmp_path / "manage.py"
+    manage.write_text("os.environ.setdefault('DJANGO_SETTINGS_MODULE', 'shop.settings')\n")
+    rest = [sys.executable, str(manage), "runserver"]
+    plain = parse(rest)
+    assert (plain.django, plain.launched) == ("shop.settings", False)
+    for launcher in (["run"], ["run", "--"], ["run", "--env-file", "x", "--"], ["run", "--env-file=x"]):
+        assert parse(["/opt/ts-autotrack", *launcher, *rest]) == plain._replace(launched=True)
+    assert parse(["no-such-program"]) == Command()
