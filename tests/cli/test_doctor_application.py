@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 from contextlib import closing
 from typing import TYPE_CHECKING
@@ -157,7 +156,7 @@ def test_command(folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.C
         assert broken["check"] == "application"
         assert "ValueError: caf\u00e9 \\x1b[31m" in broken["seen"]
         assert [request.items for request in server.requests] == [[], []]
-    assert sorted(os.listdir(folder)) == ["__pycache__", "myapp.py"]
+    assert [path.name for path in folder.iterdir()] == ["myapp.py"]
 
 
 def test_wrong_command_lines(capsys: pytest.CaptureFixture[str]) -> None:

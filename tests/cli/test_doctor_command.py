@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import sys
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from ts_autotrack.cli.doctor.application import check_command
 from ts_autotrack.cli.doctor.command import Command, parse
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 def executable(path: Path, head: str) -> str:

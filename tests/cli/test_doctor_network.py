@@ -230,7 +230,7 @@ def test_other_exporters(tmp_path: Path) -> None:
     """A file is checked, and written to with --send only; the console needs nothing."""
     path = tmp_path / "events.jsonl"
     assert {finding.level for finding in examine("", exporter="console")} == {"note"}
-    settings = {"exporter": "jsonl", "jsonl_path": path}
+    settings: dict[str, Any] = {"exporter": "jsonl", "jsonl_path": path}
     assert examine("", **settings)[-1].seen == f"{path} is writable"
     assert not path.exists()
     assert examine("", send=True, **settings)[-1].level == "ok"

@@ -81,12 +81,12 @@ class Probe:
 
     def _check_launcher(self, settings: Mapping[str, Any]) -> Iterator[Finding]:
         """Yield the way in which the program activates the settings `features`, `user` and `integrations`."""
-        by = "`ts-autotrack install`" if INSTALLED in sys.modules else ""
-        by = (
-            "`ts-autotrack run`"
-            if self._task["launched"]
-            else by or ("ts_autotrack.auto" if AUTO in sys.modules else "")
-        )
+        ways = {
+            "`ts-autotrack run`": self._task["launched"],
+            "`ts-autotrack install`": INSTALLED in sys.modules,
+            "`import ts_autotrack.auto`": AUTO in sys.modules,
+        }
+        by = next((way for way, is_there in ways.items() if is_there), "")
         if by:
             yield Finding("launcher", "ok", f"{by} activates the settings features, user and integrations")
         elif settings["features"] or settings["user"]:
