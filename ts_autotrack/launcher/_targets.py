@@ -211,8 +211,8 @@ def report_fault(name: str, error: Exception) -> None:
 _in_force: Targets | None = None
 
 
-def use(targets: Targets) -> None:
-    """Make these the targets of the process."""
+def use(targets: Targets | None) -> None:
+    """Make these the targets of the process; None for no targets."""
     global _in_force  # noqa: PLW0603 - the settings belong to the process
     _in_force = targets
 
