@@ -69,6 +69,8 @@ def test_process_that_knows_no_user_reports_the_places(inspecting: ScriptedServe
     assert found["unattributed"][1]["event"] == "opened"
     assert "test_report" in found["unattributed"][1]["place"]
     assert found["drops"] == found["stats"]["dropped"] == {"unattributed": 4}
+    mechanism = "watched" if sys.version_info >= (3, 12) else "wrapped"
+    assert [f"{__name__}.export, line {LINE}", "report_export", mechanism] in found["functions"]
     assert found["pid"] == os.getpid()
     assert found["version"] == ts_autotrack.__version__
     assert found["off_reason"] is None

@@ -11,6 +11,7 @@ import time
 from typing import TYPE_CHECKING, Protocol, cast
 
 from ts_autotrack._core import diagnostics
+from ts_autotrack._core.capture import mechanisms
 from ts_autotrack._core.report import encode, report
 
 if TYPE_CHECKING:
@@ -141,7 +142,7 @@ class Reporter:
             if stats.pending or not stats.dropped:
                 return  # the answer to the first events tells
             transport.ask(deadline - now)
-        state = stats, config, list(diagnostics.recent)
+        state = stats, config, list(diagnostics.recent), len(mechanisms.known())
         if not transport.inspector:
             self._next_at = now + PAUSE
         elif ended or state != self._sent or now >= self._repeat_at:
