@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from ts_autotrack._core import diagnostics
+from ts_autotrack._core.capture import mechanisms
 from ts_autotrack._core.config import SETTINGS
 from ts_autotrack._core.process_id import started_at
 from ts_autotrack._core.redaction import mask, mask_url, printable
@@ -54,6 +55,7 @@ def report(
             for (place, event, feature), count in sorted(places.items(), key=lambda entry: -entry[1])
         ],
         "settings": settings_of(config),
+        "functions": [list(function) for function in mechanisms.known()],
         "warnings": list(diagnostics.recent),
         "ended": ended,
     }

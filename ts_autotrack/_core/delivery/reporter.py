@@ -11,6 +11,7 @@ import time
 from typing import TYPE_CHECKING, Protocol, cast
 
 from ts_autotrack._core import diagnostics
+from ts_autotrack._core.capture import mechanisms
 from ts_autotrack._core.report import encode, report
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ COST_FACTOR = 1_000
 SIGN_OF_LIFE = 30.0
 """Seconds after which an unchanged report is sent again."""
 FILE_INTERVAL = 5.0
-"""Seconds between two writes of the file at least."""
+"""Seconds between two looks at the file, and at the files of ended processes."""
 PAUSE = 5.0
 """Seconds without a report after a failed one."""
 TIMEOUT = 0.5
@@ -44,6 +45,10 @@ class ReportFile(Protocol):
 
     def write(self, report: bytes) -> None:
         """Write or replace the file; leave it out if the disk does not take it."""
+        ...
+
+    def remove_stale(self) -> None:
+        """Delete the files of ended processes."""
         ...
 
     def remove(self) -> None:
@@ -103,6 +108,7 @@ class Reporter:
         try:
             if self._file is not None:
                 self._file.remove()
+                self._file.remove_stale()
             self._send(now + TIMEOUT if deadline is None else min(deadline, now + TIMEOUT), ended=True)
         except Exception as error:  # noqa: BLE001 - the barrier
             diagnostics.fault("reporting", error)
@@ -112,6 +118,7 @@ class Reporter:
         if self._file is None or now < self._write_at:
             return
         self._write_at = now + FILE_INTERVAL
+        self._file.remove_stale()
         stats = self._stats()
         if not stats.dropped or (stats.dropped == self._written and self._file.exists):
             return
@@ -135,7 +142,7 @@ class Reporter:
             if stats.pending or not stats.dropped:
                 return  # the answer to the first events tells
             transport.ask(deadline - now)
-        state = stats, config, list(diagnostics.recent)
+        state = stats, config, list(diagnostics.recent), len(mechanisms.known())
         if not transport.inspector:
             self._next_at = now + PAUSE
         elif ended or state != self._sent or now >= self._repeat_at:

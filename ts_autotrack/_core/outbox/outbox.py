@@ -19,7 +19,6 @@ from ts_autotrack._core.outbox.file import SHRINK_BYTES
 from ts_autotrack._core.outbox.outage import Outage
 from ts_autotrack._core.outbox.paths import measure, set_aside
 from ts_autotrack._core.outbox.quarantine import Quarantine
-from ts_autotrack._core.outbox.reports import remove_stale
 from ts_autotrack._core.outbox.schema import is_damage
 from ts_autotrack._core.outbox.writer import Writer
 
@@ -184,7 +183,6 @@ class Outbox:
                     self._maintain_files()
                 if now >= self._adoption.scan_at or self._writer.full:
                     sizes = measure(self._directory)  # without the lock: a caller may be waiting for the lock
-                    remove_stale(self._directory)
                     with self._lock:
                         self._begin_scan(now, sizes)
             self._adoption.run(self._lock)

@@ -45,6 +45,10 @@ class ReportFile:
             except OSError:
                 os.unlink(new)
 
+    def remove_stale(self) -> None:
+        """Delete the files of ended processes."""
+        remove_stale(self._directory)
+
     def remove(self) -> None:
         """Delete the file at the end of the process; a forked child leaves its parent's file alone."""
         if os.getpid() == self._process:

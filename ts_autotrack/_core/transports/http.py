@@ -82,11 +82,6 @@ class HttpClient:
                 transport._pool._network_backend = self._backend  # noqa: SLF001 - httpx passes no backend on
         return client
 
-    @property
-    def direct(self) -> bool:
-        """True if no proxy is used."""
-        return not self._via
-
     def post(self, path: str, content: bytes, timeout: float) -> Response:
         """POST a body; a missing answer is a Response with status 0. The answer's body may repeat credentials."""
         return self.request("POST", path, content, timeout)
@@ -158,7 +153,8 @@ class HttpTransport(HttpClient):
             headers["authorization"] = f"Bearer {settings.auth_token}"
         super().__init__(settings.endpoint, headers)
         self._is_local = is_local(settings.endpoint)
-        self.inspector: bool | None = None if self._is_local and self.direct else False
+        # Requests to this machine go through no proxy.
+        self.inspector: bool | None = None if self._is_local else False
 
     def send(self, path: str, bodies: Sequence[bytes], timeout: float) -> Response:
         """See `Transport`."""
@@ -170,7 +166,7 @@ class HttpTransport(HttpClient):
         Not on the finished Response: its `_replace` kept 12 areas of Python's allocator in use, so that no memory of
         100,000 events returned after an outage.
         """
-        self.inspector = self._is_local and self.direct and INSPECTOR in answer.headers
+        self.inspector = self._is_local and INSPECTOR in answer.headers
         return mask_bytes(super().read(answer))
 
     def ask(self, timeout: float) -> None:
