@@ -44,6 +44,9 @@ async def export(): ...
 class Reports:
     def show(self): ...
 
+@app.post("/named")
+async def named(): ...
+
 here = 1
 print("noise on standard output", flush=True)
 """
@@ -54,6 +57,9 @@ user = "myapp:export"
 "myapp:Reports.show" = "report_view"
 "myapp:exprot" = "typo"
 "myapp:here" = "no_function"
+"myapp:named" = "named"
+"GET /below" = "below_view"
+"task.of.nobody" = "task"
 "nowhere:function" = "no_module"
 "__main__:job" = "main_job"
 """
@@ -92,7 +98,11 @@ def test_application_of_fastapi(folder: Path) -> None:
     assert "__main__:job" in targets["note"]
     assert "is inside GZipMiddleware" in texts(found, "middleware")["note"]
     assert "myapp:above is decorated above" in texts(found, "decorators")["error"]
-    assert "below" not in texts(found, "decorators")["error"]
+    assert "myapp:below" not in texts(found, "decorators")["error"]
+    assert ("myapp:named is named" in texts(found, "decorators")["error"]) is (sys.version_info < (3, 12))
+    assert "task.of.nobody = task: no integration" in targets["warning"]
+    assert "GET /below" not in targets["warning"]
+    assert "the integration fastapi is active" in texts(found, "integrations")["ok"]
     assert "user = myapp:export is there" in texts(found, "user")["ok"]
     assert "count only in a program that activates them" in texts(found, "launcher")["warning"]
     assert "the import of nowhere failed: ModuleNotFoundError" in texts(found, "application")["error"]

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import os
+import sys
 import threading
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
+from tests.conftest import ScriptedServer
+from ts_autotrack.cli.doctor.checkup import checkup
 from ts_autotrack.cli.doctor.findings import Finding, within
+from ts_autotrack.cli.doctor.installation import check_installation
 from ts_autotrack.cli.doctor.settings import check_key, check_settings, read_settings
 
 KEY = "0123456789-secret"
@@ -100,3 +106,42 @@ def test_a_check_cannot_hang_or_hide_others() -> None:
     assert [finding.level for finding in within(0.05, "outbox", hang)] == ["error"]
     forever.set()
     assert "OSError: broken" in within(5, "outbox", fail)[0].seen
+
+
+def test_file_of_another_user(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A settings file of another user does not count, unless the operator names the application's command."""
+    (tmp_path / "ts_autotrack.toml").write_text("flush_interval = 5\n")
+    if os.geteuid() == 0:  # a file of root counts for all users
+        os.chown(tmp_path / "ts_autotrack.toml", 54_321, -1)
+    monkeypatch.setattr(os, "geteuid", lambda: 12_345)
+    assert "belongs to another user" in seen(examine(tmp_path), "warning")
+    assert read_settings(str(tmp_path)).values["flush_interval"] == 1
+    assert read_settings(str(tmp_path), named=True).values["flush_interval"] == 5
+
+
+def test_installation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Versions are shown; a variable whose package is missing, and propagators without baggage, are named."""
+    assert {finding.level for finding in check_installation()} == {"ok"}
+    monkeypatch.setitem(sys.modules, "opentelemetry.sdk", None)
+    monkeypatch.setenv("OTEL_TRACES_EXPORTER", "otlp,thrivestack")
+    monkeypatch.setenv("OTEL_PROPAGATORS", "tracecontext")
+    found = list(check_installation())
+    assert "needs the package opentelemetry-sdk" in seen(found, "error")
+    assert "has no baggage" in seen(found, "note")
+    metadata = tmp_path / "ts_autotrack-0.1.0.dist-info" / "METADATA"
+    metadata.parent.mkdir()
+    metadata.write_text("Name: ts_autotrack\nVersion: 0.1.0\nRequires-Dist: httpx>=99.1\nRequires-Dist: nowhere>=1\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    faults = seen(list(check_installation()), "error")
+    assert "is too old: 99.1 or newer is needed" in faults
+    assert "nowhere is missing" in faults
+
+
+def test_checkout_of_a_stranger(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file that names the endpoint gets no request, and no key, from a run without the application's command."""
+    with closing(ScriptedServer()) as server:
+        Path("ts_autotrack.toml").write_text(f'endpoint = "{server.endpoint}"\n')
+        monkeypatch.setenv("THRIVESTACK_API_KEY", KEY)
+        assert "nothing was sent there" in seen(checkup(send=True), "note")
+        assert server.requests == []
+        assert "the event has arrived" in seen(checkup([sys.executable], send=True), "ok")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import io
 import json
+import os
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
 
     from ts_autotrack.cli.doctor.findings import Finding
 
+INTERRUPTED = 130
+"""Exit status after Ctrl-C, as in a shell."""
 COLOURS = {"ok": "32", "note": "36", "warning": "33", "error": "31"}
 """Colours of the levels on a terminal, as SGR codes."""
 
@@ -53,15 +56,22 @@ def _pid(text: str) -> int:
 
 def _doctor(options: argparse.Namespace) -> int:
     command = options.command[1:] if options.command[:1] == ["--"] else options.command
-    findings = [finding.safe() for finding in checkup(command, send=options.send, pid=options.pid)]
+    try:
+        findings = [finding.safe() for finding in checkup(command, send=options.send, pid=options.pid)]
+    except KeyboardInterrupt:
+        return INTERRUPTED
     ok = all(finding.level != "error" for finding in findings)
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # for a terminal in ASCII
-    if options.json:
-        rows = [finding._asdict() for finding in findings]
-        print(json.dumps({"version": __version__, "findings": rows, "ok": ok}, indent=2))
-    else:
-        _show(findings)
+    try:
+        if options.json:
+            rows = [finding._asdict() for finding in findings]
+            print(json.dumps({"version": __version__, "findings": rows, "ok": ok}, indent=2))
+        else:
+            _show(findings)
+        sys.stdout.flush()
+    except BrokenPipeError:  # `| head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 0 if ok else 1
 
 

@@ -18,6 +18,8 @@ from ts_autotrack.cli.doctor.settings import check_key, check_settings, read_set
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from ts_autotrack.cli.doctor.settings import Settings
+
 
 DISK_TIMEOUT = 15.0
 """Seconds for the checks of the outbox."""
@@ -35,9 +37,12 @@ def checkup(arguments: Sequence[str] = (), *, send: bool = False, pid: int | Non
     if arguments and not command.program:
         seen = f"there is no program {arguments[0]}"
         return [Finding("command", "error", seen, "Give the command as the application is started, after --.")]
-    settings = read_settings(command.folder or working_directory())
+    settings = read_settings(command.folder or working_directory(), named=bool(command.program))
     found = [*check_settings(settings), *check_key(settings)]
-    found += check_exporter(settings.config, send=send)
+    if not command.program and (foreign := settings.from_file & _DESTINATIONS):
+        found.append(_not_sent(settings, min(foreign)))
+    else:
+        found += check_exporter(settings.config, send=send)
     directory, about_process = find_outbox(settings.config.outbox.directory, pid)
     max_bytes = settings.config.outbox.max_bytes
     found += within(DISK_TIMEOUT, "outbox", partial(check_outbox, directory, max_bytes))
@@ -48,3 +53,13 @@ def checkup(arguments: Sequence[str] = (), *, send: bool = False, pid: int | Non
         finding for finding in check_application(command, command.python or sys.executable) if finding.seen not in told
     ]
     return found
+
+
+_DESTINATIONS = frozenset({"endpoint", "jsonl_path"})
+"""Settings that name a receiver of the key and of events."""
+
+
+def _not_sent(settings: Settings, name: str) -> Finding:
+    """Return the finding about a request that is not sent: the folder may be somebody else's checkout."""
+    seen = f"{settings.file} names the {name}, so nothing was sent there without the application's command"
+    return Finding("endpoint", "note", seen, "Run ts-autotrack doctor -- COMMAND if the file is your application's.")

@@ -17,6 +17,7 @@ MAX_WRAPPERS = 20
 """Functions inside one another that are looked through."""
 _OWN_DJANGO = "ts_autotrack.integrations.django"
 _OWN_ASGI = "ts_autotrack.integrations.asgi"
+_ROUTE = 'Name the route in features, such as "POST /reports/{number}/export", or use Python 3.12 or newer.'
 
 
 def check_frameworks(folder: str, settings: Mapping[str, Any], *, active: bool) -> Iterator[Finding]:
@@ -28,13 +29,14 @@ def check_frameworks(folder: str, settings: Mapping[str, Any], *, active: bool) 
         active: True if the integrations have been activated by the settings.
     """
     yield from _integrations(settings["integrations"], active=active)
-    if active and "off" not in settings["integrations"]:
+    automatic = active and "off" not in settings["integrations"]
+    if automatic:
         yield from _unused(settings["features"])
-    yield from _django_middleware()
+    yield from _django_middleware(automatic=automatic)
     own = _own_modules(folder)
     for place, app in _applications(own):
-        yield from _asgi_middleware(place, app)
-        yield from _registrations(place, app, own)
+        yield from _asgi_middleware(place, app, automatic=automatic)
+        yield from _registrations(place, app, own, settings["features"])
 
 
 def _integrations(chosen: tuple[str, ...], *, active: bool) -> Iterator[Finding]:
@@ -48,8 +50,8 @@ def _integrations(chosen: tuple[str, ...], *, active: bool) -> Iterator[Finding]
         elif _is_installed(module):
             idle.append(name)
     if idle:
-        seen = f"installed, and not imported by the modules that this command imports: {', '.join(idle)}"
-        yield Finding("integrations", "note", seen, "Give the application's command: ts-autotrack doctor -- COMMAND.")
+        seen = f"installed, and not imported by the modules that were imported here: {', '.join(idle)}"
+        yield Finding("integrations", "note", seen)
 
 
 def _imported(name: str, chosen: tuple[str, ...], *, active: bool) -> Finding:
@@ -82,7 +84,7 @@ def _is_installed(module: str) -> bool:
         return False
 
 
-def _django_middleware() -> Iterator[Finding]:
+def _django_middleware(*, automatic: bool) -> Iterator[Finding]:
     """Yield the place of the middleware in Django's setting MIDDLEWARE."""
     conf = sys.modules.get("django.conf")
     if conf is None:
@@ -92,7 +94,9 @@ def _django_middleware() -> Iterator[Finding]:
     except Exception:  # noqa: BLE001 - ImproperlyConfigured: no settings module is known
         return
     place = next((position for position, name in enumerate(names) if name.startswith(_OWN_DJANGO)), None)
-    if place is None:
+    if place is None and automatic:
+        yield Finding("middleware", "ok", "Django's requests are tracked by the settings, without MIDDLEWARE")
+    elif place is None:
         seen = "Django's MIDDLEWARE does not name TrackingMiddleware: only `ts-autotrack run` adds it"
         yield Finding("middleware", "note", seen, f"Without the launcher, put {_OWN_DJANGO}.TrackingMiddleware first.")
     elif place:
@@ -127,13 +131,15 @@ def _is_a(value: object, module: str) -> bool:
     return any(base.__module__ == module for base in type(value).__mro__)
 
 
-def _asgi_middleware(place: str, app: Any) -> Iterator[Finding]:
+def _asgi_middleware(place: str, app: Any, *, automatic: bool) -> Iterator[Finding]:
     """Yield the place of the middleware in an application of Starlette or FastAPI."""
     if not _is_a(app, "starlette.applications"):
         return
     names = [middleware.cls for middleware in app.user_middleware]  # the outermost first
     index = next((at for at, kind in enumerate(names) if getattr(kind, "__module__", "") == _OWN_ASGI), None)
-    if index is None:
+    if index is None and automatic:
+        yield Finding("middleware", "ok", f"the requests of {place} are tracked by the settings")
+    elif index is None:
         seen = f"{place} has no TrackingMiddleware: only `ts-autotrack run` adds it"
         do = "Without the launcher: app.add_middleware(TrackingMiddleware) of ts_autotrack.integrations.asgi."
         yield Finding("middleware", "note", seen, do)
@@ -145,14 +151,22 @@ def _asgi_middleware(place: str, app: Any) -> Iterator[Finding]:
         yield Finding("middleware", "ok", f"TrackingMiddleware is the outermost of {place}")
 
 
-def _registrations(place: str, app: Any, own: list[tuple[str, dict[str, Any]]]) -> Iterator[Finding]:
-    """Yield the functions that a decorator tracks above their registration: a route calls the undecorated function."""
+def _registrations(
+    place: str, app: Any, own: list[tuple[str, dict[str, Any]]], features: Mapping[str, Any]
+) -> Iterator[Finding]:
+    """Yield the functions that are tracked above their registration: a route calls the function inside.
+
+    A function that the settings name is tracked in place from Python 3.12 on, and above its registration before.
+    """
     untracked = {id(function): function for function in _endpoints(app) if not is_tracked(function)}
     for module, names in own:
         for name, value in list(names.items()):
             if id(value) not in untracked and is_tracked(value) and any(id(f) in untracked for f in _inside(value)):
-                seen = f"{module}:{name} is decorated above its registration: {place} calls the undecorated function"
-                yield Finding("decorators", "error", seen, "Put @track_feature below the decorator of the route.")
+                named = f"{module}:{name}" in features
+                how = "named by the settings" if named else "decorated above its registration"
+                seen = f"{module}:{name} is {how}, and {place} calls the function without tracking"
+                do = _ROUTE if named else "Put @track_feature below the decorator of the route."
+                yield Finding("decorators", "error", seen, do)
 
 
 def _inside(value: Any) -> Iterator[Any]:

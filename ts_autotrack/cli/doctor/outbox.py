@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 NETWORK_DISKS = ("nfs", "cifs", "smb", "9p", "ceph", "gluster", "lustre", "afs", "fuse.sshfs", "fuse.s3fs", "vboxsf")
 """Beginnings of the types of file systems on which SQLite's locks are not reliable."""
+_DISK = "Use a directory on a local disk."
 NEARLY_FULL = 0.8
 """Share of OUTBOX_BYTES from which on an outbox is nearly full."""
 
@@ -84,9 +85,11 @@ def _disk(directory: str, max_bytes: int) -> Iterator[Finding]:
     kind = file_system(directory)
     if kind.startswith(NETWORK_DISKS):
         seen = f"{directory} is on a network disk ({kind}), where SQLite's locks are not reliable"
-        yield Finding("outbox", "error", seen, "Use a directory on a local disk.")
+        yield Finding("outbox", "error", seen, _DISK)
     elif kind == "tmpfs":
-        yield Finding("outbox", "warning", f"{directory} is in memory (tmpfs): a restart of the machine loses events")
+        yield Finding(
+            "outbox", "warning", f"{directory} is in memory (tmpfs): a restart of the machine loses events", _DISK
+        )
     elif kind == "overlay":
         seen = f"{directory} is part of the container (overlay): its events are lost with the container"
         yield Finding("outbox", "note", seen, "Mount a volume there.")

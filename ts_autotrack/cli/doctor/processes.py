@@ -55,12 +55,11 @@ def find_outbox(directory: str | None, pid: int | None) -> tuple[str | None, lis
     if pid is None:
         return directory, []
     try:
-        os.kill(pid, 0)
         found = outbox_of(pid)
-    except ProcessLookupError:
-        seen = f"there is no process {pid}"
-        return directory, [Finding("process", "error", seen, "Look up its id, with ps for example.")]
     except OSError as error:
+        if isinstance(error, FileNotFoundError | ProcessLookupError) and Path("/proc/self/environ").exists():
+            seen = f"there is no process {pid}"
+            return directory, [Finding("process", "error", seen, "Look up its id, with ps for example.")]
         seen = f"the environment of process {pid} cannot be read: {error.strerror}"
         do = "Run this command as the user of the process, on Linux."
         return directory, [Finding("process", "note", seen, do)]

@@ -35,19 +35,28 @@ class Settings(NamedTuple):
     warnings: list[tuple[str, str]]
 
 
-def read_settings(folder: str) -> Settings:
-    """Return the settings of an application in a folder: environment, and settings file from there upwards."""
+def read_settings(folder: str, *, named: bool = False) -> Settings:
+    """Return the settings of an application in a folder: environment, and settings file from there upwards.
+
+    Args:
+        folder: First folder of the application.
+        named: True if the operator has named the application's command. Otherwise a file of another user does not
+            count, as it does not count for a program of this user.
+    """
     warnings: list[tuple[str, str]] = []
 
     def collect(_: Hashable, message: str, level: str) -> None:
         if (message, level) not in warnings:
             warnings.append((message, level))
 
+    found = project.nearest(folder)
+    if found and not named and not project.is_trusted(found[0]):
+        warnings.append((f"{found[0]} is ignored: it belongs to another user", "warning"))
+        found, folder = None, ""
     values = read({}, folder, collect)
     without_file = read({}, "", lambda *_: None)
     derived = {"exporter"} if values["exporter"] == "thrivestack" else set()  # a key in the file implies the exporter
     from_file = frozenset(name for name, value in values.items() if value != without_file[name]) - derived
-    found = project.nearest(folder)
     return Settings(Config(values), values, from_file, found[0] if found else "", warnings)
 
 
@@ -100,6 +109,8 @@ def _shown(name: str, value: Any) -> str:
     """Return a value without credentials."""
     if SETTINGS[name].secret:
         return f"set ({len(value)} characters)" if value else "not set"
+    if isinstance(value, dict):  # values of all events may be personal
+        return f"{len(value)} {'entry' if len(value) == 1 else 'entries'}"
     return mask_url(value) if isinstance(value, str) else repr(value)
 
 
