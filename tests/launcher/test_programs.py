@@ -77,9 +77,8 @@ class Project:
             timeout=60,
             check=False,
         )
-        items: list[dict[str, Any]] = (
-            [json.loads(line) for line in sent.read_text().splitlines()] if sent.exists() else []
-        )
+        lines = sent.read_text().splitlines() if sent.exists() else []
+        items: list[dict[str, Any]] = [json.loads(line)["item"] for line in lines]
         assert all(item["user_id"] == "user_1" for item in items)
         return [item["properties"]["feature_name"] for item in items], done.stdout, done.stderr
 
