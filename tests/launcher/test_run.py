@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -12,13 +12,16 @@ from ts_autotrack.cli import main
 from ts_autotrack.launcher import _install
 from ts_autotrack.launcher._run import BOOTSTRAP, LaunchError, environment_of, read_environment_file
 
+if TYPE_CHECKING:
+    from pathlib import Path
+
 
 def test_environment_file_has_lines_of_keys_and_values(tmp_path: Path) -> None:
     """Comments, empty lines, `export` and one pair of quotes are understood; nothing else in a value is interpreted."""
     file = tmp_path / ".env"
     file.write_text(
         "\ufeff# key of staging\n\nPLAIN=value\n  SPACED = a b  \nexport EXPORTED=1\nQUOTED=\"a # b\"\nSINGLE='x'\n"
-        "KEPT=a#b=c$HOME\\n\nHALF=\"x\nEMPTY=\r\n",
+        'KEPT=a#b=c$HOME\\n\nHALF="x\nEMPTY=\r\n',
         encoding="utf-8",
     )
     assert read_environment_file(str(file)) == {

@@ -33,7 +33,9 @@ OTEL = "opentelemetry-instrument"
         pytest.param([*RUN, *RUN, PYTHON, "script.py"], id="twice"),
         pytest.param([*RUN, OTEL, "python", "script.py"], id="outside of opentelemetry-instrument"),
         pytest.param([OTEL, *RUN, PYTHON, "script.py"], id="inside of opentelemetry-instrument"),
-        pytest.param([*RUN, "sh", "-c", 'for n in 0 1 2; do python -c "import work; work.perform($n)"; done'], id="shell"),
+        pytest.param(
+            [*RUN, "sh", "-c", 'for n in 0 1 2; do python -c "import work; work.perform($n)"; done'], id="shell"
+        ),
     ],
 )
 def test_program_is_tracked(inspector: Inspector, command: list[str]) -> None:

@@ -8,7 +8,10 @@ from __future__ import annotations
 
 import sys
 from _thread import get_ident
+from functools import cache
 from typing import TYPE_CHECKING, Any
+
+from ts_autotrack._core.client import client
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -57,6 +60,7 @@ class ImportHooks:
 
     def _run(self, name: str, module: ModuleType, hook: Hook) -> None:
         try:
+            _import_stack()
             hook(module)
         except Exception as error:  # noqa: BLE001 - the barrier: the application's import goes on
             self._on_fault(name, error)
@@ -74,6 +78,12 @@ class ImportHooks:
             return spec
         finally:
             self._searches.discard(search)
+
+
+@cache
+def _import_stack() -> None:
+    """Import the delivery stack with the first module that is tracked, on the thread that imports it."""
+    client.import_stack()
 
 
 def _found(own: ImportHooks, name: str, path: Any, target: Any) -> ModuleSpec | None:
