@@ -1,10 +1,12 @@
 """The setting `features`: features of functions, routes and tasks, by their names.
 
 A key with ":" and no space names a function, `package.module:function`. "GET /reports/{id}" and "* /reports/{id}" name
-a route. Every other key is the name of a task, a command or a tool.
+a route. Every other key is the name of a task, a command, a tool or an RPC ("/reports.Reports/Export").
 """
 
 from __future__ import annotations
+
+import re
 
 from ts_autotrack._core import parsers
 from ts_autotrack._core.capture.feature import track_feature
@@ -19,6 +21,7 @@ OPTIONS = ("feature", "feature_type", "action", "properties", "capture", "on")
 METHODS = ("*", "GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS", "TRACE", "CONNECT", "QUERY", "WEBSOCKET")
 ALL = "*"
 """Name of all public functions of a module; as a feature, the function's own name."""
+_RPC = re.compile(r"/[\w.]+/\w+")
 _MAX_SHOWN = 100
 """Characters of a key in a message."""
 
@@ -101,7 +104,7 @@ def _key(key: Any) -> str:
         return f"{method.upper()} {path}"
     if is_function(name):
         _check_function(name)
-    elif name.startswith("/"):
+    elif name.startswith("/") and not _RPC.fullmatch(name):
         message = f'a route begins with its method: "GET {name}", or "* {name}" for all methods'
         raise ValueError(message)
     return name
@@ -132,7 +135,8 @@ def _options(key: str, given: Any) -> dict[str, Any]:
         raise ValueError(message)
     for name in options:
         if name not in OPTIONS:
-            message = f"there is no option {name!r}{did_you_mean(str(name), OPTIONS)}"
+            hint = did_you_mean(str(name), OPTIONS) or f": the options are {', '.join(OPTIONS)}"
+            message = f"there is no option {name!r}{hint}"
             raise ValueError(message)
     feature = options.get("feature")
     if not isinstance(feature, str) or not feature.strip():

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from ts_autotrack._core.callables import attribute
 from ts_autotrack._core.diagnostics import warn_now
 from ts_autotrack._core.named_features import ALL
+from ts_autotrack._core.parsers import did_you_mean
 from ts_autotrack.launcher._bodies import MAIN, watch_body
 from ts_autotrack.launcher._import_hooks import is_running
 from ts_autotrack.launcher._lookup import NotFoundError, find
@@ -132,6 +133,8 @@ class Targets:
 
     def _warn_of_faults(self, module: ModuleType, entries: Iterable[str]) -> None:
         statuses = [self.statuses[f"{module.__name__}:{qualname}"] for qualname in entries]
+        if module.__name__ == MAIN and not _is_meant(module, statuses):
+            return
         bad = [f"{status.key!r}: {status.why}" for status in statuses if status.state != "tracked"]
         if bad:
             warn_now(("target", module.__name__), f"features that are never used: {_some(bad)}")
@@ -151,6 +154,12 @@ class Targets:
                     self._note(name, qualname, options, "missing", f"there is no module {name!r}")
         if missing:
             warn_now(("target", "missing"), f"features of modules that do not exist: {_some(missing)}")
+
+
+def _is_meant(main: ModuleType, statuses: list[TargetStatus]) -> bool:
+    """Return True unless the main module is another program's: a reloader's or a server's, and pip's."""
+    names = [status.key.partition(":")[2].partition(".")[0] for status in statuses]
+    return any(status.state == "tracked" or did_you_mean(name, vars(main)) for status, name in zip(statuses, names, strict=True))
 
 
 def _is_there(module: ModuleType, qualname: str) -> bool:
@@ -211,8 +220,8 @@ def report_fault(name: str, error: Exception) -> None:
 _in_force: Targets | None = None
 
 
-def use(targets: Targets) -> None:
-    """Make these the targets of the process."""
+def use(targets: Targets | None) -> None:
+    """Make these the targets of the process; None for no targets."""
     global _in_force  # noqa: PLW0603 - the settings belong to the process
     _in_force = targets
 

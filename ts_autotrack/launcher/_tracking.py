@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 import sys
-from types import CellType, FrameType, FunctionType
+from types import BuiltinFunctionType, CellType, FrameType, FunctionType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ts_autotrack._core.callables import inner_functions, kind_of, managed_generator
@@ -117,7 +117,8 @@ def _replaced(place: Place, feature: Feature, why: str) -> Outcome:
     except (AttributeError, TypeError) as error:
         return Outcome("failed", why=f"the attribute cannot be replaced: {error}")
     watched = type(decorated) is FunctionType and id(decorated.__code__) in watched_codes
-    return Outcome("tracked", "watched" if watched else "wrapped", why, place.found)
+    replaced = None if isinstance(place.found, BuiltinFunctionType) else place.found  # many others hold these
+    return Outcome("tracked", "watched" if watched else "wrapped", why, replaced)
 
 
 def _why_wrapped(options: dict[str, Any]) -> str:
