@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import sys
 from _thread import get_ident
-from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from ts_autotrack._core.client import client
@@ -20,6 +19,10 @@ if TYPE_CHECKING:
     from typing import TypeAlias
 
     Hook: TypeAlias = Callable[[ModuleType], None]
+
+
+_to_import = [client.import_stack]
+"""The import of the delivery stack, until it begins: the HTTP client imports click, which has hooks, too."""
 
 
 class ImportHooks:
@@ -80,10 +83,10 @@ class ImportHooks:
             self._searches.discard(search)
 
 
-@cache
 def _import_stack() -> None:
-    """Import the delivery stack with the first module that is tracked, on the thread that imports it."""
-    client.import_stack()
+    """Import the delivery stack with the first module that has hooks, on the thread that imports this module."""
+    if _to_import:
+        _to_import.pop()()
 
 
 def _found(own: ImportHooks, name: str, path: Any, target: Any) -> ModuleSpec | None:

@@ -159,7 +159,10 @@ class Targets:
 def _is_meant(main: ModuleType, statuses: list[TargetStatus]) -> bool:
     """Return True unless the main module is another program's: a reloader's or a server's, and pip's."""
     names = [status.key.partition(":")[2].partition(".")[0] for status in statuses]
-    return any(status.state == "tracked" or did_you_mean(name, vars(main)) for status, name in zip(statuses, names, strict=True))
+    return any(
+        status.state == "tracked" or did_you_mean(name, vars(main))
+        for status, name in zip(statuses, names, strict=True)
+    )
 
 
 def _is_there(module: ModuleType, qualname: str) -> bool:
