@@ -1,4 +1,7 @@
-"""Product-usage events for ThriveStack: decorators capture calls, a background exporter delivers them."""
+"""Product-usage events for ThriveStack: decorators capture calls, a background exporter delivers them.
+
+PYTEST_DONT_REWRITE: without this word pytest warns if the library, one of its plugins, is imported before it starts.
+"""
 
 from ts_autotrack._core.api import configure, flush, rejected, settings, shutdown, stats
 from ts_autotrack._core.capture.additions import add_properties

@@ -30,8 +30,9 @@ def environment(inspector: Inspector, **variables: str) -> dict[str, str]:
         del kept[name]
     commands = os.pathsep.join((str(Path(sys.executable).parent), kept.get("PATH", "")))
     delivery = {"THRIVESTACK_ENDPOINT": inspector.endpoint, "TS_AUTOTRACK_FLUSH_INTERVAL": "0.05"}
+    confirmed = {"TS_AUTOTRACK_BAGGAGE": "1"}
     quiet = dict.fromkeys(("OTEL_TRACES_EXPORTER", "OTEL_METRICS_EXPORTER", "OTEL_LOGS_EXPORTER"), "none")
-    return {**kept, "PATH": commands, **quiet, **delivery, **variables}
+    return {**kept, "PATH": commands, **quiet, **delivery, **confirmed, **variables}
 
 
 def finish(command: Sequence[str], variables: dict[str, str], folder: Path = APPLICATION) -> str:

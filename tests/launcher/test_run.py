@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import os
 import sys
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from ts_autotrack.cli import main
 from ts_autotrack.launcher import _install
 from ts_autotrack.launcher._run import BOOTSTRAP, LaunchError, environment_of, read_environment_file
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 def test_environment_file_has_lines_of_keys_and_values(tmp_path: Path) -> None:

@@ -68,8 +68,8 @@ def test_foreign_interpreter_is_left_alone(inspector: Inspector, foreign: Path) 
 
 
 def test_broken_library_is_one_warning(inspector: Inspector, tmp_path: Path) -> None:
-    """A dependency that cannot be imported costs the tracking, one line, and nothing else."""
-    (tmp_path / "orjson.py").write_text("raise RuntimeError('broken\\ninstallation')")
+    """A library that cannot be imported costs the tracking, one line, and nothing else."""
+    (tmp_path / "ts_autotrack.py").write_text("raise RuntimeError('broken\\ninstallation')")
     output = finish([*run_with(tmp_path), PYTHON, "-c", "print('done')"], environment(inspector))
     warning = "ts_autotrack: nothing is tracked in this process: RuntimeError: broken"
     assert output.splitlines() == [warning, "done"]
@@ -120,4 +120,4 @@ def test_installed_environment_is_tracked_without_a_command(inspector: Inspector
     assert finish([python, "-c", f"import sys; {OWN_MODULES}"], by_variable) == "['_ts_autotrack_start']\n"
     library.write_text(text)
     assert finish([python, "-m", "ts_autotrack.cli", "uninstall"], variables).count("deleted") == 3
-    assert [path for path in packages.rglob("*autotrack*")] == []
+    assert list(packages.rglob("*autotrack*")) == []

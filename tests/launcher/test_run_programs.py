@@ -29,7 +29,9 @@ OTEL = "opentelemetry-instrument"
         pytest.param([*RUN, PYTHON, "script.py"], id="script"),
         pytest.param([*RUN, PYTHON, "-m", "script"], id="module"),
         pytest.param([*RUN, PYTHON, "script.py", "gevent"], id="gevent"),
-        pytest.param([*RUN, PYTHON, "-m", "pytest", "-q", "-p", "no:cacheprovider", "check_work.py"], id="pytest"),
+        pytest.param(
+            [*RUN, PYTHON, "-m", "pytest", "-q", "--noconftest", "-p", "no:cacheprovider", "check_work.py"], id="pytest"
+        ),
         pytest.param([*RUN, *RUN, PYTHON, "script.py"], id="twice"),
         pytest.param([*RUN, OTEL, "python", "script.py"], id="outside of opentelemetry-instrument"),
         pytest.param([OTEL, *RUN, PYTHON, "script.py"], id="inside of opentelemetry-instrument"),

@@ -204,12 +204,17 @@ class Client(Account):
 
         The first event reads the settings again: the application may change the environment until then, so bad values
         cause no warning here. pyproject.toml is not read here: parsing it would double the time of the import.
+
+        At the start of an interpreter below `ts-autotrack run`, the stack is not imported: most such processes track
+        nothing, gevent patches `ssl` and pytest rewrites `anyio` only if neither is imported yet. The launcher calls
+        again.
         """
         try:
             config = load({}, start="", warn=quiet)
             outgoing.apply(config.baggage)  # a service that has no event of its own may propagate, too
             tracing.note_features(on=config.span_events)
-            if config.off_reason is None:
+            is_early = getattr(sys.modules.get("_ts_autotrack_start"), "starting", False)
+            if config.off_reason is None and not is_early:
                 from ts_autotrack._core import assembly
                 from ts_autotrack._core.process.exits import prepare_sigterm
 

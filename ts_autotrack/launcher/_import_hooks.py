@@ -10,6 +10,8 @@ import sys
 from _thread import get_ident
 from typing import TYPE_CHECKING, Any
 
+from ts_autotrack._core.client import client
+
 if TYPE_CHECKING:
     from collections.abc import Callable
     from importlib.machinery import ModuleSpec
@@ -17,6 +19,10 @@ if TYPE_CHECKING:
     from typing import TypeAlias
 
     Hook: TypeAlias = Callable[[ModuleType], None]
+
+
+_to_import = [client.import_stack]
+"""The import of the delivery stack, until it begins: the HTTP client imports click, which has hooks, too."""
 
 
 class ImportHooks:
@@ -57,6 +63,7 @@ class ImportHooks:
 
     def _run(self, name: str, module: ModuleType, hook: Hook) -> None:
         try:
+            _import_stack()
             hook(module)
         except Exception as error:  # noqa: BLE001 - the barrier: the application's import goes on
             self._on_fault(name, error)
@@ -74,6 +81,12 @@ class ImportHooks:
             return spec
         finally:
             self._searches.discard(search)
+
+
+def _import_stack() -> None:
+    """Import the delivery stack with the first module that has hooks, on the thread that imports this module."""
+    if _to_import:
+        _to_import.pop()()
 
 
 def _found(own: ImportHooks, name: str, path: Any, target: Any) -> ModuleSpec | None:

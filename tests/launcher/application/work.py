@@ -12,7 +12,8 @@ def export_report(number: int) -> int:
 
 def perform(number: int) -> None:
     """Export a report for its user: each call has a user of its own."""
-    token = context.attach(baggage.set_baggage("user.id", f"user-{number}"))
+    acting = baggage.set_baggage("group.id", "acme", baggage.set_baggage("user.id", f"user-{number}"))
+    token = context.attach(acting)
     try:
         export_report(number)
     finally:

@@ -12,11 +12,16 @@ import sys
 SETTINGS_FILE = ""
 """Settings file of the project, written by `ts-autotrack install`; empty if there was none."""
 
+starting = False
+"""True while the library is imported before the program: its imports stay as few as possible."""
+
 _SWITCHES = ("TS_AUTOTRACK_FEATURES", "TS_AUTOTRACK_INTEGRATIONS")
 
 
 def start() -> None:
     """Activate the library if this interpreter has it. A fault is one line on standard error, never an exception."""
+    global starting  # noqa: PLW0603 - the library looks at it during its import
+    starting = True
     try:
         from ts_autotrack.launcher._activation import activate
 
@@ -26,6 +31,8 @@ def start() -> None:
         if not absent and sys.stderr is not None:
             message = f"{type(error).__name__}: {error}".splitlines()[0]
             sys.stderr.write(f"ts_autotrack: nothing is tracked in this process: {message}\n")
+    finally:
+        starting = False
 
 
 def start_installed() -> None:
