@@ -137,6 +137,7 @@ def test_installation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "nowhere is missing" in faults
 
 
+@pytest.mark.slow
 def test_checkout_of_a_stranger(monkeypatch: pytest.MonkeyPatch) -> None:
     """A file that names the endpoint gets no request, and no key, from a run without the application's command."""
     with closing(ScriptedServer()) as server:

@@ -87,9 +87,8 @@ def _disk(directory: str, max_bytes: int) -> Iterator[Finding]:
         seen = f"{directory} is on a network disk ({kind}), where SQLite's locks are not reliable"
         yield Finding("outbox", "error", seen, _DISK)
     elif kind == "tmpfs":
-        yield Finding(
-            "outbox", "warning", f"{directory} is in memory (tmpfs): a restart of the machine loses events", _DISK
-        )
+        seen = f"{directory} is in memory (tmpfs): a restart of the machine loses events"
+        yield Finding("outbox", "warning", seen, _DISK)
     elif kind == "overlay":
         seen = f"{directory} is part of the container (overlay): its events are lost with the container"
         yield Finding("outbox", "note", seen, "Mount a volume there.")
