@@ -133,6 +133,20 @@ def test_project_of_django(folder: Path) -> None:
     assert "django.setup() works" in texts(found, "application")["ok"]
 
 
+def test_application_of_flask(folder: Path) -> None:
+    """Below the launcher an application without the extension is tracked; a thread of an import holds nothing up."""
+    (folder / "shop.py").write_text(
+        "import threading, flask\n"
+        "app = flask.Flask('shop')\n"
+        "threading.Thread(target=threading.Event().wait).start()\n"
+    )
+    command = Command(sys.executable, sys.executable, modules=("shop",))
+    assert "has no extension" in texts(check_application(command, sys.executable), "middleware")["note"]
+    found = check_application(command._replace(launched=True), sys.executable)
+    assert "requests of shop:app are tracked" in texts(found, "middleware")["ok"]
+    assert "`ts-autotrack run` activates" in texts(found, "launcher")["ok"]
+
+
 def test_python_without_the_library(folder: Path) -> None:
     """An interpreter without this library is named."""
     plain = folder / "python3"

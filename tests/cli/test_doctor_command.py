@@ -86,6 +86,13 @@ def test_launcher_and_django(tmp_path: Path) -> None:
     rest = [sys.executable, str(manage), "runserver"]
     plain = parse(rest)
     assert (plain.django, plain.launched) == ("shop.settings", False)
-    for launcher in (["run"], ["run", "--"], ["run", "--env-file", "x", "--"], ["run", "--env-file=x"]):
-        assert parse(["/opt/ts-autotrack", *launcher, *rest]) == plain._replace(launched=True)
+    for launcher, files in (
+        (["run"], ()),
+        (["run", "--"], ()),
+        (["run", "--env-file", "x", "--"], ("x",)),
+        (["run", "--env-file=x", "--env-file", "y"], ("x", "y")),
+    ):
+        command = parse(["/opt/ts-autotrack", *launcher, *rest])
+        assert command == plain._replace(launched=True, env_files=files)
+        assert [finding.seen.split()[3] for finding in check_command(command)] == list(files)
     assert parse(["no-such-program"]) == Command()

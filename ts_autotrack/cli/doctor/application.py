@@ -16,7 +16,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ts_autotrack._core.config import LAUNCHED_FROM, all_variables
+from ts_autotrack._core.config import LAUNCHED_FROM, all_variables, environment
 from ts_autotrack._core.parsers import working_directory
 from ts_autotrack.cli.doctor.findings import Finding
 
@@ -36,6 +36,9 @@ _OFF = ("TS_AUTOTRACK_DISABLED", "DO_NOT_TRACK", "TS_AUTOTRACK_OUTBOX")
 
 def check_command(command: Command) -> Iterator[Finding]:
     """Yield the findings about the command itself."""
+    for file in command.env_files:
+        do = f"Run ts-autotrack run --env-file {file} -- ts-autotrack doctor -- COMMAND."
+        yield Finding("command", "warning", f"the variables in {file} are not read by this command", do)
     if command.python:
         yield from _ignored_launcher(command)
         return
@@ -58,7 +61,7 @@ def check_application(command: Command, python: str, timeout: float = TIMEOUT) -
         "script": command.script,
         "modules": command.modules,
         "django": bool(command.django),
-        "launched": command.launched,
+        "launched": command.launched or bool(environment(LAUNCHED_FROM)),
         "known": bool(command.program),
     }
     with tempfile.TemporaryDirectory() as scratch:
@@ -76,11 +79,11 @@ def check_application(command: Command, python: str, timeout: float = TIMEOUT) -
 
 
 def _environment(command: Command, folder: str) -> dict[str, str]:
-    environment = {name: value for name, value in all_variables().items() if name not in _OFF}
+    kept = {name: value for name, value in all_variables().items() if name not in _OFF}
     if command.django:
-        environment.setdefault("DJANGO_SETTINGS_MODULE", command.django)
+        kept.setdefault("DJANGO_SETTINGS_MODULE", command.django)
     own = {"TS_AUTOTRACK_EXPORTER": "memory", LAUNCHED_FROM: folder, "PYTHONDONTWRITEBYTECODE": "1"}
-    return {**environment, **own}
+    return {**kept, **own}
 
 
 def _run(arguments: list[str], environment: dict[str, str], stderr: Any, timeout: float) -> int | None:

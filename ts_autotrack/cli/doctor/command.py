@@ -38,6 +38,7 @@ class Command(NamedTuple):
         modules: Modules that the arguments name.
         django: Name of Django's settings module in a `manage.py`.
         launched: True below `ts-autotrack run`.
+        env_files: Arguments of its option `--env-file`.
     """
 
     program: str = ""
@@ -47,6 +48,7 @@ class Command(NamedTuple):
     modules: tuple[str, ...] = ()
     django: str = ""
     launched: bool = False
+    env_files: tuple[str, ...] = ()
 
     @property
     def folder(self) -> str:
@@ -56,8 +58,8 @@ class Command(NamedTuple):
 
 def parse(arguments: Sequence[str]) -> Command:
     """Return the facts about a command. `ts-autotrack run` in front of the command is left out."""
-    without = _without_launcher(arguments)
-    return _parse(without)._replace(launched=without != list(arguments))
+    without, env_files = _without_launcher(arguments)
+    return _parse(without)._replace(launched=without != list(arguments), env_files=tuple(env_files))
 
 
 def _parse(arguments: Sequence[str]) -> Command:
@@ -75,14 +77,17 @@ def _parse(arguments: Sequence[str]) -> Command:
     return Command(program, program, options, script, _modules("", rest[1:]), _django_settings(script))
 
 
-def _without_launcher(arguments: Sequence[str]) -> list[str]:
-    found = list(arguments)
+def _without_launcher(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Return the command after `ts-autotrack run`, and the files of its option `--env-file`."""
+    found, files = list(arguments), []
     if Path(found[0]).name != "ts-autotrack" or found[1:2] != ["run"]:
-        return found
+        return found, []
     rest = found[2:]
     while rest and rest[0].startswith("--env-file"):
-        rest = rest[1:] if "=" in rest[0] else rest[2:]
-    return (rest[1:] if rest[:1] == ["--"] else rest) or found
+        _, sign, value = rest[0].partition("=")
+        files += [value] if sign else rest[1:2]
+        rest = rest[1:] if sign else rest[2:]
+    return (rest[1:] if rest[:1] == ["--"] else rest) or found, files
 
 
 def _split(arguments: Sequence[str]) -> tuple[tuple[str, ...], list[str]]:

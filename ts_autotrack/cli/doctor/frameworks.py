@@ -36,6 +36,7 @@ def check_frameworks(folder: str, settings: Mapping[str, Any], *, active: bool) 
     own = _own_modules(folder)
     for place, app in _applications(own):
         yield from _asgi_middleware(place, app, automatic=automatic)
+        yield from _flask_extension(place, app, automatic=automatic)
         yield from _registrations(place, app, own, settings["features"])
 
 
@@ -149,6 +150,20 @@ def _asgi_middleware(place: str, app: Any, *, automatic: bool) -> Iterator[Findi
         yield Finding("middleware", "note", seen, "Add it last: the middleware added last is the outermost.")
     else:
         yield Finding("middleware", "ok", f"TrackingMiddleware is the outermost of {place}")
+
+
+def _flask_extension(place: str, app: Any, *, automatic: bool) -> Iterator[Finding]:
+    """Yield whether an application of Flask has the extension."""
+    if not _is_a(app, "flask.app"):
+        return
+    if "ts_autotrack" in app.extensions:
+        yield Finding("middleware", "ok", f"{place} has the extension Tracking")
+    elif automatic:
+        yield Finding("middleware", "ok", f"the requests of {place} are tracked by the settings")
+    else:
+        seen = f"{place} has no extension Tracking: only `ts-autotrack run` adds it"
+        do = "Without the launcher: Tracking(app, user=...) of ts_autotrack.integrations.flask."
+        yield Finding("middleware", "note", seen, do)
 
 
 def _registrations(

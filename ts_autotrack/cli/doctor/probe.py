@@ -95,15 +95,13 @@ class Probe:
             yield Finding("launcher", "warning" if self._task["known"] else "note", seen, do)
 
     def _import(self, name: str) -> Iterator[Finding]:
-        if self.script and self._is_script(name):
+        if name == "__main__" or (self.script and self._is_script(name)):
             seen = f"{name} is the program itself, which this command does not run: its functions are not checked"
             yield Finding("application", "note", seen)
             return
         yield from self._attempt(f"the import of {name}", partial(importlib.import_module, name))
 
     def _is_script(self, name: str) -> bool:
-        if name == "__main__":
-            return True
         try:
             spec = importlib.util.find_spec(name.partition(".")[0])
         except (ImportError, ValueError):
@@ -159,3 +157,4 @@ def main(task: str, path: str) -> None:
             file.flush()
 
         Probe(values, report).run()
+    os._exit(0)  # neither exit handlers nor threads of the application go on
