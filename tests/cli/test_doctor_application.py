@@ -136,9 +136,7 @@ def test_project_of_django(folder: Path) -> None:
 def test_application_of_flask(folder: Path) -> None:
     """Below the launcher an application without the extension is tracked; a thread of an import holds nothing up."""
     (folder / "shop.py").write_text(
-        "import threading, flask\n"
-        "app = flask.Flask('shop')\n"
-        "threading.Thread(target=threading.Event().wait).start()\n"
+        "import threading, flask\napp = flask.Flask('shop')\nthreading.Thread(target=threading.Event().wait).start()\n"
     )
     command = Command(sys.executable, sys.executable, modules=("shop",))
     assert "has no extension" in texts(check_application(command, sys.executable), "middleware")["note"]

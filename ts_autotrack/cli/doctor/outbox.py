@@ -94,10 +94,10 @@ def _disk(directory: str, max_bytes: int) -> Iterator[Finding]:
         yield Finding("outbox", "note", seen, "Mount a volume there.")
     free = shutil.disk_usage(directory).free
     if free < max_bytes:
-        seen = f"{_megabytes(free)} are free, less than TS_AUTOTRACK_OUTBOX_BYTES={max_bytes}"
+        seen = f"{_size(free)} are free, less than TS_AUTOTRACK_OUTBOX_BYTES={max_bytes}"
         yield Finding("outbox", "warning", seen, "Free some space, or lower the setting.")
     else:
-        yield Finding("outbox", "ok", f"{_megabytes(free)} are free on its disk")
+        yield Finding("outbox", "ok", f"{_size(free)} are free on its disk")
 
 
 def file_system(directory: str, mounts: str = "/proc/self/mounts") -> str:
@@ -119,7 +119,7 @@ def _contents(directory: str, max_bytes: int) -> Iterator[Finding]:
     used = sum(measure(directory).values())
     files = inspection.file_statuses(directory)
     waiting = count(sum(file.pending for file in files), "event")
-    seen = f"{waiting} waiting in {count(len(files), 'file')}, {_megabytes(used)} of {_megabytes(max_bytes)}"
+    seen = f"{waiting} waiting in {count(len(files), 'file')}, {_size(used)} of {_size(max_bytes)}"
     if used > NEARLY_FULL * max_bytes:
         do = "Find out why nothing is delivered; at the limit new events are refused as outbox_full."
         yield Finding("outbox", "warning", f"nearly full: {seen}", do)
@@ -141,5 +141,5 @@ def _contents(directory: str, max_bytes: int) -> Iterator[Finding]:
         yield Finding("outbox", "warning", seen, "See `ts-autotrack outbox list`, then run retry or purge.")
 
 
-def _megabytes(number: int) -> str:
-    return f"{number / 1_000_000:.1f} MB"
+def _size(number: int) -> str:
+    return f"{number / 1e9:.1f} GB" if number >= 1e9 else f"{number / 1e6:.1f} MB"

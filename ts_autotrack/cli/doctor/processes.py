@@ -115,8 +115,9 @@ def _places(name: str, entries: list[Any]) -> Iterator[Finding]:
     """Yield the places whose events have no user."""
     places = [entry for entry in entries if isinstance(entry, dict)]
     for place in places[:MAX_PLACES]:
+        times = count(int(place.get("count") or 0), "time")
         event = place.get("feature") or place.get("event") or "an event"
-        seen = f"{name}: {event} without a user at {place.get('place')}, {place.get('count')} times"
+        seen = f"{name}: {event} without a user at {place.get('place')}, {times}"
         do = "Name the user before: user_context(...), bind_user(...), or the user= of the integration."
         yield Finding("unattributed", "warning", seen, do)
     if len(places) > MAX_PLACES:
