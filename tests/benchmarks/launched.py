@@ -1,7 +1,7 @@
 """Costs of a program whose code is left alone: `python -m tests.benchmarks.launched` on CPython 3.12 or newer.
 
 Prints nanoseconds of a call (the best of many rounds): of a decorated function, of a function named in the settings, of
-another function of the same program, and of a function in a program without the library. And the milliseconds by which
+another function of the same program, and of a function in a program without the library. And the milliseconds of CPU by which
 the activation delays the start, beside the import of the library.
 """
 
@@ -44,11 +44,11 @@ else:
 """
 _START = """
 import time
-begin = time.perf_counter()
+begin = time.process_time()
 import ts_autotrack
-imported = time.perf_counter()
+imported = time.process_time()
 import ts_autotrack.auto
-print((time.perf_counter() - imported) * 1e3, (imported - begin) * 1e3)
+print((time.process_time() - imported) * 1e3, (imported - begin) * 1e3)
 """
 
 
@@ -71,7 +71,7 @@ def main() -> None:
         for name, settings in (("functions only", features), ("functions and frameworks", every)):
             starts = [[float(part) for part in run("-c", _START, **settings).split()] for _ in range(9)]
             least = [round(min(figures), 1) for figures in zip(*starts, strict=True)]
-            print(f"start, ms of the activation ({name}), and of the import:", *least)
+            print(f"start, ms of CPU of the activation ({name}), and of the import:", *least)
 
 
 if __name__ == "__main__":
