@@ -5,8 +5,6 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING, Any
 
-from wrapt import FunctionWrapper
-
 from ts_autotrack.integrations._log import warn_once
 
 if TYPE_CHECKING:
@@ -45,6 +43,8 @@ class Patches:
         Raises:
             AttributeError: The owner has no such function of its own: another version of the package.
         """
+        from wrapt import FunctionWrapper  # lazily: 35 ms, in launched programs without any framework, too
+
         key = id(owner), name
         with self._lock:
             if key in self._made:
