@@ -6,6 +6,7 @@ import contextlib
 import os
 import subprocess
 import sys
+import urllib.error
 import urllib.request
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -52,11 +53,13 @@ def finish(command: Sequence[str], variables: dict[str, str], folder: Path = APP
 
 
 @contextlib.contextmanager
-def serving(command: Sequence[str], variables: dict[str, str], port: int, output: Path) -> Iterator[None]:
+def serving(
+    command: Sequence[str], variables: dict[str, str], port: int, output: Path, folder: Path = APPLICATION
+) -> Iterator[None]:
     """Run a server until the block ends; SIGTERM ends it."""
     with (
         output.open("w") as file,
-        subprocess.Popen(command, cwd=APPLICATION, env=variables, stdout=file, stderr=subprocess.STDOUT) as process,
+        subprocess.Popen(command, cwd=folder, env=variables, stdout=file, stderr=subprocess.STDOUT) as process,
     ):
         try:
             wait_until(lambda: process.poll() is not None or _answers(port), f"{command} answers", PATIENCE)
@@ -87,6 +90,8 @@ def users(inspector: Inspector) -> list[str]:
 def _answers(port: int) -> bool:
     try:
         get(port, "")
+    except urllib.error.HTTPError:  # an answer, too
+        return True
     except OSError:
         return False
     return True

@@ -49,6 +49,16 @@ def test_next_sitecustomize_runs_as_without_the_launcher(inspector: Inspector, t
     assert output.split() == ["True", str(tmp_path / "sitecustomize.py"), str(BOOTSTRAP), "/added"]
 
 
+def test_launcher_behind_another_one_is_loaded(inspector: Inspector, tmp_path: Path) -> None:
+    """Another launcher first on the path takes itself off the path and imports the next module, as `ddtrace-run` does."""
+    (tmp_path / "sitecustomize.py").write_text(
+        f"import sys; sys.path.remove({str(tmp_path)!r}); own = sys.modules.pop('sitecustomize'); import sitecustomize"
+    )
+    first = f"PYTHONPATH={tmp_path}{os.pathsep}{BOOTSTRAP}"
+    assert finish([*RUN, "env", first, PYTHON, "script.py"], environment(inspector)) == ""
+    assert len(users(inspector)) == 3
+
+
 def test_faults_of_the_next_sitecustomize_are_python_s(inspector: Inspector, tmp_path: Path) -> None:
     """An exception of the next sitecustomize is reported as without the launcher, and the program is tracked."""
     (tmp_path / "sitecustomize.py").write_text("import no_such_module")
