@@ -37,7 +37,7 @@ def test_application_does_not_know_the_library() -> None:
 
 
 def test_events_arrive(inspector: Inspector, tmp_path: Path) -> None:
-    """README's requests get README's answers, and README's events arrive, once each, on the oldest and newest Python."""
+    """README's requests get README's answers, and README's events arrive, once each, on each Python."""
     port = free_port()
     server = [*RUN, "gunicorn", "-b", f"127.0.0.1:{port}", "app:app"]
     assert len(REQUESTS) == 5
