@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 NETWORK_DISKS = ("nfs", "cifs", "smb", "9p", "ceph", "gluster", "lustre", "afs", "fuse.sshfs", "fuse.s3fs", "vboxsf")
 """Beginnings of the types of file systems on which SQLite's locks are not reliable."""
 _DISK = "Use a directory on a local disk."
+GIGABYTE = 1_000
+"""Megabytes of a gigabyte."""
 NEARLY_FULL = 0.8
 """Share of OUTBOX_BYTES from which on an outbox is nearly full."""
 
@@ -142,4 +144,5 @@ def _contents(directory: str, max_bytes: int) -> Iterator[Finding]:
 
 
 def _size(number: int) -> str:
-    return f"{number / 1e9:.1f} GB" if number >= 1e9 else f"{number / 1e6:.1f} MB"
+    megabytes = number / 1_000_000
+    return f"{megabytes:.1f} MB" if megabytes < GIGABYTE else f"{megabytes / GIGABYTE:.1f} GB"
