@@ -43,7 +43,7 @@ function testEvent() {
     context: { group_id: "account_456" },
   };
   const headers = "-H 'Content-Type: application/json' -H 'x-api-key: test'";
-  return `curl ${location.origin}/api/track ${headers} \\\n  -d '${JSON.stringify([item])}'`;
+  return `curl ${location.origin}/api/track \\\n  ${headers} \\\n  -d '${JSON.stringify([item])}'`;
 }
 
 function command(text) {

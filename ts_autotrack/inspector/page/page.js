@@ -89,7 +89,7 @@ function showConnection() {
 function showTotal() {
   byId("total").textContent = total ? `${count(total, "event")} kept` : "";
   if (total || isFiltered()) hideEmpty();
-  else showEmpty(processes.all());
+  else showEmpty(processes.silent());
 }
 
 /** Mark figures as out of date, and read them again soon if a view shows them. */
@@ -199,7 +199,7 @@ listenToKeys({
   ...Object.fromEntries(VIEWS.map((name, index) => [String(index + 1), () => (location.hash = `#${name}`)])),
 });
 
-byId("zone").textContent = ZONE === "UTC" ? "Time" : `Time (${ZONE})`;
+byId("zone").textContent = `(${ZONE})`;
 document.body.classList.toggle("in-utc", ZONE === "UTC");
 byId("pause").addEventListener("click", pause);
 byId("clear").addEventListener("click", () => byId("clear-dialog").showModal());

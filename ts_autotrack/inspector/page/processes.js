@@ -27,6 +27,11 @@ export class Processes {
     return [...this.reports.values()].sort((a, b) => (a.seen_at < b.seen_at ? 1 : -1));
   }
 
+  /** Return the reports of processes that have delivered nothing. */
+  silent() {
+    return this.all().filter((report) => !report.stats?.delivered);
+  }
+
   /** Show all reports that pass the filter for free text. */
   show() {
     const wanted = (current().text ?? "").toLowerCase();

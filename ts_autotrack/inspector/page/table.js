@@ -188,15 +188,21 @@ function row(entry) {
   const line = make(
     `tr.${entry.kind === "refused" ? "refused" : "accepted"}`,
     { "data-id": entry.id },
-    make("td.time", {}, make("time", { datetime: entry.received_at, title: age(entry.received_at) }, localTime(entry.received_at))),
+    make("td.time", {}, instant(entry.received_at)),
     make("td.utc", {}, utcTime(entry.received_at)),
     make("td.name", {}, make("button", { type: "button", tabindex: -1 }, nameOf(entry)), label(entry)),
-    make("td.user", {}, entry.user_id ?? "–"),
+    make("td.user", {}, entry.user_id || "–", make("span.also", {}, entry.group_id ?? "no account")),
     make("td.account", {}, entry.group_id ?? "–"),
     make("td.status", {}, ...answer(entry)),
   );
   entryOf.set(line, entry);
   return line;
+}
+
+/** Return a time, its milliseconds apart: narrow windows leave them out. */
+function instant(text) {
+  const [seconds, milliseconds] = localTime(text).split(".");
+  return make("time", { datetime: text, title: age(text) }, seconds, make("span.fraction", {}, `.${milliseconds}`));
 }
 
 /** Name the kind of an item that is no use of a feature. */
