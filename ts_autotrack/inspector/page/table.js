@@ -216,6 +216,6 @@ function answer(entry) {
   const marks = [make(`span.mark.${entry.kind}`, {}, entry.kind === "refused" ? "Refused" : "Accepted")];
   if (entry.duplicate_of) marks.push(make("span.note", { title: "Its event_id came before" }, "duplicate"));
   if (entry.out_of_order) marks.push(make("span.note", { title: "Its timestamp is earlier than the one before" }, "order"));
-  if (entry.notes?.length) marks.push(make("span.note", { title: count(entry.notes.length, "note") }, String(entry.notes.length)));
-  return marks;
+  if (entry.notes?.length) marks.push(make("span.note", {}, count(entry.notes.length, "note")));
+  return marks.flatMap((mark) => [mark, " "]); // a pause for screen readers
 }
