@@ -1,0 +1,54 @@
+// Times and figures as text, in the reader's language and zone.
+
+/** The reader's zone, such as "Europe/Berlin". */
+export const ZONE = Intl.DateTimeFormat().resolvedOptions().timeZone;
+
+const LOCAL_DAY = new Intl.DateTimeFormat(undefined, { month: "short", day: "numeric" });
+const LOCAL = clock(undefined);
+const UTC = clock("UTC");
+const FIGURE = new Intl.NumberFormat();
+
+/** Return the time of day in the reader's zone, and the day before it unless the day is today's. */
+export function localTime(text) {
+  const date = new Date(text);
+  if (Number.isNaN(date.getTime())) return text ?? "";
+  const today = date.toDateString() === new Date().toDateString();
+  return today ? LOCAL.format(date) : `${LOCAL_DAY.format(date)} ${LOCAL.format(date)}`;
+}
+
+/** Return the time of day in UTC. */
+export function utcTime(text) {
+  const date = new Date(text);
+  return Number.isNaN(date.getTime()) ? (text ?? "") : UTC.format(date);
+}
+
+/** Return both, for the detail of one item. */
+export function bothTimes(text) {
+  const date = new Date(text);
+  if (Number.isNaN(date.getTime())) return text ?? "";
+  return `${localTime(text)} (${ZONE}), ${date.toISOString().replace("T", " ").replace("Z", "")} UTC`;
+}
+
+/** Return how long ago a time was: "12 s", "5 min", "3 h", or the day. */
+export function age(text) {
+  const seconds = Math.max(0, (Date.now() - new Date(text)) / 1000);
+  if (seconds < 60) return `${Math.floor(seconds)} s ago`;
+  if (seconds < 3600) return `${Math.floor(seconds / 60)} min ago`;
+  if (seconds < 86400) return `${Math.floor(seconds / 3600)} h ago`;
+  return LOCAL_DAY.format(new Date(text));
+}
+
+/** Return a number with separators of thousands. */
+export function figure(number) {
+  return FIGURE.format(number);
+}
+
+/** Return "1 event", "2 events". */
+export function count(number, noun) {
+  return `${figure(number)} ${noun}${number === 1 ? "" : "s"}`;
+}
+
+function clock(timeZone) {
+  const digits = { hour: "2-digit", minute: "2-digit", second: "2-digit", fractionalSecondDigits: 3 };
+  return new Intl.DateTimeFormat("en-GB", { ...digits, hourCycle: "h23", timeZone });
+}
