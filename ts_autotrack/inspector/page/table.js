@@ -144,11 +144,13 @@ export class Table {
     if (question !== this.question) return;
     byId("older").hidden = answer !== null;
     if (answer === null) return;
+    const seen = this.body.lastElementChild;
     this.body.append(...answer.entries.map(row));
-    while (this.body.rows.length > MOST) {
-      const height = this.body.firstElementChild.offsetHeight;
-      this.body.firstElementChild.remove();
-      this.scroller.scrollTop -= height;
+    const surplus = this.body.rows.length - MOST;
+    if (surplus > 0) {
+      const before = seen.offsetTop;
+      for (const line of [...this.body.rows].slice(0, surplus)) line.remove();
+      this.scroller.scrollTop -= before - seen.offsetTop; // the reader's rows stay in place
       this.detached = true;
     }
     this.finish(answer.entries.length === PAGE);
