@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
 from datetime import datetime, timezone
@@ -127,10 +126,4 @@ def contrasts(page: Page) -> Iterator[tuple[str, float]]:
         return [[text, (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05)]];
       });
     }"""
-    for text, contrast in page.evaluate(script):
-        yield text, contrast
-
-
-def as_json(text: str) -> Any:
-    """Return the value of a JSON text."""
-    return json.loads(text)
+    yield from page.evaluate(script)
