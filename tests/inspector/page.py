@@ -120,7 +120,8 @@ def contrasts(page: Page) -> Iterator[tuple[str, float]]:
         return 0.2126 * r + 0.7152 * g + 0.0722 * b;
       };
       return [...document.body.querySelectorAll("*")].flatMap((element) => {
-        const text = [...element.childNodes].filter((node) => node.nodeType === 3).map((node) => node.data).join("").trim();
+        const own = [...element.childNodes].filter((node) => node.nodeType === 3);
+        const text = own.map((node) => node.data).join("").trim();
         if (!text || !element.checkVisibility() || element.closest(".for-readers, .skip")) return [];
         const [a, b] = [light(channels(getComputedStyle(element).color).slice(0, 3)), light(solid(element))];
         return [[text, (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05)]];

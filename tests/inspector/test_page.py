@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import subprocess
+import sys
 import time
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import httpx
 import pytest
@@ -17,12 +20,14 @@ from tests.inspector.page import ZONE, Observed, RunningInspector, contrasts, ro
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
-    from playwright.sync_api import Browser, BrowserContext, Page
+    from playwright.sync_api import Browser, BrowserContext, Dialog, Page
 
 __all__ = ["browser"]
 pytestmark = pytest.mark.slow
+
+SCREENSHOT = Path(path).resolve() if (path := os.environ.get("SCREENSHOT")) else None
+"""File that the test of the screenshot writes; absolute, as each test has a working directory of its own."""
 
 MANY = 50_000
 """Events of the test of size."""
@@ -135,8 +140,13 @@ def test_the_page_catches_up_after_a_restart(context: BrowserContext, tmp_path: 
 
 def test_an_event_of_markup_stays_text(running: RunningInspector, page: Page) -> None:
     """An event whose every field is markup and script makes no element, no request and no violation."""
-    dialogs: list[str] = []
-    page.on("dialog", lambda dialog: (dialogs.append(dialog.message), dialog.dismiss()))
+    dialogs: list[Dialog] = []
+
+    def dismiss(dialog: Dialog) -> None:
+        dialogs.append(dialog)
+        dialog.dismiss()
+
+    page.on("dialog", dismiss)
     evil = "<img src=http://evil.invalid/x onerror=alert(1)><script>alert(2)</script>'\"`${7*7}</td></table>"
     item = used(evil, evil, evil, evil)
     item["properties"][evil] = {evil: [evil]}
@@ -178,7 +188,7 @@ def test_fifty_thousand_events(running: RunningInspector, page: Page) -> None:
     oldest = 50_000
     while oldest > 48_900:  # older pages follow as the reader scrolls
         page.locator("#scroll").evaluate("place => place.scrollTo(0, place.scrollHeight)")
-        wait_until(lambda before=oldest: _oldest(page) < before, "older events are read")
+        page.locator(f"#rows tr[data-id='{oldest - 1}']").wait_for()
         oldest = _oldest(page)
     size = page.evaluate("document.querySelectorAll('*').length")
     print(f"{MANY} events: first rows {first:.2f} s, filter {filtered:.2f} s, {size} elements after scrolling")
@@ -309,12 +319,12 @@ def test_times_colours_and_narrow_windows(running: RunningInspector, page: Page)
     running.send(used("short", account=None), used("twice", event_id="id"))
     running.send({**used("broken"), "timestamp": ""}, status=400)
     page.locator("#rows tr").nth(3).wait_for()
-    assert page.locator("th.time").inner_text() == f"Time ({ZONE})"
+    assert page.locator("#zone").get_attribute("title") == ZONE
     local, utc = (int(text[:2]) for text in rows(page)[0][:2])
     assert (utc - local) % 24 in (4, 5)
     grounds = set()
     for scheme in ("light", "dark"):
-        page.emulate_media(color_scheme=scheme, reduced_motion="reduce")  # type: ignore[arg-type]  # one of two literals
+        page.emulate_media(color_scheme=scheme, reduced_motion="reduce")
         grounds.add(page.evaluate("getComputedStyle(document.body).backgroundColor"))
         for key in "1234":
             page.keyboard.press(key)
@@ -336,3 +346,86 @@ def test_times_colours_and_narrow_windows(running: RunningInspector, page: Page)
                 page.keyboard.press("Escape")
             assert page.evaluate("document.documentElement.scrollWidth") <= width, (width, key)
         assert re.match(r"\d\d:\d\d:\d\d", page.locator("#rows time").first.inner_text())
+
+
+PROGRAM = """
+import sys
+from ts_autotrack import track_feature, user_context
+
+@track_feature("report_export")
+def export_report(): ...
+
+def view(): export_report()
+
+for _ in range(3): view()
+print("called", flush=True)
+sys.stdin.readline()
+with user_context("ann", group_id="acme"): view()
+sys.stdin.readline()
+"""
+
+
+def test_an_application_without_a_user_is_explained(running: RunningInspector, page: Page, tmp_path: Path) -> None:
+    """A process whose events lack a user is named on the empty page with its line, and its event turns the page."""
+    program = tmp_path / "myapp.py"
+    program.write_text(PROGRAM)
+    variables = {"THRIVESTACK_ENDPOINT": f"{running.url}/api", "THRIVESTACK_API_KEY": "k", "TS_AUTOTRACK_IN_TESTS": "1"}
+    with subprocess.Popen(
+        [sys.executable, program],
+        env={**os.environ, **variables},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdin is not None
+        try:
+            silent = page.locator("#empty .silent li", has_text="myapp.py").first
+            silent.wait_for()
+            page.locator("#empty .places", has_text=re.compile(r"line \d+ report_export, 3 calls")).wait_for()
+            assert f"pid {process.pid}" in silent.inner_text()
+            process.stdin.write("go on\n")
+            process.stdin.flush()
+            page.locator("#rows tr", has_text="ann").wait_for()
+            page.keyboard.press("4")
+            card = page.locator(".process", has_text=f"pid {process.pid}")
+            card.locator(".figures div", has_text=re.compile("1\\s*delivered")).wait_for()
+            assert "unattributed 3" in card.inner_text()
+            card.get_by_text("Settings").click()
+            assert running.url in card.locator("details[open]").inner_text()
+        finally:
+            process.stdin.close()
+
+
+@pytest.mark.skipif(SCREENSHOT is None, reason="SCREENSHOT names no file")
+def test_screenshot(running: RunningInspector, page: Page) -> None:
+    """The picture in README is made from the page itself: `SCREENSHOT=examples/inspector.png pytest -k screenshot`."""
+    usage: list[tuple[str, str, str, dict[str, Any]]] = [
+        ("report_export", "maria", "acme", {"file_format": "pdf", "rows": 120}),
+        ("analytics_dashboard", "jonas", "globex", {}),
+        ("search", "maria", "acme", {"results": 14}),
+        ("bulk_import", "chen", "initech", {"rows": 2400}),
+        ("analytics_dashboard", "aisha", "umbrella", {}),
+        ("api_key_created", "tom", "globex", {"interface": "api"}),
+        ("report_shared", "maria", "acme", {"recipients": 3}),
+        ("search", "lena", "umbrella", {"results": 0}),
+        ("dashboard_created", "jonas", "globex", {"widgets": 6}),
+        ("invite_sent", "chen", "initech", {"role": "admin"}),
+        ("analytics_dashboard", "maria", "acme", {}),
+        ("alert_configured", "tom", "globex", {"channel": "email"}),
+        ("report_export", "lena", "umbrella", {"file_format": "xlsx", "rows": 88}),
+        ("search", "jonas", "globex", {"results": 5}),
+    ]
+    for number, (feature, user, account, properties) in enumerate(usage):
+        item = used(feature, user, account, f"0191-{number:04x}", **properties)
+        item["context"]["source"] = "product"
+        if number == 8:
+            running.send({**item, "timestamp": "26.11.2026 14:03"}, status=400)
+        running.send(item)
+        page.locator(f"#rows tr:nth-child({number + 1})").wait_for()
+    page.emulate_media(reduced_motion="reduce")
+    page.set_viewport_size({"width": 1200, "height": 700})
+    page.locator("#rows button", has_text="report_export").first.click()
+    page.locator("#detail .json").nth(2).wait_for()
+    page.locator("#problem-count").wait_for()
+    picture = page.screenshot(path=SCREENSHOT)
+    assert len(picture) < 150_000

@@ -5,7 +5,7 @@ import { Detail } from "./detail.js";
 import { byId } from "./dom.js";
 import { hideEmpty, showEmpty } from "./empty.js";
 import { focusFilter, isFiltered, onFilter, setFilter } from "./filters.js";
-import { ZONE, count } from "./format.js";
+import { SHORT_ZONE, ZONE, count } from "./format.js";
 import { listenToKeys } from "./keys.js";
 import { Matrix } from "./matrix.js";
 import { Problems, numberOf } from "./problems.js";
@@ -206,7 +206,8 @@ listenToKeys({
   ...Object.fromEntries(VIEWS.map((name, index) => [String(index + 1), () => (location.hash = `#${name}`)])),
 });
 
-byId("zone").textContent = `(${ZONE})`;
+byId("zone").textContent = `(${SHORT_ZONE})`;
+byId("zone").title = ZONE;
 document.body.classList.toggle("in-utc", ZONE === "UTC");
 byId("pause").addEventListener("click", pause);
 byId("clear").addEventListener("click", () => byId("clear-dialog").showModal());

@@ -73,7 +73,7 @@ function card(report, open) {
       amount("dropped", sum(stats.dropped)),
     ),
     terms([
-      ["Reported", `${age(report.seen_at)}, ${bothTimes(report.seen_at)}`],
+      ["Reported", `${age(report.seen_at)}\n${bothTimes(report.seen_at)}`],
       ["Started", report.started_at ? bothTimes(report.started_at) : null],
       ["Version", [report.version, report.python].filter(Boolean).join(", ")],
       ["Off", report.off_reason],
