@@ -13,11 +13,13 @@ from starlette.responses import JSONResponse
 from ts_autotrack._core.transports.console import describe
 from ts_autotrack.inspector import _reports
 from ts_autotrack.inspector._contract import BAD_REQUEST, ContractError, check_credentials, check_size, parse, warnings
+from ts_autotrack.inspector._queries import as_json
 from ts_autotrack.inspector._store import Arrival, Refusal
 
 if TYPE_CHECKING:
     from starlette.datastructures import Headers
     from starlette.requests import Request
+    from starlette.responses import Response
 
     from ts_autotrack.inspector._state import State
 
@@ -63,11 +65,11 @@ class Ingest:
             self._show(describe(path, item))
         return JSONResponse(answer)
 
-    async def report(self, request: Request) -> JSONResponse:
+    async def report(self, request: Request) -> Response:
         """Answer POST /reports: keep the report of a process. GET returns the reports."""
         state = self._state
         if request.method != "POST":
-            return JSONResponse({"processes": [json.loads(text) for text in state.reports.all()]})
+            return as_json({"processes": state.reports.all()})
         body = bytearray()
         try:
             async for part in request.stream():

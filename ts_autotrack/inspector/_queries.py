@@ -1,10 +1,11 @@
-"""Parameters of the inspector's addresses, checked strictly: a misspelled parameter is refused."""
+"""Parameters of the inspector's addresses, checked strictly, and answers in JSON."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from starlette.responses import JSONResponse
+import orjson
+from starlette.responses import JSONResponse, Response
 
 from ts_autotrack.inspector._contract import BAD_REQUEST, ENDPOINTS
 
@@ -54,3 +55,8 @@ def seconds(query: QueryParams, name: str, default: float, most: float) -> float
 def bad_query(error: ValueError) -> JSONResponse:
     """Return the answer to a query that is refused."""
     return JSONResponse({"success": False, "message": str(error)}, BAD_REQUEST)
+
+
+def as_json(data: Any) -> Response:
+    """Return an answer in JSON, which may hold entries and reports."""
+    return Response(orjson.dumps(data), media_type="application/json")

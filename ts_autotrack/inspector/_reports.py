@@ -6,6 +6,8 @@ import json
 from datetime import datetime, timezone
 from typing import Any
 
+import orjson
+
 from ts_autotrack.inspector._diagnosis import diagnose
 
 MOST_PROCESSES = 200
@@ -23,7 +25,7 @@ class Reports:
 
     def __init__(self) -> None:
         self._number = 0
-        self._processes: dict[tuple[int, str], tuple[int, str]] = {}
+        self._processes: dict[tuple[int, str], tuple[int, orjson.Fragment]] = {}
 
     def add(self, body: bytes) -> None:
         """Keep a report, instead of the earlier report of the process.
@@ -37,17 +39,17 @@ class Reports:
         text = json.dumps({**report, "seen_at": now, "diagnosis": diagnose(report)}, ensure_ascii=False)
         self._number += 1
         self._processes.pop(key, None)
-        self._processes[key] = (self._number, text)
+        self._processes[key] = (self._number, orjson.Fragment(text))
         if len(self._processes) > MOST_PROCESSES:
             del self._processes[next(iter(self._processes))]
 
-    def since(self, number: int) -> list[tuple[int, str]]:
-        """Return reports after the report `number` as JSON, with their numbers, oldest first."""
+    def since(self, number: int) -> list[tuple[int, orjson.Fragment]]:
+        """Return reports after the report `number`, with their numbers, oldest first."""
         return [entry for entry in self._processes.values() if entry[0] > number] if number < self._number else []
 
-    def all(self) -> list[str]:
-        """Return the reports as JSON, with "seen_at" and "diagnosis", the latest first."""
-        return [text for _, text in reversed(self._processes.values())]
+    def all(self) -> list[orjson.Fragment]:
+        """Return the reports, with "seen_at" and "diagnosis", the latest first."""
+        return [report for _, report in reversed(self._processes.values())]
 
 
 def _parse(body: bytes) -> dict[str, Any]:

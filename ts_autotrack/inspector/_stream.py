@@ -7,8 +7,9 @@ back continues after its Last-Event-ID.
 from __future__ import annotations
 
 import asyncio
-import json
 from typing import TYPE_CHECKING, Any
+
+import orjson
 
 from ts_autotrack.inspector import _entries
 
@@ -93,24 +94,24 @@ class Reader:
         self._reported = 0
         self._shown_faults: list[dict[str, Any]] | None = None
 
-    async def messages(self, feed: Feed) -> AsyncIterator[str]:
+    async def messages(self, feed: Feed) -> AsyncIterator[bytes]:
         """Yield texts in the format of server-sent events until the feed is closed."""
         feed.readers += 1
         try:
-            yield f"retry: {RETRY}\n\n" + self._message("hello", {"store": self._store.name})
+            yield b"retry: %d\n\n" % RETRY + self._message("hello", {"store": self._store.name})
             while not feed.closed:
                 news = feed.news()
                 if text := self._state() + self._entries():
                     yield text
                     await asyncio.sleep(PAUSE)
                 elif not await arrival(news, HEARTBEAT):
-                    yield ": nothing new\n\n"
+                    yield b": nothing new\n\n"
         finally:
             feed.readers -= 1
 
-    def _state(self) -> str:
+    def _state(self) -> bytes:
         """Return messages about changes of faults and reports, and about a cleared store."""
-        text = ""
+        text = b""
         if self._cursor < self._store.cleared_through:
             self._cursor = self._store.cleared_through
             text += self._message("cleared", {"store": self._store.name})
@@ -119,24 +120,23 @@ class Reader:
             text += self._message("faults", {"faults": faults})
         for number, process in self._reports.since(self._reported):
             self._reported = number
-            text += self._frame("report", process)
+            text += self._message("report", process)
         return text
 
-    def _entries(self) -> str:
+    def _entries(self) -> bytes:
         """Return a message with the entries after the reader's position; an entry alone has a message of its own."""
         found = _entries.after(self._store, self._cursor, PAGE)
         if not found:
-            return ""
-        self._cursor = found[-1][0]
+            return b""
+        self._cursor = found[-1]["id"]
         if len(found) == 1:
-            return self._frame(_EVENTS[found[0][1]], found[0][2])
-        return self._frame("batch", _entries.array(text for _, _, text in found))
+            return self._message(_EVENTS[found[0]["kind"]], found[0])
+        return self._message("batch", found)
 
-    def _message(self, event: str, data: dict[str, Any]) -> str:
-        return self._frame(event, json.dumps(data))
-
-    def _frame(self, event: str, data: str) -> str:
-        return f"id: {self._store.name}-{self._cursor}\nevent: {event}\ndata: {data}\n\n"
+    def _message(self, event: str, data: Any) -> bytes:
+        """Return a message; JSON has no line breaks."""
+        head = f"id: {self._store.name}-{self._cursor}\nevent: {event}\ndata: "
+        return head.encode() + orjson.dumps(data) + b"\n\n"
 
 
 def position(store: Store, last_event_id: str) -> int:

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from typing import TYPE_CHECKING, Any
 
-from starlette.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
+from starlette.responses import JSONResponse, PlainTextResponse, StreamingResponse
 
 from ts_autotrack.inspector import _entries
 from ts_autotrack.inspector._fault import parse as parse_fault
-from ts_autotrack.inspector._queries import MOST_ID, bad_query, check_query, seconds, whole_number
+from ts_autotrack.inspector._queries import MOST_ID, as_json, bad_query, check_query, seconds, whole_number
 from ts_autotrack.inspector._store import FILTERS
 from ts_autotrack.inspector._stream import Reader, arrival
 from ts_autotrack.inspector._totals import Totals
 
 if TYPE_CHECKING:
     from starlette.requests import Request
+    from starlette.responses import Response
 
     from ts_autotrack.inspector._state import State
 
@@ -71,7 +71,7 @@ class Views:
         finally:
             self._state.feed.readers -= 1
         if found is not None:
-            return _json(found)
+            return as_json(found)
         described = " and ".join(f"{name}={value}" for name, value in wanted.items())
         message = f"no event{' with ' * bool(wanted)}{described} has arrived; waited {timeout:g} s"
         return JSONResponse({"success": False, "message": message}, NOT_FOUND)
@@ -90,8 +90,7 @@ class Views:
             return bad_query(error)
         store = self._state.store
         found = _entries.newest(store, values, limit)
-        head = {"store": store.name, "last_id": store.last_id, "total": store.total}
-        return _json(f'{json.dumps(head)[:-1]}, "entries": {_entries.array(found)}}}')
+        return as_json({"store": store.name, "last_id": store.last_id, "total": store.total, "entries": found})
 
     async def request(self, request: Request) -> Response:
         """Answer GET /requests/NUMBER: the request of an entry, and the answer to it."""
@@ -122,17 +121,18 @@ class Views:
     async def problems(self, _: Request) -> Response:
         """Answer GET /problems: refused requests, duplicates, late events, active faults, reports of processes."""
         state = self._state
-        parts = [
-            f'"{name}": {{"count": {state.store.count(column)}, "entries": '
-            f"{_entries.array(_entries.newest(state.store, {column: value}, PROBLEMS))}}}"
+        found = {
+            name: {
+                "count": state.store.count(column),
+                "entries": _entries.newest(state.store, {column: value}, PROBLEMS),
+            }
             for name, column, value in (
                 ("refused", "kind", "refused"),
                 ("duplicates", "duplicate_of", True),
                 ("out_of_order", "out_of_order", True),
             )
-        ]
-        faults = f'"faults": {json.dumps(state.active_faults())}'
-        return _json(f'{{{", ".join(parts)}, {faults}, "processes": {_entries.array(state.reports.all())}}}')
+        }
+        return as_json({**found, "faults": state.active_faults(), "processes": state.reports.all()})
 
     async def faults(self, request: Request) -> Response:
         """Answer GET and PUT /faults: PUT ?fault=503&fault=reset:0.3 replaces the active faults, PUT alone ends all."""
@@ -155,7 +155,7 @@ class Views:
         headers = {"cache-control": "no-store", "x-content-type-options": "nosniff"}
         return StreamingResponse(reader.messages(state.feed), headers=headers, media_type="text/event-stream")
 
-    async def _wait_for(self, wanted: dict[str, str], after: int, timeout: float) -> str | None:
+    async def _wait_for(self, wanted: dict[str, str], after: int, timeout: float) -> dict[str, Any] | None:
         """Return the newest matching entry, now or when it arrives."""
         state = self._state
         loop = asyncio.get_running_loop()
@@ -169,10 +169,6 @@ class Views:
             if left <= 0 or state.feed.closed or not await arrival(news, left):
                 return None
             after = max(after, last_id)
-
-
-def _json(text: str) -> Response:
-    return Response(text, media_type="application/json")
 
 
 def _busy() -> Response:
