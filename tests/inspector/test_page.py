@@ -109,7 +109,7 @@ def test_events_appear_without_a_reload(running: RunningInspector, page: Page) -
 
 
 def test_the_page_catches_up_after_a_restart(context: BrowserContext, tmp_path: Path) -> None:
-    """Over a restart with the same file nothing is missing and nothing doubled; a new file is a new stream."""
+    """Over a restart, and the sleep of a window, nothing is missing or doubled; a new file is a new stream."""
     inspector = RunningInspector(tmp_path / "events.db")
     page = context.new_page()
     observed = Observed(page)
@@ -125,6 +125,15 @@ def test_the_page_catches_up_after_a_restart(context: BrowserContext, tmp_path: 
         page.locator("#rows tr").nth(4).wait_for()
         assert [row[2] for row in rows(page)] == ["after_2", "after_1", "after_0", "before_2", "before_1"]
         page.locator("#connection[data-state=live]").wait_for()
+
+        session = context.new_cdp_session(page)
+        session.send("Page.setWebLifecycleState", {"state": "frozen"})
+        inspector.stop()
+        inspector.start()
+        inspector.send(used("asleep"))
+        session.send("Page.setWebLifecycleState", {"state": "active"})
+        page.locator("#rows tr").nth(5).wait_for()
+        assert [row[2] for row in rows(page)] == ["asleep", "after_2", "after_1", "after_0", "before_2", "before_1"]
 
         inspector.stop()
         inspector.database = str(tmp_path / "other.db")

@@ -32,6 +32,7 @@ export class Table {
     this.detached = false; // the newest rows have made way for older ones
     this.held = 0; // entries that arrived while the table did not follow
     this.pending = []; // entries of the present frame, oldest first
+    this.cut = false; // older ones of the present frame were left out
     this.loading = false;
     this.question = 0; // number of the last request; answers to earlier ones are out of date
     this.chosen = null; // id of the open entry
@@ -62,7 +63,7 @@ export class Table {
     this.detached = false;
     this.scroller.scrollTop = 0;
     this.held = this.follows() ? 0 : this.pending.length;
-    this.finish(answer.entries.length === PAGE);
+    this.finishPage(question, answer.entries);
     this.flush();
   }
 
@@ -78,7 +79,9 @@ export class Table {
     const fitting = found.filter((entry) => matches(entry, filter));
     if (!fitting.length) return;
     if (!this.pending.length) requestAnimationFrame(() => this.flush());
-    this.pending = this.pending.concat(fitting).slice(-FOLLOWED);
+    this.pending = this.pending.concat(fitting);
+    this.cut ||= this.pending.length > FOLLOWED;
+    this.pending = this.pending.slice(-FOLLOWED);
     if (!this.follows()) this.held += fitting.length;
     this.showHeld();
   }
@@ -130,7 +133,8 @@ export class Table {
     const fresh = found.reverse().map(row);
     if (fresh.length <= FEW) for (const line of fresh) line.classList.add("fresh");
     this.body.prepend(...fresh);
-    const older = this.body.rows.length > FOLLOWED || !byId("older").hidden;
+    const older = this.cut || this.body.rows.length > FOLLOWED || !byId("older").hidden;
+    this.cut = false;
     while (this.body.rows.length > FOLLOWED) this.body.lastElementChild.remove();
     this.finish(older);
   }
@@ -153,7 +157,18 @@ export class Table {
       this.scroller.scrollTop -= before - seen.offsetTop; // the reader's rows stay in place
       this.detached = true;
     }
-    this.finish(answer.entries.length === PAGE);
+    this.finishPage(question, answer.entries);
+  }
+
+  /**
+   * Offer older entries. A page is full, or short for two reasons: nothing is older, or its items are large and the
+   * inspector has shortened it. One small request tells.
+   */
+  async finishPage(question, found) {
+    this.finish(found.length === PAGE);
+    if (found.length === PAGE || !found.length) return;
+    const next = await entries({ ...current(), before: found[found.length - 1].id, limit: 1 }).catch(() => null);
+    if (question === this.question && next?.entries.length) byId("older").hidden = false;
   }
 
   scrolled() {
