@@ -31,13 +31,9 @@ export function bothTimes(text) {
   return ZONE === "UTC" ? utc : `${localTime(text)} ${zoneOf(date)}\n${utc}`;
 }
 
-/** Return how long ago a time was: "12 s", "5 min", "3 h", or the day. */
-export function age(text) {
-  const seconds = Math.max(0, (Date.now() - new Date(text)) / 1000);
-  if (seconds < 60) return `${Math.floor(seconds)} s ago`;
-  if (seconds < 3600) return `${Math.floor(seconds / 60)} min ago`;
-  if (seconds < 86400) return `${Math.floor(seconds / 3600)} h ago`;
-  return LOCAL_DAY.format(new Date(text));
+/** Return the local time without milliseconds. */
+export function shortTime(text) {
+  return localTime(text).split(".")[0];
 }
 
 /** Return a number with separators of thousands. */

@@ -4,7 +4,7 @@ import { deleteEvents, entries as read, get } from "./api.js";
 import { Detail } from "./detail.js";
 import { byId } from "./dom.js";
 import { hideEmpty, showEmpty } from "./empty.js";
-import { focusFilter, isFiltered, onFilter, setFilter } from "./filters.js";
+import { current, focusFilter, isFiltered, onFilter, setFilter } from "./filters.js";
 import { SHORT_ZONE, ZONE, count } from "./format.js";
 import { listenToKeys } from "./keys.js";
 import { Matrix } from "./matrix.js";
@@ -169,8 +169,7 @@ function pause() {
 async function clear() {
   if (byId("clear-dialog").returnValue !== "clear") return;
   detail.close();
-  await deleteEvents();
-  await start();
+  await deleteEvents().then(start, () => connected("lost"));
 }
 
 function announce() {
@@ -213,7 +212,7 @@ byId("pause").addEventListener("click", pause);
 byId("clear").addEventListener("click", () => byId("clear-dialog").showModal());
 byId("clear-dialog").addEventListener("close", clear);
 byId("help-button").addEventListener("click", () => byId("help").showModal());
-byId("request-filter").addEventListener("click", () => setFilter({}));
+byId("request-filter").addEventListener("click", () => setFilter({ ...current(), request: "" }));
 window.addEventListener("hashchange", showView);
 document.addEventListener("visibilitychange", refresh);
 setInterval(() => refreshSoon("matrix"), MINUTE);

@@ -2,7 +2,7 @@
 
 import { make, terms } from "./dom.js";
 import { current } from "./filters.js";
-import { age, bothTimes, count, figure } from "./format.js";
+import { bothTimes, count, figure, shortTime } from "./format.js";
 
 /** The view of processes. */
 export class Processes {
@@ -48,7 +48,7 @@ export function diagnosis(report) {
     "li",
     {},
     make("strong", {}, report.program ?? "process"),
-    make("span.muted", {}, ` pid ${report.pid}, ${age(report.seen_at)}`),
+    make("span.muted", {}, ` pid ${report.pid}, reported at ${shortTime(report.seen_at)}`),
     make("p", {}, report.diagnosis || "It has reported, and nothing is wrong."),
     places(report),
   );
@@ -73,7 +73,7 @@ function card(report, open) {
       amount("dropped", sum(stats.dropped)),
     ),
     terms([
-      ["Reported", `${age(report.seen_at)}\n${bothTimes(report.seen_at)}`],
+      ["Reported", bothTimes(report.seen_at)],
       ["Started", report.started_at ? bothTimes(report.started_at) : null],
       ["Version", [report.version, report.python].filter(Boolean).join(", ")],
       ["Off", report.off_reason],

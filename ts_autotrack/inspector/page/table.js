@@ -3,7 +3,7 @@
 import { PAGE, entries } from "./api.js";
 import { byId, make } from "./dom.js";
 import { current, isFiltered, matches } from "./filters.js";
-import { age, count, localTime, utcTime } from "./format.js";
+import { bothTimes, count, localTime, utcTime } from "./format.js";
 
 /** Rows in the document while the table follows the stream. */
 const FOLLOWED = 200;
@@ -219,7 +219,7 @@ function row(entry) {
 /** Return a time, its milliseconds apart: narrow windows leave them out. */
 function instant(text) {
   const [seconds, milliseconds] = localTime(text).split(".");
-  return make("time", { datetime: text, title: age(text) }, seconds, make("span.fraction", {}, `.${milliseconds}`));
+  return make("time", { datetime: text, title: bothTimes(text) }, seconds, make("span.fraction", {}, `.${milliseconds}`));
 }
 
 /** Name the kind of an item that is no use of a feature. */
