@@ -282,7 +282,7 @@ def test_filter_pause_and_the_table_of_accounts(running: RunningInspector, page:
     page.locator("#rows tr", has_text="while_paused").wait_for()
 
     page.keyboard.press("2")
-    cell = page.locator(".matrix tbody tr", has_text="search").locator("td .cell", has_text="2")
+    cell = page.locator(".matrix tbody tr", has_text="search").locator(".cell", has=page.get_by_text("2", exact=True))
     cell.wait_for()
     assert cell.locator("svg rect.some").count() >= 1
     cell.click()
