@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 import threading
@@ -205,6 +206,15 @@ def test_settings_in_a_report_have_the_names_of_configure() -> None:
     shown = settings_of(load(arguments))
     assert (shown["outbox"], shown["baggage"], shown["properties"]) == ("/o", True, {"a": 1})
     assert (shown["endpoint"], shown["api_key"], shown["auth_token"]) == (ENDPOINT, "***", None)
+
+
+def test_report_has_a_size_that_the_inspector_takes() -> None:
+    """A report of many long places is shortened, the most frequent places first."""
+    places = {("p" * 300, f"event {number}", ""): 1_000 - number for number in range(MAX_PLACES)}
+    found = json.loads(encode(report(Stats(0, 0, 0, 0, {}), load({}), places)))
+    assert len(json.dumps(found)) < 64_000
+    assert [place["event"] for place in found["unattributed"][:2]] == ["event 0", "event 1"]
+    assert len(found["unattributed"]) >= MAX_PLACES // 2
 
 
 def test_any_program_name_can_be_encoded(monkeypatch: pytest.MonkeyPatch) -> None:

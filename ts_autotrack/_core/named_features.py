@@ -135,7 +135,8 @@ def _options(key: str, given: Any) -> dict[str, Any]:
         raise ValueError(message)
     for name in options:
         if name not in OPTIONS:
-            message = f"there is no option {name!r}{did_you_mean(str(name), OPTIONS)}"
+            hint = did_you_mean(str(name), OPTIONS) or f": the options are {', '.join(OPTIONS)}"
+            message = f"there is no option {name!r}{hint}"
             raise ValueError(message)
     feature = options.get("feature")
     if not isinstance(feature, str) or not feature.strip():

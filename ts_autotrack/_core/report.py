@@ -25,6 +25,10 @@ if TYPE_CHECKING:
     from ts_autotrack._core.config import Config
     from ts_autotrack.typing import Stats
 
+MAX_BYTES = 60_000
+"""Bytes of a report: the inspector takes 64,000."""
+_LISTS = ("functions", "unattributed", "warnings")
+
 _NAMES = {"directory": "outbox", "max_bytes": "outbox_bytes", "read": "baggage", "propagate": "propagate_baggage"}
 """Names of settings whose attributes in `Config` are called otherwise."""
 _NAMES |= {"user_keys": "baggage_user_keys", "group_keys": "baggage_group_keys"}
@@ -62,7 +66,15 @@ def report(
 
 
 def encode(values: dict[str, Any]) -> bytes:
-    """Return a report as JSON, with credentials masked."""
+    """Return a report as JSON, with credentials masked, and its lists shortened to fit into `MAX_BYTES`."""
+    body = _encode(values)
+    while len(body) > MAX_BYTES and (longest := max(_LISTS, key=lambda name: len(values[name]))) and values[longest]:
+        values = {**values, longest: values[longest][: len(values[longest]) // 2]}
+        body = _encode(values)
+    return body
+
+
+def _encode(values: dict[str, Any]) -> bytes:
     try:
         text = orjson.dumps(values, str)
     except TypeError:

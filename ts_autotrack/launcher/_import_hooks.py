@@ -99,7 +99,7 @@ class _Loader:
         return module
 
     def exec_module(self, module: ModuleType) -> None:
-        """Run the code of the module, then the hooks."""
+        """Run the code of the module, then the hooks. Tracebacks of the module's own errors show no frame of this."""
         for owner, name in ((module, "__loader__"), (module.__spec__, "loader")):
             if getattr(owner, name, None) is self:
                 setattr(owner, name, self._loader)
@@ -108,6 +108,10 @@ class _Loader:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._loader, name)
+
+
+# Python leaves the frames of its import system out of a traceback, if no other frame stands between them.
+_Loader.exec_module.__code__ = _Loader.exec_module.__code__.replace(co_filename="<frozen importlib._bootstrap>")
 
 
 def is_running(module: object) -> bool:

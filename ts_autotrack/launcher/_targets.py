@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from ts_autotrack._core.callables import attribute
 from ts_autotrack._core.diagnostics import warn_now
 from ts_autotrack._core.named_features import ALL
+from ts_autotrack._core.parsers import did_you_mean
 from ts_autotrack.launcher._bodies import MAIN, watch_body
 from ts_autotrack.launcher._import_hooks import is_running
 from ts_autotrack.launcher._lookup import NotFoundError, find
@@ -132,6 +133,8 @@ class Targets:
 
     def _warn_of_faults(self, module: ModuleType, entries: Iterable[str]) -> None:
         statuses = [self.statuses[f"{module.__name__}:{qualname}"] for qualname in entries]
+        if module.__name__ == MAIN and not _is_meant(module, statuses):
+            return
         bad = [f"{status.key!r}: {status.why}" for status in statuses if status.state != "tracked"]
         if bad:
             warn_now(("target", module.__name__), f"features that are never used: {_some(bad)}")
@@ -151,6 +154,13 @@ class Targets:
                     self._note(name, qualname, options, "missing", f"there is no module {name!r}")
         if missing:
             warn_now(("target", "missing"), f"features of modules that do not exist: {_some(missing)}")
+
+
+def _is_meant(main: ModuleType, statuses: list[TargetStatus]) -> bool:
+    """Return True unless the main module is another program's: a reloader's or a server's, and pip's."""
+    if any(status.state == "tracked" for status in statuses):
+        return True
+    return any(did_you_mean(status.key.partition(":")[2].partition(".")[0], vars(main)) for status in statuses)
 
 
 def _is_there(module: ModuleType, qualname: str) -> bool:

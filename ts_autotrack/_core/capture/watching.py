@@ -94,8 +94,9 @@ def watch(function: FunctionType, kind: Kind, rule: CaptureRule, *, in_place: bo
     """
     if not _may_be_watched(function, kind) or id(function.__code__) in _rules or not monitor.ready():
         return None
+    may_be_shared = _references(function) > _references(_alone)  # before a variable refers to the code
     code = function.__code__
-    if not in_place or _references(function) > _references(_alone):
+    if may_be_shared or not in_place:
         code = code.replace()  # the wrapper code of a decorator is shared by all that it decorates
     events = RETURN
     if kind in _GENERATORS:
