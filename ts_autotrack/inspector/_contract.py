@@ -48,6 +48,7 @@ class ContractError(Exception):
 
     Attributes:
         status: HTTP status of the answer.
+        reason: Violation, without its place.
         item: Index of the faulty item; None for a fault of the whole request.
         field: Dotted name of the faulty field; None for a fault of the whole item.
     """
@@ -56,6 +57,7 @@ class ContractError(Exception):
         place = "" if item is None else f"item {item}: " + (f"field '{field}': " if field else "")
         super().__init__(place + message)
         self.status = status
+        self.reason = message
         self.item = item
         self.field = field
 
@@ -97,6 +99,7 @@ def parse(path: str, content_type: str, body: bytes) -> list[dict[str, Any]]:
         raise ContractError(BAD_REQUEST, f"the array has {len(items)} items; at most {MAX_ITEMS} are allowed")
     for index, item in enumerate(items):
         _check_item(path, index, item)
+    _check_texts(items)
     return items
 
 
@@ -128,7 +131,14 @@ def _check_item(path: str, index: int, item: Any) -> None:
     _check_timestamp(index, item["timestamp"])
     if path == "/group":
         _check_group(index, item)
-    _check_text(index, item)
+
+
+def _check_texts(items: list[dict[str, Any]]) -> None:
+    try:
+        json.dumps(items, ensure_ascii=False).encode()
+    except (UnicodeEncodeError, RecursionError):
+        for index, item in enumerate(items):
+            _check_text(index, item)
 
 
 def _check_text(index: int, item: dict[str, Any]) -> None:

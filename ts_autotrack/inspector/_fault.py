@@ -7,7 +7,7 @@ import json
 import random
 from typing import TYPE_CHECKING, NamedTuple
 
-from ts_autotrack.inspector._contract import MAX_BODY
+from ts_autotrack.inspector._contract import ENDPOINTS, MAX_BODY
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -64,20 +64,22 @@ def parse(text: str) -> Fault:
 
 
 class Faults:
-    """ASGI middleware in front of the inspector that makes requests fail.
+    """ASGI middleware in front of the inspector that makes requests with events fail.
+
+    Reports, the page and its figures work all the same.
 
     Attributes:
         active: Current faults. The first matching fault hits a request.
     """
 
-    def __init__(self, application: ASGIApp, show: Callable[[str], None], active: list[Fault]) -> None:
+    def __init__(self, application: ASGIApp, show: Callable[[str], None] | None, active: list[Fault]) -> None:
         self.active = active
         self._application = application
         self._show = show
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request, or make the request fail."""
-        if scope["type"] != "http" or scope["method"] != "POST" or not self.active:
+        if not self.active or not _takes_events(scope):
             await self._application(scope, receive, send)
             return
         messages = await _body(receive)
@@ -89,7 +91,8 @@ class Faults:
         if fault is None:
             await self._application(scope, replay, send)
             return
-        self._show(f"{scope['path']} hit by fault {fault.kind}")
+        if self._show is not None:
+            self._show(f"{scope['path']} hit by fault {fault.kind}")
         await self._serve(fault.kind, scope, replay, receive, send)
 
     def _draw(self, body: bytes) -> Fault | None:
@@ -114,6 +117,10 @@ class Faults:
         else:
             body = json.dumps({"success": False, "message": f"fault {kind} on request"}).encode()
             await _answer(send, int(kind), "application/json", body)
+
+
+def _takes_events(scope: Scope) -> bool:
+    return scope["type"] == "http" and scope["method"] == "POST" and "/" + scope["path"].rpartition("/")[2] in ENDPOINTS
 
 
 async def _body(receive: Receive) -> list[Message]:

@@ -12,9 +12,11 @@ from typing import TYPE_CHECKING
 from starlette.responses import PlainTextResponse
 
 if TYPE_CHECKING:
-    from starlette.types import ASGIApp, Receive, Scope, Send
+    from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 FORBIDDEN, MISDIRECTED = 403, 421
+MARK = (b"x-ts-autotrack-inspector", b"1")
+"""Header of all answers."""
 _LOCAL = re.compile(r"(127\.0\.0\.1|localhost|\[::1\])(:[0-9]{1,5})?", re.IGNORECASE)
 _LOCAL_PAGE = re.compile(f"https?://{_LOCAL.pattern}", re.IGNORECASE)
 
@@ -31,6 +33,23 @@ class LocalOnly:
         if scope["type"] == "http":
             application = _refusal(scope) or application
         await application(scope, receive, send)
+
+
+class Marked:
+    """ASGI middleware: says in each answer that the server is an inspector, to which applications may report."""
+
+    def __init__(self, application: ASGIApp) -> None:
+        self._application = application
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+
+        async def marked(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                message = {**message, "headers": [*message.get("headers", ()), MARK]}
+            await send(message)
+
+        await self._application(scope, receive, marked)
 
 
 def _refusal(scope: Scope) -> PlainTextResponse | None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import uvicorn
 
 from ts_autotrack._core.redaction import printable
-from ts_autotrack.inspector._app import application
+from ts_autotrack.inspector._app import Inspector
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -36,9 +36,22 @@ def serve(port: int, database: str, *, quiet: bool, faults: Sequence[Fault] = ()
         url = f"http://{HOST}:{listener.getsockname()[1]}"
         print(f"ts-autotrack inspector on {url} (events: {url}/events, database: {database})")
         print(f"export THRIVESTACK_ENDPOINT={url}/api", flush=True)
-        app = application(database, _ignore if quiet else _show, faults)
-        config = uvicorn.Config(app, log_level="warning", access_log=False, timeout_graceful_shutdown=2)
-        uvicorn.Server(config).run(sockets=[listener])
+        inspector = Inspector(database, None if quiet else _show, faults)
+        config = uvicorn.Config(inspector, log_level="warning", access_log=False, timeout_graceful_shutdown=2)
+        _Server(config, inspector).run(sockets=[listener])
+
+
+class _Server(uvicorn.Server):
+    """Ends the streams of readers first, as these would otherwise hold up the end until the timeout."""
+
+    def __init__(self, config: uvicorn.Config, inspector: Inspector) -> None:
+        super().__init__(config)
+        self._inspector = inspector
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """End the streams and all else."""
+        self._inspector.end_streams()
+        await super().shutdown(sockets)
 
 
 def _show(text: str) -> None:
@@ -46,7 +59,3 @@ def _show(text: str) -> None:
     encoding = sys.stdout.encoding or "utf-8"
     with contextlib.suppress(OSError, ValueError):
         print(printable(text).encode(encoding, "backslashreplace").decode(encoding), flush=True)
-
-
-def _ignore(_: str) -> None:
-    pass

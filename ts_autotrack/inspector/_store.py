@@ -1,24 +1,33 @@
-"""Storage for received events: one SQLite table, readable with any SQLite tool."""
+"""Storage for received events and refused requests: SQLite tables, readable with any SQLite tool.
+
+Entries are the events, in the table `events`, and the refused requests, in `refused`. Their ids are one series, in the
+order of arrival, and never used twice.
+"""
 
 from __future__ import annotations
 
 import json
 import sqlite3
+from collections import OrderedDict
 from datetime import datetime, timezone
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-_SCHEMA = """
-CREATE TABLE IF NOT EXISTS events (
-    id INTEGER PRIMARY KEY,
-    received_at TEXT NOT NULL,
-    path TEXT NOT NULL,
-    event_name TEXT,
-    user_id TEXT NOT NULL,
-    group_id TEXT,
-    event_id TEXT,
-    item TEXT NOT NULL
-)
-"""
+from ts_autotrack.inspector._notes import notes_as_json
+from ts_autotrack.inspector._schema import feature_of, prepare
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+MEMORY = ":memory:"
+KEPT_EVENTS, KEPT_BYTES = 200_000, 256_000_000
+"""Events and their bytes in a database in memory; the oldest are deleted."""
+KEPT_REFUSED, KEPT_REQUESTS = 10_000, 5_000
+"""Refused requests, and requests with their headers and answers, in any database."""
+KEPT_USERS = 20_000
+"""Users whose latest timestamp is known."""
+SPARE = 20
+"""The oldest events are deleted a twentieth at a time."""
+
 FILTERS = ("path", "event_name", "user_id", "group_id", "event_id")
 """Columns of the table for the filters of GET /events."""
 _FIND = """
@@ -31,35 +40,141 @@ WHERE id > :after
     AND (:event_id IS NULL OR event_id = :event_id)
 ORDER BY id LIMIT :limit
 """
+_INSERT = """
+INSERT INTO events (id, received_at, path, event_name, user_id, group_id, event_id, item,
+    request, position, batch_size, feature, notes, duplicate_of, out_of_order)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+"""
+_INSERT_REFUSED = "INSERT INTO refused VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+_OLDEST = "SELECT max(id), sum(size) FROM (SELECT id, length(item) AS size FROM events ORDER BY id LIMIT ?)"
+_LAST = """
+SELECT max(coalesce((SELECT max(id) FROM events), 0), coalesce((SELECT max(id) FROM refused), 0),
+    (SELECT CAST(value AS INTEGER) FROM state WHERE name = 'cleared_through'))
+"""
+
+_COUNTS = {
+    "accepted": "SELECT count(*) FROM events",
+    "kind": "SELECT count(*) FROM refused",
+    "duplicate_of": "SELECT count(*) FROM events WHERE duplicate_of IS NOT NULL",
+    "out_of_order": "SELECT count(*) FROM events WHERE out_of_order",
+}
+_UNKNOWN = 2**63
+"""Numbers from here on are larger than any row id of SQLite."""
+
+
+class Arrival(NamedTuple):
+    """A request, and the answer to it.
+
+    Attributes:
+        path: Endpoint: "/track", "/identify" or "/group".
+        headers: Headers by name, credentials masked.
+        size: Bytes of the body.
+        status: HTTP status of the answer.
+        answer: Body of the answer.
+    """
+
+    path: str
+    headers: dict[str, str]
+    size: int
+    status: int
+    answer: dict[str, Any]
+
+
+class Refusal(NamedTuple):
+    """The fault of a refused request.
+
+    Attributes:
+        item: Faulty item, or the body's text.
+        position: Index of the item; None for a fault of the whole request.
+        batch_size: Number of items; None if unknown.
+        reason: Violation of the contract.
+        field: Dotted name of the faulty field, if a field is at fault.
+    """
+
+    item: Any
+    position: int | None
+    batch_size: int | None
+    reason: str
+    field: str | None
 
 
 class Store:
-    """Events in the order of their arrival. One thread uses a store."""
+    """Entries in the order of their arrival. One thread uses a store.
+
+    Attributes:
+        name: Name of the database, random, kept in the database.
+        database: Connection to the database.
+    """
 
     def __init__(self, path: str) -> None:
-        self._database = sqlite3.connect(path)
-        self._database.execute(_SCHEMA)
+        self.database = sqlite3.connect(path)
+        prepare(self.database)
+        self.name = self._state("store")
+        self._bounded = path == MEMORY
+        self._count, self._bytes = self._one("SELECT count(*), coalesce(sum(length(item)), 0) FROM events")
+        self._latest: OrderedDict[str, str] = OrderedDict()
 
-    def add(self, path: str, items: list[dict[str, Any]]) -> None:
-        """Store the items of one request, all or none."""
-        now = datetime.now(timezone.utc).isoformat(timespec="microseconds").replace("+00:00", "Z")
-        rows = [
-            (
-                now,
-                path,
-                item.get("event_name"),
-                item["user_id"],
-                item.get("context", {}).get("group_id"),
-                item.get("context", {}).get("event_id"),
-                json.dumps(item, ensure_ascii=False),
+    @property
+    def last_id(self) -> int:
+        """Id of the latest entry, kept or deleted."""
+        return int(self._one(_LAST)[0])
+
+    @property
+    def total(self) -> int:
+        """Number of kept entries."""
+        return int(self._count) + self.count("kind")
+
+    @property
+    def cleared_through(self) -> int:
+        """Id of the last entry that `clear()` deleted."""
+        return int(self._state("cleared_through"))
+
+    def add(self, arrival: Arrival, items: list[dict[str, Any]]) -> tuple[list[tuple[str, str | None]], str]:
+        """Store the items of one request, all or none; return their features and accounts, and the time."""
+        now = _now()
+        texts = [json.dumps(item, ensure_ascii=False) for item in items]
+        with self.database:
+            self.database.execute("BEGIN IMMEDIATE")
+            request, first = self._record(arrival, now), self.last_id + 1
+            known = self._first_ids(items, first)
+            rows = []
+            for position, item in enumerate(items):
+                context = item.get("context", {})
+                event_id = context.get("event_id")
+                earlier = known.get(event_id)
+                duplicate_of = earlier if earlier != first + position else None
+                late = duplicate_of is None and self._is_late(item["user_id"], item["timestamp"])
+                row = (
+                    *(first + position, now, arrival.path, item.get("event_name"), item["user_id"]),
+                    *(context.get("group_id"), event_id, texts[position], request, position, len(items)),
+                    *(feature_of(arrival.path, item), notes_as_json(arrival.path, item), duplicate_of, late),
+                )
+                rows.append(row)
+            self.database.executemany(_INSERT, rows)
+        self._count += len(rows)
+        self._bytes += sum(map(len, texts))
+        self._make_room()
+        return [(row[11], row[5]) for row in rows], now
+
+    def refuse(self, arrival: Arrival, refusal: Refusal) -> None:
+        """Store the fault of a refused request."""
+        now = _now()
+        item = refusal.item if isinstance(refusal.item, dict) else {}
+        context = item.get("context")
+        context = context if isinstance(context, dict) else {}
+        ids = [_text(value) for value in (item.get("user_id"), context.get("group_id"), context.get("event_id"))]
+        with self.database:
+            self.database.execute("BEGIN IMMEDIATE")
+            request, number = self._record(arrival, now), self.last_id + 1
+            row = (
+                *(number, now, arrival.path, *ids, json.dumps(refusal.item), request),
+                *(refusal.position, refusal.batch_size, _text(feature_of(arrival.path, item))),
+                *(_text(refusal.reason), _text(refusal.field)),
             )
-            for item in items
-        ]
-        with self._database:
-            self._database.executemany(
-                "INSERT INTO events (received_at, path, event_name, user_id, group_id, event_id, item)"
-                " VALUES (?, ?, ?, ?, ?, ?, ?)",
-                rows,
+            self.database.execute(_INSERT_REFUSED, row)
+            self.database.execute(
+                "DELETE FROM refused WHERE id <= (SELECT id FROM refused ORDER BY id DESC LIMIT 1 OFFSET ?)",
+                (KEPT_REFUSED,),
             )
 
     def find(self, filters: dict[str, str], after: int, limit: int) -> list[dict[str, Any]]:
@@ -71,11 +186,103 @@ class Store:
             limit: Maximum number of events.
         """
         values = {column: filters.get(column) for column in FILTERS}
-        rows = self._database.execute(_FIND, {**values, "after": after, "limit": limit})
+        rows = self.database.execute(_FIND, {**values, "after": after, "limit": limit})
         return [
             {"id": number, "received_at": at, "path": path, "item": json.loads(item)} for number, at, path, item in rows
         ]
 
+    def request(self, number: int) -> dict[str, Any] | None:
+        """Return a request with its answer and the ids of its entries; None if the request is not kept."""
+        if number >= _UNKNOWN:
+            return None
+        query = "SELECT received_at, path, headers, status, answer, size FROM requests WHERE number = ?"
+        row = self.database.execute(query, (number,)).fetchone()
+        if row is None:
+            return None
+        at, path, headers, status, answer, size = row
+        ids = "SELECT id FROM events WHERE request = ?1 UNION ALL SELECT id FROM refused WHERE request = ?1 ORDER BY id"
+        return {
+            "number": number,
+            "received_at": at,
+            "path": path,
+            "headers": json.loads(headers),
+            "status": status,
+            "answer": json.loads(answer),
+            "size": size,
+            "entries": [entry for (entry,) in self.database.execute(ids, (number,))],
+        }
+
+    def count(self, problem: str) -> int:
+        """Return the number of entries with a problem, or of accepted entries: a key of `_COUNTS`."""
+        return int(self._one(_COUNTS[problem])[0])
+
+    def clear(self) -> None:
+        """Delete all entries and requests. Their ids are not used again."""
+        last = self.last_id
+        with self.database:
+            for statement in ("DELETE FROM events", "DELETE FROM refused", "DELETE FROM requests"):
+                self.database.execute(statement)
+            self.database.execute("UPDATE state SET value = ? WHERE name = 'cleared_through'", (str(last),))
+        self._count = self._bytes = 0
+        self._latest.clear()
+
     def close(self) -> None:
         """Close the database."""
-        self._database.close()
+        self.database.close()
+
+    def _record(self, arrival: Arrival, now: str) -> int:
+        """Store the request itself; return its number."""
+        row = (now, arrival.path, json.dumps(arrival.headers), arrival.status, json.dumps(arrival.answer), arrival.size)
+        cursor = self.database.execute(
+            "INSERT INTO requests (received_at, path, headers, status, answer, size) VALUES (?, ?, ?, ?, ?, ?)", row
+        )
+        number = cursor.lastrowid or 0
+        self.database.execute("DELETE FROM requests WHERE number <= ?", (number - KEPT_REQUESTS,))
+        return number
+
+    def _first_ids(self, items: Sequence[dict[str, Any]], first: int) -> dict[str, int]:
+        """Return the id of the first entry of each event id, kept entries and these items together."""
+        ids: dict[str, int] = {}
+        for position, item in enumerate(items):
+            if event_id := item.get("context", {}).get("event_id"):
+                ids.setdefault(event_id, first + position)
+        found = self.database.execute(
+            "SELECT event_id, min(id) FROM events WHERE event_id IN (SELECT value FROM json_each(?)) GROUP BY event_id",
+            (json.dumps(list(ids)),),
+        )
+        ids.update(found)
+        return ids
+
+    def _is_late(self, user_id: str, timestamp: str) -> bool:
+        """Return True if an earlier event of the user has a later timestamp."""
+        latest = self._latest.pop(user_id, "")
+        self._latest[user_id] = max(latest, timestamp)
+        if len(self._latest) > KEPT_USERS:
+            self._latest.popitem(last=False)
+        return timestamp < latest
+
+    def _make_room(self) -> None:
+        """Delete the oldest events of a database in memory, if there are too many."""
+        while self._bounded and (self._count > KEPT_EVENTS or self._bytes > KEPT_BYTES):
+            number = max(1, self._count // SPARE)
+            last, size = self._one(_OLDEST, number)
+            with self.database:
+                self.database.execute("DELETE FROM events WHERE id <= ?", (last,))
+            self._count -= number
+            self._bytes -= size
+
+    def _state(self, name: str) -> str:
+        return str(self._one("SELECT value FROM state WHERE name = ?", name)[0])
+
+    def _one(self, query: str, *values: Any) -> tuple[Any, ...]:
+        row: tuple[Any, ...] = self.database.execute(query, values).fetchone()
+        return row
+
+
+def _now() -> str:
+    return datetime.now(timezone.utc).isoformat(timespec="microseconds").replace("+00:00", "Z")
+
+
+def _text(value: Any) -> str | None:
+    """Return a text that SQLite can keep; None for anything else."""
+    return value.encode(errors="replace").decode() if isinstance(value, str) else None
