@@ -1,8 +1,8 @@
 """Costs of a program whose code is left alone: `python -m tests.benchmarks.launched` on CPython 3.12 or newer.
 
 Prints nanoseconds of a call (the best of many rounds): of a decorated function, of a function named in the settings, of
-another function of the same program, and of a function in a program without the library. And the milliseconds of CPU by which
-the activation delays the start, beside the import of the library.
+another function of the same program, and of a function in a program without the library. And the milliseconds of CPU
+that the activation takes at the start, beside the import of the library.
 """
 
 from __future__ import annotations

@@ -125,7 +125,7 @@ def _lead(handler: Any, is_async: bool, features: Features, user: User) -> None:
     class AutomaticMiddleware(TrackingMiddleware):
         def __call__(self, request: Any) -> Any:
             opened = (getattr(request, "scope", None) or request.META).get(MARK)
-            if opened is None or take_over(opened):
+            if opened is None or take_over(opened, by_hand=False):
                 return super().__call__(request)
             return self._get_response(request)  # the application tracks its requests outside of Django
 
