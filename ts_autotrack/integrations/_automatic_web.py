@@ -11,7 +11,7 @@ import threading
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from ts_autotrack.integrations._http import BY_HAND, AutomaticRequest, FeatureRoutes, take_over
+from ts_autotrack.integrations._http import BY_HAND, REQUEST, AutomaticRequest, FeatureRoutes, take_over
 from ts_autotrack.integrations._log import warn_once
 from ts_autotrack.integrations._patches import attempt
 from ts_autotrack.integrations._resolver import flask_login_user, starlette_user, with_argument
@@ -51,12 +51,10 @@ class _AsgiApplications:
         return self._serve(original, *args, **kwargs)
 
     def _serve(self, original: Any, scope: Any, receive: Any, send: Any) -> Awaitable[None]:
-        from ts_autotrack.integrations.asgi import MARK
-
         middleware = self._middleware or attempt(self._framework, self._made)
-        if middleware is None or MARK in scope or scope["type"] not in {"http", "websocket"}:
+        if REQUEST in scope or middleware is None or scope["type"] not in {"http", "websocket"}:
             return original(scope, receive, send)  # type: ignore[no-any-return]
-        scope[MARK] = AutomaticRequest(self._routes)
+        scope[REQUEST] = AutomaticRequest(self._routes)
         return middleware.serve(original, scope, receive, send)  # type: ignore[no-any-return]
 
     def _made(self) -> Any:
@@ -113,7 +111,6 @@ def _lead(handler: Any, is_async: bool, features: Features, user: User) -> None:
     from django.core.handlers.exception import convert_exception_to_response
 
     from ts_autotrack.integrations import _django_settings
-    from ts_autotrack.integrations.asgi import MARK
     from ts_autotrack.integrations.django import TrackingMiddleware
 
     if _django_settings.is_listed():
@@ -124,7 +121,7 @@ def _lead(handler: Any, is_async: bool, features: Features, user: User) -> None:
 
     class AutomaticMiddleware(TrackingMiddleware):
         def __call__(self, request: Any) -> Any:
-            opened = (getattr(request, "scope", None) or request.META).get(MARK)
+            opened = (getattr(request, "scope", None) or request.META).get(REQUEST)
             if opened is None or take_over(opened, by_hand=False):
                 return super().__call__(request)
             return self._get_response(request)  # the application tracks its requests outside of Django

@@ -21,6 +21,11 @@ try:
 except Exception:  # noqa: BLE001 - absent, or broken
     _parser = None
 
+REQUEST = "ts_autotrack.request"
+"""Key of an ASGI connection scope, or a WSGI environ, whose request is opened already.
+
+In ASGI the value is True or an `AutomaticRequest`, in WSGI the outermost middleware and its `OpenResponse`.
+"""
 BY_HAND = (
     "the application adds the tracking of its requests itself: the routes in the setting `features` are not tracked "
     "there. Name them in `features=` of that integration."

@@ -12,7 +12,14 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from ts_autotrack import register_response, request_scope
 from ts_autotrack.integrations._asgi_routes import RouteFinder
-from ts_autotrack.integrations._http import CONTEXT_HEADERS, FeatureRoutes, header_texts, request_context, take_over
+from ts_autotrack.integrations._http import (
+    CONTEXT_HEADERS,
+    REQUEST,
+    FeatureRoutes,
+    header_texts,
+    request_context,
+    take_over,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, MutableMapping
@@ -23,9 +30,6 @@ if TYPE_CHECKING:
 Application: TypeAlias = Callable[[Any, Any, Any], Awaitable[None]]
 """An ASGI application: scope, receive, send. Each framework has types of its own for these."""
 Send: TypeAlias = Callable[[Any], Awaitable[None]]
-
-MARK = "ts_autotrack.request"
-"""Key of the connection scope of a request that has a request scope already."""
 
 _NAMES = {name.encode("ascii"): name for name in CONTEXT_HEADERS}
 _BODIES = {"http.response.body", "http.response.pathsend", "http.response.zerocopysend"}
@@ -89,9 +93,9 @@ class TrackingMiddleware:
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """Serve one connection."""
-        if scope["type"] not in {"http", "websocket"} or (MARK in scope and not take_over(scope[MARK])):
+        if scope["type"] not in {"http", "websocket"} or (REQUEST in scope and not take_over(scope[REQUEST])):
             return await self.app(scope, receive, send)
-        scope[MARK] = True
+        scope[REQUEST] = True
         return await self.serve(self.app, scope, receive, send)
 
     async def serve(self, app: Application, scope: Any, receive: Any, send: Any) -> None:
@@ -129,7 +133,7 @@ class TrackingMiddleware:
         request: AbstractContextManager[Any],
     ) -> Callable[[Any], Awaitable[None]]:
         """Return `send`, which also records the feature of the route, before the last part of the response."""
-        routes, base, opened = self._routes, self._routes.base(scope), scope[MARK]
+        routes, base, opened = self._routes, self._routes.base(scope), scope[REQUEST]
         status, mark = 0, object()
         _serving.set(mark)
 

@@ -13,7 +13,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from ts_autotrack import request_scope
-from ts_autotrack.integrations._http import CGI_HEADERS, FeatureRoutes, request_context
+from ts_autotrack.integrations._http import CGI_HEADERS, REQUEST, FeatureRoutes, request_context
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -22,9 +22,6 @@ if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
     from ts_autotrack.typing import Identity
-
-REQUEST = "ts_autotrack.request"
-"""Key of the environ: the outermost middleware, and the `OpenResponse` of the request that it has opened."""
 
 
 class TrackingMiddleware:
