@@ -11,8 +11,11 @@ from django.conf import settings
 from django.core.checks import run_checks
 from django.core.handlers.asgi import ASGIHandler
 from django.test import Client
+from starlette.applications import Starlette
+from starlette.routing import Mount
 
 from tests.integrations.apps.django_app import AUTHENTICATION, CHOSEN, SESSION, TRACKING, user_of
+from tests.integrations.asgi_requests import get as aget
 from tests.integrations.automatic import track, undone
 from tests.integrations.django_requests import asend, both_handlers, database, events, get, project, tracking
 from ts_autotrack.integrations import _django_settings
@@ -86,6 +89,18 @@ def test_middleware_around_django_wins(project: Inspector) -> None:
     with tracking(*OWN):
         asyncio.run(asend(TrackingMiddleware(ASGIHandler(), who), "/async/1", {"X-User": "user-3"}))
     assert events(project) == [("work", "user-3", None)]
+
+
+def test_project_in_another_application(project: Inspector, caplog: pytest.LogCaptureFixture) -> None:
+    """A project mounted in an application of Starlette, both tracked by themselves: `request.user` acts in Django."""
+    features = {"GET /async/<int:number>": "async_view"}
+    track("starlette", features)
+    track("django", features)
+    with tracking(*OWN, user="user.username"):
+        app = Starlette(routes=[Mount("/", app=ASGIHandler())])
+        assert [answer.status_code for answer in aget(app, "/async/1", users=["user-4"])] == [200]
+    assert sorted(events(project)) == [("async_view", "user-4", None), ("work", "user-4", None)]
+    assert "Name them in" not in caplog.text
 
 
 def test_mistake_in_the_project_s_setting_fails_no_request(

@@ -77,9 +77,8 @@ class Project:
             timeout=60,
             check=False,
         )
-        items: list[dict[str, Any]] = (
-            [json.loads(line) for line in sent.read_text().splitlines()] if sent.exists() else []
-        )
+        lines = sent.read_text().splitlines() if sent.exists() else []
+        items: list[dict[str, Any]] = [json.loads(line)["item"] for line in lines]
         assert all(item["user_id"] == "user_1" for item in items)
         return [item["properties"]["feature_name"] for item in items], done.stdout, done.stderr
 
@@ -149,6 +148,11 @@ def test_foreign_program_is_left_alone(project: Project) -> None:
     """A program that imports nothing of the application, such as pip, runs under the launcher without a word."""
     assert project.run("-m", "pip", "--version")[2] == ""
     assert project.run("-c", "pass", FEATURES="store.wiews:x=x;nowhere:y=y") == ([], "", "")
+    tools = (
+        "import sys; print(sys.gettrace(), *map(getattr(sys, 'monitoring', sys).__dict__.get('get_tool', str), (3, 5)))"
+    )
+    shown = project.run("-c", tools, FEATURES="__main__:other=x", EXPORTER="console")[1]
+    assert shown in ("None None None\n", "None 3 5\n"), "no tool watches a program that defines nothing awaited"
 
 
 def test_broken_module_fails_as_ever(project: Project) -> None:
@@ -157,3 +161,32 @@ def test_broken_module_fails_as_ever(project: Project) -> None:
     launched, bare = (project.run("-c", "import store.views", launched=flag)[2] for flag in (True, False))
     assert "NameError: name 'missing' is not defined" in bare
     assert launched == bare
+
+
+def test_frameworks_and_users_need_no_code(project: Project) -> None:
+    """The launcher activates the framework that the program imports, with the named routes and the named user.
+
+    A user that cannot be found is one warning, and nobody acts.
+    """
+    project.write("store/auth.py", "def user(): return ('user_1', 'account_1')\n")
+    project.write(
+        "app.py",
+        """
+        import flask
+        app = flask.Flask("app")
+        @app.get("/items/<int:number>")
+        def item(number): return str(number)
+        @app.get("/show")
+        def show():
+            import store.views
+            return str(store.views.show())
+        client = app.test_client()
+        print(client.get("/items/7").text, client.get("/items/x").status_code, client.get("/show").text)
+        """,
+    )
+    features = "GET /items/<int:number>=item_view;store.views:show=show"
+    found = project.run("app.py", FEATURES=features, INTEGRATIONS="", USER="store.auth:user")
+    assert found == (["item_view", "show"], "7 404 4\n", "")
+    used, output, errors = project.run("app.py", FEATURES=features, INTEGRATIONS="flask", USER="store.auth:usr")
+    assert (used, output) == ([], "7 404 4\n")
+    assert errors.count("TS_AUTOTRACK_USER='store.auth:usr' could not be loaded") == 1

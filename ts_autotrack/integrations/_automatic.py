@@ -11,13 +11,10 @@ subject of an MCP token, the header of a task or message, or the function named 
 
 from __future__ import annotations
 
+import importlib
 import threading
-from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ts_autotrack.integrations import _automatic_calls as calls
-from ts_autotrack.integrations import _automatic_queues as queues
-from ts_autotrack.integrations import _automatic_web as web
 from ts_autotrack.integrations._features import FeatureName
 from ts_autotrack.integrations._log import warn_once
 from ts_autotrack.integrations._patches import Patches
@@ -33,40 +30,58 @@ class _Framework(NamedTuple):
 
     Attributes:
         module: The module whose import triggers the integration.
-        track: Function that tracks the framework's applications.
-        keys: Kind of the keys of `features` that the framework knows.
+        part: Module here with the function that tracks the framework's applications: imported with the framework only.
+        function: Name of that function.
+        keys: Kind of the keys of `features` that the framework knows; empty for none.
+        application: Module and name of an ASGI framework's class.
         asks: True if the integration has a resolver.
     """
 
     module: str
-    track: Callable[..., None]
+    part: str
+    function: str
     keys: str
+    application: tuple[str, ...] = ()
     asks: bool = True
 
 
+def _asgi(module: str, *application: str) -> _Framework:
+    return _Framework(module, "_automatic_web", "track_asgi", "route", application)
+
+
+def _web(module: str, function: str) -> _Framework:
+    return _Framework(module, "_automatic_web", function, "route")
+
+
+def _queue(module: str, function: str, keys: str = "name") -> _Framework:
+    return _Framework(module, "_automatic_queues", function, keys, asks=False)
+
+
+def _calls(module: str, function: str, keys: str = "name", *, asks: bool = True) -> _Framework:
+    return _Framework(module, "_automatic_calls", function, keys, asks=asks)
+
+
 _TABLE = {
-    "fastapi": _Framework("fastapi", partial(web.track_asgi, "fastapi", "FastAPI"), "route"),
-    "starlette": _Framework(
-        "starlette.applications", partial(web.track_asgi, "starlette.applications", "Starlette"), "route"
-    ),
-    "litestar": _Framework("litestar", partial(web.track_asgi, "litestar", "Litestar"), "route"),
-    "quart": _Framework("quart", partial(web.track_asgi, "quart", "Quart"), "route"),
-    "flask": _Framework("flask", web.track_flask, "route"),
-    "django": _Framework("django.core.handlers.base", web.track_django, "route"),
-    "aiohttp": _Framework("aiohttp.web", web.track_aiohttp, "route"),
+    "fastapi": _asgi("fastapi", "fastapi", "FastAPI"),
+    "starlette": _asgi("starlette.applications", "starlette.applications", "Starlette"),
+    "litestar": _asgi("litestar", "litestar", "Litestar"),
+    "quart": _asgi("quart", "quart", "Quart"),
+    "flask": _web("flask", "track_flask"),
+    "django": _web("django.core.handlers.base", "track_django"),
+    "aiohttp": _web("aiohttp.web", "track_aiohttp"),
     # Not "celery": `python -m celery` imports it before gevent patches the modules that Celery imports.
-    "celery": _Framework("celery.app", queues.track_celery, "name", asks=False),
-    "dramatiq": _Framework("dramatiq", queues.track_dramatiq, "name", asks=False),
-    "taskiq": _Framework("taskiq", queues.track_taskiq, "name", asks=False),
-    "faststream": _Framework("faststream", queues.track_faststream, "", asks=False),
-    "rq": _Framework("rq", queues.track_rq, "name", asks=False),
-    "threads": _Framework("threading", queues.track_threads, "", asks=False),
-    "click": _Framework("click", calls.track_click, "name"),
-    "typer": _Framework("typer", calls.track_typer, "name"),
-    "mcp": _Framework("mcp.server", calls.track_mcp, "name"),
-    "fastmcp": _Framework("fastmcp.server.server", calls.track_fastmcp, "name"),
-    "grpc": _Framework("grpc", calls.track_grpc, "rpc"),
-    "strawberry": _Framework("strawberry", calls.track_strawberry, "field", asks=False),
+    "celery": _queue("celery.app", "track_celery"),
+    "dramatiq": _queue("dramatiq", "track_dramatiq"),
+    "taskiq": _queue("taskiq", "track_taskiq"),
+    "faststream": _queue("faststream", "track_faststream", ""),
+    "rq": _queue("rq", "track_rq"),
+    "threads": _queue("threading", "track_threads", ""),
+    "click": _calls("click", "track_click"),
+    "typer": _calls("typer", "track_typer"),
+    "mcp": _calls("mcp.server", "track_mcp"),
+    "fastmcp": _calls("fastmcp.server.server", "track_fastmcp"),
+    "grpc": _calls("grpc", "track_grpc", "rpc"),
+    "strawberry": _calls("strawberry", "track_strawberry", "field", asks=False),
 }
 
 FRAMEWORKS: Mapping[str, str] = {name: framework.module for name, framework in _TABLE.items()}
@@ -140,7 +155,9 @@ def unused_features(features: Iterable[str]) -> list[str]:
 def _track(framework: _Framework, features: Mapping[str, Mapping[str, Any]], user: Any) -> str | None:
     try:
         own = {key: _name(key, table) for key, table in features.items() if framework.keys in _kinds(key)}
-        framework.track(_patches, own, *([user] if framework.asks else []))
+        part = importlib.import_module(f"{__package__}.{framework.part}")
+        track: Callable[..., None] = getattr(part, framework.function)
+        track(*framework.application, _patches, own, *([user] if framework.asks else []))
     except Exception as error:  # noqa: BLE001 - another version of the framework, or a broken installation
         return f"{type(error).__name__}: {error}"
     return None

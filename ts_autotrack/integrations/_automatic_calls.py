@@ -45,18 +45,22 @@ def track_typer(patches: Patches, features: Features, user: User) -> None:
 
 def _named_commands(features: Features, user: User) -> Any:
     """Return a wrapper of `main` that tracks a program in a run of a command that the settings name."""
-    from ts_autotrack.integrations.click import instrument_named
+    from ts_autotrack.integrations.click import instrument_named, uninstrument_click
 
-    def instrument(command: Any, arguments: Iterable[str] | None) -> None:
-        if features and _runs_named(command, sys.argv[1:] if arguments is None else list(arguments), features):
+    def instrument(command: Any, arguments: Iterable[str] | None) -> bool:
+        given = sys.argv[1:] if arguments is None else list(arguments)
+        named = not hasattr(command, "_ts_autotrack") and _runs_named(command, given, features)
+        if named:
             instrument_named(command, without_argument(user), features)
+        return named
 
     def main(original: Any, command: Any, args: Any, kwargs: Any) -> Any:
-        if hasattr(command, "_ts_autotrack"):
+        if not features or not attempt("click", instrument, command, args[0] if args else kwargs.get("args")):
             return original(*args, **kwargs)
-        attempt(instrument, command, args[0] if args else kwargs.get("args"))
-        # An instrumented command has a `main` of its own, which calls this wrapper again.
-        return command.main(*args, **kwargs) if hasattr(command, "_ts_autotrack") else original(*args, **kwargs)
+        try:
+            return command.main(*args, **kwargs)  # an instrumented command has a `main` of its own
+        finally:
+            attempt("click", uninstrument_click, command)  # the next run in this process may be of another command
 
     return main
 
@@ -97,12 +101,12 @@ def track_mcp(patches: Patches, features: Features, user: User) -> None:
             original(*args, **kwargs)
         finally:
             _inside_server.reset(token)
-        attempt(instrument_named, server, ask, features)
+        attempt("mcp", instrument_named, server, ask, features)
 
     def make_low_level(original: Any, server: Any, args: Any, kwargs: Any) -> None:
         original(*args, **kwargs)
         if type(server) is Server and not _inside_server.get():  # FastMCP's own is a subclass
-            attempt(instrument_named, server, ask, features)
+            attempt("mcp", instrument_named, server, ask, features)
 
     patches.add(MCPServer, "__init__", make_server)
     patches.add(Server, "__init__", make_low_level)

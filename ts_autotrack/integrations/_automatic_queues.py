@@ -117,7 +117,7 @@ def _track_jobs(patches: Patches, features: Features) -> None:
     def create(original: Any, kind: Any, args: Any, kwargs: Any) -> Any:
         job = original(*args, **kwargs)
         if not issubclass(kind, TrackedJob):
-            attempt(write, job)
+            attempt("rq", write, job)
         return job
 
     def perform(original: Any, job: Any, args: Any, kwargs: Any) -> Any:
@@ -140,7 +140,7 @@ def _track_workers(patches: Patches) -> None:
 
     def work(original: Any, worker: Any, args: Any, kwargs: Any) -> Any:
         if not isinstance(worker, TrackedWorkerMixin):
-            attempt(deliver_before_work)
+            attempt("rq", deliver_before_work)
         return original(*args, **kwargs)
 
     def perform_job(original: Any, worker: Any, args: Any, kwargs: Any) -> Any:
@@ -148,7 +148,7 @@ def _track_workers(patches: Patches) -> None:
             return original(*args, **kwargs)
         finally:
             if not isinstance(worker, TrackedWorkerMixin) and worker.is_horse:
-                attempt(deliver_of_horse)
+                attempt("rq", deliver_of_horse)
 
     for name, wrapper in (("work", work), ("perform_job", perform_job)):
         owner = next(base for base in Worker.__mro__ if name in vars(base))

@@ -32,13 +32,14 @@ def track_asgi(module: str, name: str, patches: Patches, features: Features, use
 
     owner = getattr(importlib.import_module(module), name)
     FeatureRoutes(features)  # a mistake is told now
-    patches.add(owner, "__call__", _AsgiApplications(TrackingMiddleware, features, user))
+    patches.add(owner, "__call__", _AsgiApplications(name, TrackingMiddleware, features, user))
 
 
 class _AsgiApplications:
     """wrapt's wrapper of an application's `__call__`: one middleware, made for the first connection, serves all."""
 
-    def __init__(self, kind: Any, features: Features, user: User) -> None:
+    def __init__(self, framework: str, kind: Any, features: Features, user: User) -> None:
+        self._framework = framework
         self._kind = kind
         self._features = features
         self._user = user
@@ -52,7 +53,7 @@ class _AsgiApplications:
     def _serve(self, original: Any, scope: Any, receive: Any, send: Any) -> Awaitable[None]:
         from ts_autotrack.integrations.asgi import MARK
 
-        middleware = self._middleware or attempt(self._made)
+        middleware = self._middleware or attempt(self._framework, self._made)
         if middleware is None or MARK in scope or scope["type"] not in {"http", "websocket"}:
             return original(scope, receive, send)  # type: ignore[no-any-return]
         scope[MARK] = AutomaticRequest(self._routes)
@@ -88,7 +89,7 @@ def track_flask(patches: Patches, features: Features, user: User) -> None:
     def call(original: Any, app: Any, args: Any, kwargs: Any) -> Any:
         extension = app.extensions.get(EXTENSION)
         if extension is None:
-            attempt(add, app)
+            attempt("flask", add, app)
         elif features and not extension[1].yields:
             warn_once(BY_HAND)
         return original(*args, **kwargs)
@@ -102,7 +103,7 @@ def track_django(patches: Patches, features: Features, user: User) -> None:
 
     def load(original: Any, handler: Any, args: Any, kwargs: Any) -> Any:
         original(*args, **kwargs)
-        attempt(_lead, handler, bool(args[0] if args else kwargs.get("is_async", False)), features, user)
+        attempt("django", _lead, handler, bool(args[0] if args else kwargs.get("is_async", False)), features, user)
 
     patches.add(BaseHandler, "load_middleware", load)
 
@@ -124,7 +125,7 @@ def _lead(handler: Any, is_async: bool, features: Features, user: User) -> None:
     class AutomaticMiddleware(TrackingMiddleware):
         def __call__(self, request: Any) -> Any:
             opened = (getattr(request, "scope", None) or request.META).get(MARK)
-            if opened is None or take_over(opened):
+            if opened is None or take_over(opened, by_hand=False):
                 return super().__call__(request)
             return self._get_response(request)  # the application tracks its requests outside of Django
 

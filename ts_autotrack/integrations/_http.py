@@ -83,11 +83,16 @@ class AutomaticRequest:
         self.taken_over = False
 
 
-def take_over(opened: object) -> bool:
-    """Return True if the application's own integration takes a request over: the request was opened automatically."""
+def take_over(opened: object, *, by_hand: bool = True) -> bool:
+    """Return True if another integration inside takes a request over: the request was opened automatically.
+
+    Args:
+        opened: The mark of the request.
+        by_hand: True for an integration that the application adds: it knows no features of the settings.
+    """
     if isinstance(opened, AutomaticRequest) and not opened.taken_over:
         opened.taken_over = True
-        if opened.features:
+        if opened.features and by_hand:
             warn_once(BY_HAND)
         return True
     return False

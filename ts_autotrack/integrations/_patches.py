@@ -5,14 +5,12 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING, Any
 
-from wrapt import FunctionWrapper
-
 from ts_autotrack.integrations._log import warn_once
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-_FAULT = "%s could not be tracked by itself (%s); the program goes on without its tracking"
+_FAULT = "an application, broker, server or call of %s could not be tracked by itself (%s): it goes on untracked"
 
 
 class Patches:
@@ -45,6 +43,8 @@ class Patches:
         Raises:
             AttributeError: The owner has no such function of its own: another version of the package.
         """
+        from wrapt import FunctionWrapper  # lazily: 35 ms, in launched programs without any framework, too
+
         key = id(owner), name
         with self._lock:
             if key in self._made:
@@ -65,7 +65,7 @@ class Patches:
 
         def act(original: Callable[..., Any], instance: Any, args: Any, kwargs: Any) -> Any:
             result = original(*args, **kwargs)
-            attempt(action, instance)
+            attempt(_package(owner), action, instance)
             return result
 
         self.add(owner, name, act)
@@ -74,7 +74,7 @@ class Patches:
         """Call `action(instance)` before each call of a method."""
 
         def act(original: Callable[..., Any], instance: Any, args: Any, kwargs: Any) -> Any:
-            attempt(action, instance)
+            attempt(_package(owner), action, instance)
             return original(*args, **kwargs)
 
         self.add(owner, name, act)
@@ -88,10 +88,15 @@ class Patches:
             self._made.clear()
 
 
-def attempt(action: Callable[..., Any], *arguments: Any) -> Any:
+def attempt(framework: str, action: Callable[..., Any], *arguments: Any) -> Any:
     """Return the result of an action of an integration; after an exception None. Never raises."""
     try:
         return action(*arguments)
     except Exception as error:  # noqa: BLE001 - the application goes on
-        warn_once(_FAULT, getattr(action, "__qualname__", type(action).__name__), type(error).__name__)
+        warn_once(_FAULT, framework, type(error).__name__)
         return None
+
+
+def _package(owner: Any) -> str:
+    """Return the name of the package of a class, for messages."""
+    return str(owner.__module__).partition(".")[0]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import atexit
-import importlib
 import sys
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -77,32 +76,34 @@ def _named_user(name: str | None) -> Callable[[], Identity] | None:
     """Return the resolver that the settings name: the first question finds the function, and imports its module."""
     if name is None:
         return None
-    resolver: Any = importlib.import_module("ts_autotrack.integrations._resolver")
-    user: Callable[[], Identity] = resolver.NamedUser(name)
-    return user
+    from ts_autotrack.integrations._resolver import NamedUser  # lazily: needed by programs with the setting only
+
+    return NamedUser(name)
 
 
 def _prepare_frameworks(
     chosen: tuple[str, ...], features: Mapping[str, dict[str, Any]], user: Callable[[], Identity] | None
 ) -> None:
     """Have the integration of each framework activated when the framework is imported."""
-    automatic: Any = importlib.import_module("ts_autotrack.integrations._automatic")
+    from ts_autotrack.integrations import _automatic as automatic  # lazily: not for programs without integrations
+
     for name in chosen:
         if name not in automatic.FRAMEWORKS:
             hint = did_you_mean(name, automatic.FRAMEWORKS) or f". Integrations: {', '.join(automatic.FRAMEWORKS)}"
             warn_now(("integration", name), f"TS_AUTOTRACK_INTEGRATIONS: there is no integration {name!r}{hint}")
     for name, module in automatic.FRAMEWORKS.items():
         if name in chosen or not (chosen or name in BY_NAME_ONLY):
-            hooks.add(module, partial(_activate_framework, automatic, name, features, user))
+            hooks.add(module, partial(_activate_framework, name, features, user))
 
 
 def _activate_framework(
-    automatic: Any,
     name: str,
     features: Mapping[str, dict[str, Any]],
     user: Callable[[], Identity] | None,
     _: ModuleType,
 ) -> None:
+    from ts_autotrack.integrations import _automatic as automatic  # loaded already
+
     why = automatic.activate(name, features, user)
     if why is not None:
         warn_now(("integration", name), f"the integration {name!r} is not activated: {why}")

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from types import CodeType, FrameType
     from typing import TypeAlias
 
+    Begin: TypeAlias = Callable[[tuple[str, ...]], bool]
+    """Called with the names that the code of a module uses; returns True if nothing is awaited."""
     Look: TypeAlias = Callable[[dict[str, Any], bool], bool]
     """Called with the globals of a module and True at the end of its code; returns True if nothing is awaited."""
 
@@ -24,17 +26,18 @@ _IDS = (5, 4, 3)
 _monitoring: Any = getattr(sys, "monitoring", None)
 
 
-def watch_body(name: str, look: Look) -> bool:
+def watch_body(name: str, begin: Begin, look: Look) -> bool:
     """Call `look` before each line of the code of a module that runs, or of the program that is about to run.
 
-    Return False if the code of the module does not run, or no tool may watch it.
+    Return False if the code of the module does not run, or no tool may watch it. `begin` keeps the watch short: a
+    server's main module, which defines nothing awaited, runs as long as the server.
     """
     frame: FrameType | None = sys._getframe(1)  # noqa: SLF001 - inspect is heavy to import
     while frame is not None and not _is_body(frame, name):
         frame = frame.f_back
     if frame is None and name != MAIN:
         return False
-    body = (Tracing if _monitoring is None else Monitoring)(name, look)
+    body = (Tracing if _monitoring is None else Monitoring)(name, begin, look)
     return body.start(frame)
 
 
@@ -48,8 +51,9 @@ def _is_body(frame: FrameType, name: str) -> bool:
 class Monitoring:
     """Lines of one module, by `sys.monitoring`."""
 
-    def __init__(self, name: str, look: Look) -> None:
+    def __init__(self, name: str, begin: Begin, look: Look) -> None:
         self._name = name
+        self._awaits_nothing = begin
         self._look = look
         self._tool: int | None = None
         self._code: CodeType | None = None
@@ -72,6 +76,9 @@ class Monitoring:
     def _begin(self, code: CodeType) -> None:
         self._code = code
         _monitoring.set_events(self._tool, 0)
+        if self._awaits_nothing(code.co_names):
+            self._stop(code)
+            return
         _monitoring.set_local_events(self._tool, code, _monitoring.events.LINE | _monitoring.events.PY_RETURN)
 
     def _started(self, code: CodeType, _: int) -> object:
@@ -109,26 +116,39 @@ def _take(tool: int) -> bool:
 class Tracing:
     """Lines of one module, by `sys.settrace`, for the thread that runs it. A debugger's or coverage's trace wins."""
 
-    def __init__(self, name: str, look: Look) -> None:
+    def __init__(self, name: str, begin: Begin, look: Look) -> None:
         self._name = name
+        self._awaits_nothing = begin
         self._look = look
 
     def start(self, frame: FrameType | None) -> bool:
         """Watch a frame; without one, the frame that the module begins with."""
         if sys.gettrace() is not None:
             return False
-        if frame is not None:
+        if frame is None:
+            sys.settrace(self._called)
+        elif not self._awaits_nothing(frame.f_code.co_names):
             frame.f_trace = self._event
-        sys.settrace(self._called)
+            sys.settrace(_ignore)
         return True
 
     def _called(self, frame: FrameType, _: str, __: object) -> Any:
-        return self._event if _is_body(frame, self._name) else None
+        if not _is_body(frame, self._name):
+            return None
+        if self._awaits_nothing(frame.f_code.co_names):
+            sys.settrace(None)
+            return None
+        sys.settrace(_ignore)
+        return self._event
 
     def _event(self, frame: FrameType, event: str, _: object) -> Any:
         if not self._look(frame.f_globals, event == "return") and event != "return":
             return self._event
         frame.f_trace = None
-        if sys.gettrace() == self._called:
+        if sys.gettrace() is _ignore:
             sys.settrace(None)
         return None
+
+
+def _ignore(_: FrameType, __: str, ___: object) -> None:
+    """Trace no other call. Python calls the trace function of a frame only while the thread has one, too."""

@@ -73,10 +73,22 @@ class Targets:
                 hooks.add(name, self.on_import)
 
     def _watch_body(self, name: str) -> None:
-        if not watch_body(name, partial(self._on_line, name)) and name == MAIN:
+        if not watch_body(name, partial(self._on_begin, name), partial(self._on_line, name)) and name == MAIN:
             why = "another tool traces the program: move the function to a module of its own"
             for qualname, options in self._by_module[name].items():
                 self._note(name, qualname, options, "missing", why)
+
+    def _on_begin(self, name: str, used: tuple[str, ...]) -> bool:
+        """Give up the functions of a module whose code does not use their names; return True if none is left."""
+        entries = {part: options for part, options in self._waiting(name).items() if part.partition(".")[0] not in used}
+        entries.pop(ALL, None)
+        for qualname, options in entries.items():
+            top = qualname.partition(".")[0]
+            why = f"the module {name} has no {top!r}{did_you_mean(top, used)}"
+            self._note(name, qualname, options, "missing", why)
+        if any("did you mean" in self.statuses[f"{name}:{part}"].why for part in entries):
+            self._warn_of_faults(name, entries)
+        return not self._waiting(name)
 
     def _on_line(self, name: str, space: dict[str, Any], ended: bool) -> bool:  # noqa: FBT001 - called by `_bodies`
         """Track the functions that a running module has defined so far; return True if it has defined all."""
@@ -104,7 +116,7 @@ class Targets:
         if common is not None:
             self.statuses.pop(f"{module.__name__}:{ALL}", None)
             self._track(module, {name: common for name in _public_functions(module) if name not in entries})
-        self._warn_of_faults(module, entries)
+        self._warn_of_faults(module.__name__, entries)
 
     def _track(self, module: ModuleType, entries: Mapping[str, Options]) -> None:
         replaced: dict[str, Any] = {}
@@ -131,13 +143,11 @@ class Targets:
         key = f"{module}:{qualname}"
         self.statuses[key] = TargetStatus(key, feature, state, mechanism, why)
 
-    def _warn_of_faults(self, module: ModuleType, entries: Iterable[str]) -> None:
-        statuses = [self.statuses[f"{module.__name__}:{qualname}"] for qualname in entries]
-        if module.__name__ == MAIN and not _is_meant(module, statuses):
-            return
+    def _warn_of_faults(self, module: str, entries: Iterable[str]) -> None:
+        statuses = [self.statuses[f"{module}:{qualname}"] for qualname in entries]
         bad = [f"{status.key!r}: {status.why}" for status in statuses if status.state != "tracked"]
         if bad:
-            warn_now(("target", module.__name__), f"features that are never used: {_some(bad)}")
+            warn_now(("target", module), f"features that are never used: {_some(bad)}")
 
     def report_missing(self) -> None:
         """Warn once of functions in modules that do not exist. Called at the end of the process.
@@ -154,15 +164,6 @@ class Targets:
                     self._note(name, qualname, options, "missing", f"there is no module {name!r}")
         if missing:
             warn_now(("target", "missing"), f"features of modules that do not exist: {_some(missing)}")
-
-
-def _is_meant(main: ModuleType, statuses: list[TargetStatus]) -> bool:
-    """Return True unless the main module is another program's: a reloader's or a server's, and pip's."""
-    names = [status.key.partition(":")[2].partition(".")[0] for status in statuses]
-    return any(
-        status.state == "tracked" or did_you_mean(name, vars(main))
-        for status, name in zip(statuses, names, strict=True)
-    )
 
 
 def _is_there(module: ModuleType, qualname: str) -> bool:
