@@ -90,7 +90,8 @@ def watch(function: FunctionType, kind: Kind, rule: CaptureRule, *, in_place: bo
         function: The function.
         kind: Its kind.
         rule: Instructions for its calls.
-        in_place: True to watch the function itself in any case, for all callers that hold it.
+        in_place: True to watch the function itself in any case, for all callers that hold it. The function keeps its
+            code, unless others may share it; then calls under way at this moment do not count.
     """
     if not _may_be_watched(function, kind) or id(function.__code__) in _rules or not monitor.ready():
         return None
