@@ -50,7 +50,7 @@ def test_next_sitecustomize_runs_as_without_the_launcher(inspector: Inspector, t
 
 
 def test_launcher_behind_another_one_is_loaded(inspector: Inspector, tmp_path: Path) -> None:
-    """Another launcher may come first: it leaves the path and imports the next module, as `ddtrace-run` does."""
+    """Another launcher may come first; it leaves the path and imports the next module, as `ddtrace-run` does."""
     (tmp_path / "sitecustomize.py").write_text(
         f"import sys; sys.path.remove({str(tmp_path)!r}); own = sys.modules.pop('sitecustomize'); import sitecustomize"
     )

@@ -106,7 +106,10 @@ class Targets:
 
     def _waiting(self, name: str) -> dict[str, Options]:
         entries = self._by_module[name]
-        return {part: entries[part] for part in entries if self.statuses[f"{name}:{part}"].state == "waiting"}
+        known = {part: self.statuses.get(f"{name}:{part}") for part in entries}  # none for `*` after the import
+        return {
+            part: entries[part] for part, status in known.items() if status is not None and status.state == "waiting"
+        }
 
     def on_import(self, module: ModuleType) -> None:
         """Track the functions of a module after its import; once more after each reload."""
