@@ -52,11 +52,18 @@ def _add_inspect(commands: Any) -> None:
         "inspect",
         help="serve ThriveStack's contract on this machine and show received events",
         description="Serves /track, /identify and /group on 127.0.0.1, strict to ThriveStack's contract. Prints each "
-        "received event and answers GET /events. Set THRIVESTACK_ENDPOINT to send the events of an app here.",
+        "received event, and shows all of them on a live page: open the address in a browser. Set "
+        "THRIVESTACK_ENDPOINT to send the events of an app here.",
     )
     inspect.add_argument("--port", type=_port, default=DEFAULT_PORT, help="default: %(default)s; 0 takes a free port")
     inspect.add_argument("--db", default=":memory:", metavar="PATH", help="SQLite file for events; default: memory")
     inspect.add_argument("--quiet", action="store_true", help="do not print each event")
+    inspect.add_argument("--open", action="store_true", help="open the page in the browser")
+    inspect.add_argument(
+        "--tail",
+        action="store_true",
+        help="print events as a table. --tail and --open show the inspector that runs on the port already, if any",
+    )
     inspect.add_argument(
         "--fault",
         action="append",
@@ -93,7 +100,14 @@ def _inspect(options: argparse.Namespace) -> int:
     except ModuleNotFoundError as error:
         return _complain(f"{error.name} is missing: pip install 'ts_autotrack[inspector]'")
     try:
-        serve(options.port, options.db, quiet=options.quiet, faults=options.fault)
+        serve(
+            options.port,
+            options.db,
+            quiet=options.quiet,
+            faults=options.fault,
+            table=options.tail,
+            browser=options.open,
+        )
     except OSError as error:
         return _complain(f"cannot listen on port {options.port}: {error.strerror}")
     except sqlite3.Error as error:

@@ -84,12 +84,11 @@ _RECOMMENDED = {
 }
 _FEATURE = re.compile(r"[a-z0-9]+(_[a-z0-9]+)*")
 _SEPARATORS = str.maketrans("", "", "_- .")
-_PLACES = {
-    name.translate(_SEPARATORS): (section, name)
-    for section, names in (*_TEXTS.items(), ("properties", _NUMBERS))
-    for name in sorted(names)
+_SPELLINGS = {
+    section: {name.translate(_SEPARATORS): name for name in (*names, *(_NUMBERS if section == "properties" else ()))}
+    for section, names in _TEXTS.items()
 }
-"""Section and name of known names, by their letters alone."""
+"""Known names by their letters alone."""
 
 
 def notes(path: str, item: dict[str, Any]) -> list[dict[str, str]]:
@@ -101,9 +100,7 @@ def notes(path: str, item: dict[str, Any]) -> list[dict[str, str]]:
     """
     endpoint = ENDPOINTS[path]
     known = (*endpoint.texts, *endpoint.objects)
-    found = [
-        _note(name, "is unknown here and is ignored" + _suggestion("", name)) for name in item if name not in known
-    ]
+    found = [_note(name, _suggestion("", name) or "is unknown and is ignored") for name in item if name not in known]
     event = item.get("event_name")
     for section, name, text in _RECOMMENDED[path]:
         if not item.get(section, {}).get(name) and not (name == "group_id" and event == "signed_up"):
@@ -145,11 +142,12 @@ def _remark_on_text(name: str, value: Any) -> str:
 
 
 def _suggestion(section: str, name: str) -> str:
-    """Return a remark if a name is a known name of another object, or a known name in another spelling."""
-    other, known = _PLACES.get(name.lower().translate(_SEPARATORS), ("", ""))
-    if not known or (section == "traits" and other != "traits") or (section and other == "traits" and name == known):
-        return ""
-    return f"is unknown here; ThriveStack knows {other}.{known}"
+    """Return a remark if an unknown name is a known name of another object, or a known name in another spelling."""
+    plain = name.lower().translate(_SEPARATORS)
+    for other in ("traits",) if section == "traits" else dict.fromkeys((section or "properties", *_TEXTS)):
+        if known := _SPELLINGS[other].get(plain):
+            return f"is unknown here; ThriveStack knows {other}.{known}"
+    return ""
 
 
 def _note(field: str, text: str) -> dict[str, str]:

@@ -126,7 +126,7 @@ class Store:
 
     @property
     def cleared_through(self) -> int:
-        """Id of the last entry that `clear()` deleted."""
+        """Id of the latest call of `clear()`, larger than the ids of the deleted entries."""
         return int(self._state("cleared_through"))
 
     def add(self, arrival: Arrival, items: list[dict[str, Any]]) -> tuple[list[tuple[str, str | None]], str]:
@@ -218,7 +218,7 @@ class Store:
 
     def clear(self) -> None:
         """Delete all entries and requests. Their ids are not used again."""
-        last = self.last_id
+        last = self.last_id + 1  # an id of its own, so that readers which have seen all entries notice
         with self.database:
             for statement in ("DELETE FROM events", "DELETE FROM refused", "DELETE FROM requests"):
                 self.database.execute(statement)

@@ -7,6 +7,7 @@ back continues after its Last-Event-ID.
 from __future__ import annotations
 
 import asyncio
+import time
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -21,10 +22,13 @@ if TYPE_CHECKING:
 
 MOST_READERS = 100
 """Streams, and requests that wait for an event, at the same time."""
-PAGE = 1_000
+PAGE = 500
 """Entries in one message."""
-PAUSE = 0.02
-"""Seconds between two messages with entries: entries that arrive meanwhile share a message."""
+PAUSE, LONGEST_PAUSE = 0.02, 0.5
+"""Seconds between two messages, at least and at most: entries that arrive meanwhile share a message."""
+REST = 20
+"""A pause is as many times longer than the CPU time to compose the message. Sending takes as much time as composing, so
+that a reader takes a tenth of the inspector's time at most; while more entries arrive, the reader falls behind."""
 HEARTBEAT = 10.0
 """Seconds of silence after which a comment is sent."""
 RETRY = 500
@@ -100,10 +104,11 @@ class Reader:
         try:
             yield b"retry: %d\n\n" % RETRY + self._message("hello", {"store": self._store.name})
             while not feed.closed:
-                news = feed.news()
+                news, began = feed.news(), time.thread_time()
                 if text := self._state() + self._entries():
+                    pause = REST * (time.thread_time() - began)
                     yield text
-                    await asyncio.sleep(PAUSE)
+                    await asyncio.sleep(min(max(PAUSE, pause), LONGEST_PAUSE))
                 elif not await arrival(news, HEARTBEAT):
                     yield b": nothing new\n\n"
         finally:
@@ -115,12 +120,12 @@ class Reader:
         if self._cursor < self._store.cleared_through:
             self._cursor = self._store.cleared_through
             text += self._message("cleared", {"store": self._store.name})
-        if (faults := self._faults()) != self._shown_faults:
-            self._shown_faults = faults
-            text += self._message("faults", {"faults": faults})
         for number, process in self._reports.since(self._reported):
             self._reported = number
             text += self._message("report", process)
+        if (faults := self._faults()) != self._shown_faults:
+            self._shown_faults = faults
+            text += self._message("faults", {"faults": faults})
         return text
 
     def _entries(self) -> bytes:
