@@ -9,7 +9,11 @@ from work import perform
 
 folder = os.environ["BROKER_FOLDER"]
 app = Celery("tasks", broker="filesystem://")
-app.conf.broker_transport_options = {"data_folder_in": folder, "data_folder_out": folder}
+app.conf.broker_transport_options = {
+    "data_folder_in": folder,
+    "data_folder_out": folder,
+    "control_folder": f"{folder}/control",
+}
 
 
 @app.task
