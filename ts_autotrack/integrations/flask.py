@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from ts_autotrack.typing import Identity
 
 EXTENSION = "ts_autotrack"
-_SECOND = "app %r has a Tracking extension already: the second one is ignored, with its user= and features="
+"""Key of `app.extensions`: the extension, and its middleware."""
 _DEEPEST = 50
 """Decorators taken off a view function; a circle of `__wrapped__` has no end."""
 
