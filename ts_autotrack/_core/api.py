@@ -185,7 +185,7 @@ def settings(**given: Any) -> dict[str, Any]:
         **given: Values that count instead of those in force, as arguments of `configure()`.
 
     Returns:
-        The value of each setting by its name in `configure()`: from there, the environment, pyproject.toml, or the
+        The value of each setting by its name in `configure()`: from there, the environment, the settings file, or the
         default. Credentials are left out.
 
     Raises:

@@ -203,7 +203,7 @@ class Client(Account):
         """Import the delivery stack if the environment makes the library active.
 
         The first event reads the settings again: the application may change the environment until then, so bad values
-        cause no warning here. pyproject.toml is not read here: parsing it would double the time of the import.
+        cause no warning here. The settings file is not read here: parsing it would double the time of the import.
 
         At the start of an interpreter below `ts-autotrack run`, the stack is not imported: most such processes track
         nothing, gevent patches `ssl` and pytest rewrites `anyio` only if neither is imported yet. The launcher calls

@@ -1,8 +1,8 @@
 """Settings: one frozen Config, one table of the sources, and the only reader of os.environ.
 
 Precedence: `configure()`, environment, the program's settings file (see `project`), default. A bad argument
-raises. A bad value in the environment or in pyproject.toml warns, and the default takes its place. A bad endpoint turns
-the library off instead: the key belongs to another server than the default one.
+raises. A bad value in the environment or in the settings file warns, and the default takes its place. A bad endpoint
+turns the library off instead: the key belongs to another server than the default one.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 DURABILITIES = ("batch", "event")
 EXPORTERS = ("thrivestack", "console", "jsonl", "memory", "otlp", "none")
 LAUNCHED_FROM = "TS_AUTOTRACK_LAUNCHED_FROM"
-"""Variable that `ts-autotrack run` sets to its working directory."""
+"""Variable that `ts-autotrack run` sets to its working directory: a settings file is looked for from there upwards."""
 LOCAL_KEY = "local"
 """Key for an endpoint on this machine when no key is set: the inspector asks for a key, but accepts any."""
 REFUSED = ""

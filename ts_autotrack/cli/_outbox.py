@@ -29,8 +29,9 @@ def add_outbox(commands: Any) -> None:
     outbox = commands.add_parser(
         "outbox",
         help="show an outbox and the events refused by the server",
-        description="Works on the outbox of running processes, too. The directory is that of TS_AUTOTRACK_OUTBOX or "
-        "[tool.ts_autotrack] in the nearest pyproject.toml, unless --directory names one.",
+        description="Works on the outbox of running processes, too. The directory is that of TS_AUTOTRACK_OUTBOX or of "
+        "the nearest settings file (ts_autotrack.toml, or [tool.ts_autotrack] in pyproject.toml), unless "
+        "--directory names one.",
     )
     parts = outbox.add_subparsers(required=True, metavar="COMMAND")
     for name, run, text in (

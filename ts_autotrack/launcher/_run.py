@@ -10,13 +10,13 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ts_autotrack._core.config import LAUNCHED_FROM
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 BOOTSTRAP = Path(__file__).parent / "bootstrap"
 """Folder of the sitecustomize module that starts the library."""
-LAUNCHED_FROM = "TS_AUTOTRACK_LAUNCHED_FROM"
-"""Variable with the folder that `ts-autotrack run` was started in: settings files are looked for from there upwards."""
 NOT_FOUND = 127
 """Exit status for a command that does not exist, as in a shell."""
 NOT_EXECUTABLE = 126

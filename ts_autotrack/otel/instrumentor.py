@@ -1,11 +1,11 @@
 """The instrumentor of `opentelemetry-instrument`: activates the features and integrations that the settings name.
 
-It does for functions, routes and frameworks as `ts-autotrack run` does, and adds the features of spans.
+Functions, routes and frameworks are activated as by `ts-autotrack run`. Features of spans come on top.
 
     $ export TS_AUTOTRACK_OTEL_FEATURES="GET /reports/{id}=report_view" TS_AUTOTRACK_INTEGRATIONS=threads
     $ opentelemetry-instrument python app.py
 
-The settings come from the environment: the program, and with it the program's pyproject.toml, is not known yet.
+The settings come from the environment: the program, and with it the program's settings file, is not known yet.
 """
 
 from __future__ import annotations
