@@ -1,7 +1,7 @@
 """The settings file of the program: the only one whose settings count. ts_autotrack.toml wins over pyproject.toml.
 
 The endpoint decides where the key goes, so the file has to belong to the program, not to the folder that a tool is run
-in: somebody else's checkout may have a file, too.
+in: somebody else's checkout may have such a file, too.
 
 - A script (`python app.py`) has the nearest file upwards from its own folder.
 - An installed command (gunicorn, celery, `python -m`), `python -c` and an interactive session have the nearest file
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 OWN_NAME, SHARED_NAME = "ts_autotrack.toml", "pyproject.toml"
+"""Names of settings files: of this library, and of all tools of a project."""
 _INSTALLED = ("site-packages", "dist-packages")
 _PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 _STANDARD_LIBRARY = os.path.dirname(os.path.abspath(os.__file__))
@@ -30,7 +31,7 @@ def find(working_directory: str) -> tuple[str, bytes] | None:
     if script and (found := nearest(os.path.dirname(script))) is not None:
         return found if _is_owned(found[0], script) else None
     found = nearest(working_directory)
-    if found is None or not (found[0].endswith(OWN_NAME) or b"ts_autotrack" in found[1]):
+    if found is None or not has_settings(*found):
         return None
     return found if any(_is_owned(found[0], file) for file in _code_below(os.path.dirname(found[0]))) else None
 
@@ -77,6 +78,11 @@ def _is_of_a_project(path: str) -> bool:
     if any(name in path.split(os.sep) for name in _INSTALLED):
         return False
     return not path.startswith((os.path.join(_STANDARD_LIBRARY, ""), os.path.join(_PACKAGE, "")))
+
+
+def has_settings(path: str, text: bytes) -> bool:
+    """Return True if a file may have settings of this library: a pyproject.toml needs its table for that."""
+    return path.endswith(OWN_NAME) or b"ts_autotrack" in text
 
 
 def is_trusted(path: str) -> bool:

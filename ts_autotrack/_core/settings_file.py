@@ -31,7 +31,7 @@ def read(start: str | None, launched_from: str, names: Mapping[str, bool], warn:
     """
     found = project.find(working_directory()) if start is None else project.nearest(start)
     table = {} if found is None else _table(*found, names, warn)
-    if found is not None and (table or _has_settings(*found)):
+    if found is not None and (table or project.has_settings(*found)):
         return os.path.basename(found[0]), table
     found = project.nearest(launched_from) if launched_from and start is None else None
     if found is None or not project.is_trusted(found[0]):
@@ -40,13 +40,9 @@ def read(start: str | None, launched_from: str, names: Mapping[str, bool], warn:
     return os.path.basename(found[0]), {name: value for name, value in table.items() if name in LAUNCH_SETTINGS}
 
 
-def _has_settings(path: str, text: bytes) -> bool:
-    return path.endswith(project.OWN_NAME) or b"ts_autotrack" in text
-
-
 def _table(path: str, text: bytes, names: Mapping[str, bool], warn: Warn) -> dict[str, Any]:
     """Return the settings in a file; a fault of the file is a warning."""
-    if not _has_settings(path, text):
+    if not project.has_settings(path, text):
         return {}
     # Local imports: only a project with settings in a file needs a TOML parser.
     if sys.version_info >= (3, 11):

@@ -101,8 +101,8 @@ def _uninstall_files(options: argparse.Namespace) -> int:
 
 def _settings_file() -> str:
     """Return the path of the settings file that launched processes use; an empty text without one."""
-    path, text = project.nearest(working_directory()) or ("", b"")
-    return path if path.endswith(project.OWN_NAME) or b"ts_autotrack" in text else ""
+    found = project.nearest(working_directory())
+    return found[0] if found is not None and project.has_settings(*found) else ""
 
 
 def _show(done: str, paths: list[Path]) -> None:
