@@ -160,14 +160,18 @@ def know_futures(*, again: bool = False) -> None:
             _known_modules.add(module)
 
 
-def inner_functions(target: Any) -> Iterator[FunctionType]:
-    """Yield the functions that other decorators have wrapped, from the outside in."""
+def wrapped_objects(target: Any) -> Iterator[Any]:
+    """Yield the objects that decorators have wrapped, by `__wrapped__`, from the outside in."""
     for _ in range(MAX_WRAPPERS):
         target = attribute(target, "__wrapped__")
         if target is None:
             return
-        if type(target) is FunctionType:
-            yield target
+        yield target
+
+
+def inner_functions(target: Any) -> Iterator[FunctionType]:
+    """Yield the plain functions that decorators have wrapped, from the outside in."""
+    return (inner for inner in wrapped_objects(target) if type(inner) is FunctionType)
 
 
 def managed_generator(target: Any) -> FunctionType | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ts_autotrack._core.callables import MAX_WRAPPERS, attribute, inner_functions
+from ts_autotrack._core.callables import attribute, inner_functions, wrapped_objects
 from ts_autotrack._core.parsers import did_you_mean
 
 if TYPE_CHECKING:
@@ -71,19 +71,9 @@ def own_function(function: FunctionType) -> FunctionType:
     module by `functools.wraps`, which has callers of its own.
     """
     inner = list(inner_functions(function))
-    if not inner or _is_cache(function) or any(map(_is_cache, _chain(function))):
+    if not inner or _is_cache(function) or any(map(_is_cache, wrapped_objects(function))):
         return function
     return inner[-1] if _is_known_as(inner[-1], function) else function
-
-
-def _chain(target: Any) -> list[Any]:
-    found = []
-    for _ in range(MAX_WRAPPERS):
-        target = attribute(target, "__wrapped__")
-        if target is None:
-            break
-        found.append(target)
-    return found
 
 
 def _is_cache(target: Any) -> bool:

@@ -7,14 +7,14 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from ts_autotrack import is_tracked
+from ts_autotrack._core.callables import wrapped_objects
+from ts_autotrack._core.named_features import is_function
 from ts_autotrack.cli.doctor.findings import Finding
 from ts_autotrack.integrations._automatic import FRAMEWORKS, activate, unused_features
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-MAX_WRAPPERS = 20
-"""Functions inside one another that are looked through."""
 _OWN_DJANGO = "ts_autotrack.integrations.django"
 _OWN_ASGI = "ts_autotrack.integrations.asgi"
 _ROUTE = 'Name the route in features, such as "POST /reports/{number}/export", or use Python 3.12 or newer.'
@@ -73,7 +73,7 @@ def _imported(name: str, chosen: tuple[str, ...], *, active: bool) -> Finding:
 
 def _unused(features: Mapping[str, Any]) -> Iterator[Finding]:
     """Yield the routes and names that no active integration knows."""
-    for key in unused_features(key for key in features if ":" not in key or " " in key):
+    for key in unused_features(key for key in features if not is_function(key)):
         seen = f"{key} = {features[key]['feature']}: no integration is active that knows such a name"
         yield Finding("target", "warning", seen, "Give the application's command, or correct the name in features.")
 
@@ -176,20 +176,13 @@ def _registrations(
     untracked = {id(function): function for function in _endpoints(app) if not is_tracked(function)}
     for module, names in own:
         for name, value in list(names.items()):
-            if id(value) not in untracked and is_tracked(value) and any(id(f) in untracked for f in _inside(value)):
+            inside = map(id, wrapped_objects(value))
+            if id(value) not in untracked and is_tracked(value) and not untracked.keys().isdisjoint(inside):
                 named = f"{module}:{name}" in features
                 how = "named by the settings" if named else "decorated above its registration"
                 seen = f"{module}:{name} is {how}, and {place} calls the function without tracking"
                 do = _ROUTE if named else "Put @track_feature below the decorator of the route."
                 yield Finding("decorators", "error", seen, do)
-
-
-def _inside(value: Any) -> Iterator[Any]:
-    for _ in range(MAX_WRAPPERS):
-        value = getattr(value, "__wrapped__", None)
-        if value is None:
-            return
-        yield value
 
 
 def _endpoints(app: Any) -> Iterator[Any]:

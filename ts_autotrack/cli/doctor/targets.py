@@ -8,6 +8,7 @@ import sys
 from functools import reduce
 from typing import TYPE_CHECKING, Any
 
+from ts_autotrack._core.named_features import is_function
 from ts_autotrack.cli.doctor.findings import Finding
 from ts_autotrack.launcher._targets import statuses
 
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 def modules_of(settings: Mapping[str, Any]) -> list[str]:
     """Return the modules of the functions that the settings name."""
     keys = [*settings["features"], settings["user"] or ""]
-    return [key.partition(":")[0] for key in keys if ":" in key and " " not in key]
+    return [key.partition(":")[0] for key in keys if is_function(key)]
 
 
 def check_targets(settings: Mapping[str, Any]) -> Iterator[Finding]:
