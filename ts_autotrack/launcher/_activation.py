@@ -1,4 +1,4 @@
-"""The one entry of programs whose code is left alone: activates features, integrations and the user by the settings."""
+"""Activates the features, the integrations and the user that the settings name, once in a process."""
 
 from __future__ import annotations
 
@@ -12,19 +12,20 @@ from ts_autotrack._core.diagnostics import warn_now
 from ts_autotrack._core.named_features import is_function
 from ts_autotrack._core.parsers import did_you_mean
 from ts_autotrack.launcher._import_hooks import ImportHooks
-from ts_autotrack.launcher._targets import Targets, report_fault, use
+from ts_autotrack.launcher._targets import Targets, report_fault
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from types import ModuleType
 
+    from ts_autotrack.launcher._targets import TargetStatus
     from ts_autotrack.typing import Identity
 
 OFF = "off"
 """Value of the setting `integrations` that activates none."""
 
 BY_NAME_ONLY = frozenset({"threads"})
-"""Integrations of modules that nearly every program imports: only programs that name them want them."""
+"""Integrations of modules that nearly every program imports: active only if the settings name them."""
 
 hooks = ImportHooks(report_fault)
 """The import hooks of this process."""
@@ -47,7 +48,6 @@ def activate() -> bool:
             return False
         named = values["features"]
         _targets = Targets({key: options for key, options in named.items() if is_function(key)})
-        use(_targets)
         atexit.register(_targets.report_missing)
         hooks.install()
         _targets.register(hooks)
@@ -66,14 +66,18 @@ def deactivate() -> None:
     if _targets is not None:
         atexit.unregister(_targets.report_missing)
     _targets = None
-    use(None)
     automatic: Any = sys.modules.get("ts_autotrack.integrations._automatic")
     if automatic is not None:
         automatic.deactivate()
 
 
+def target_statuses() -> list[TargetStatus]:
+    """Return the state of each function that the settings name; empty before the activation."""
+    return [] if _targets is None else list(_targets.statuses.values())
+
+
 def _named_user(name: str | None) -> Callable[[], Identity] | None:
-    """Return the resolver that the settings name: the first question finds the function, and imports its module."""
+    """Return the resolver that the settings name. Its first call imports the function's module."""
     if name is None:
         return None
     from ts_autotrack.integrations._resolver import NamedUser  # lazily: needed by programs with the setting only
@@ -102,6 +106,7 @@ def _activate_framework(
     user: Callable[[], Identity] | None,
     _: ModuleType,
 ) -> None:
+    """Activate the integration of a framework that has been imported; a failure is a warning."""
     from ts_autotrack.integrations import _automatic as automatic  # loaded already
 
     why = automatic.activate(name, features, user)

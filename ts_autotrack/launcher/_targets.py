@@ -222,17 +222,3 @@ def report_fault(name: str, error: Exception) -> None:
     """Warn of an exception of this library that a hook has held back."""
     message = f"tracking {name} failed ({type(error).__name__}: {error}); the application was not affected"
     warn_now(("target", "fault", name), message)
-
-
-_in_force: Targets | None = None
-
-
-def use(targets: Targets | None) -> None:
-    """Make these the targets of the process; None for no targets."""
-    global _in_force  # noqa: PLW0603 - the settings belong to the process
-    _in_force = targets
-
-
-def statuses() -> list[TargetStatus]:
-    """Return the state of each function that the settings name, by key; empty before the activation."""
-    return [] if _in_force is None else list(_in_force.statuses.values())

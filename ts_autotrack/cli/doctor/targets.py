@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from ts_autotrack._core.named_features import is_function
 from ts_autotrack.cli.doctor.findings import Finding
-from ts_autotrack.launcher._targets import statuses
+from ts_autotrack.launcher._activation import target_statuses
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -26,7 +26,7 @@ def modules_of(settings: Mapping[str, Any]) -> list[str]:
 
 def check_targets(settings: Mapping[str, Any]) -> Iterator[Finding]:
     """Yield the state of each named function, after the imports of their modules."""
-    for status in statuses():
+    for status in target_statuses():
         yield _target_finding(status)
     if settings["user"]:
         yield _user_finding(settings["user"])
