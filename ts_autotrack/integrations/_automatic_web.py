@@ -82,13 +82,13 @@ def track_flask(patches: Patches, features: Features, user: User) -> None:
             ask = with_argument(user)
             who = partial(flask_login_user, app) if ask is None else lambda: ask(request)
             Tracking(app, who, features=features)
-            app.extensions[EXTENSION][1].yields = True
+            app.extensions[EXTENSION][1].automatic = True
 
     def call(original: Any, app: Any, args: Any, kwargs: Any) -> Any:
         extension = app.extensions.get(EXTENSION)
         if extension is None:
             attempt("flask", add, app)
-        elif features and not extension[1].yields:
+        elif features and not extension[1].automatic:
             warn_once(BY_HAND)
         return original(*args, **kwargs)
 

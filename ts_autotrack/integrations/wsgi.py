@@ -44,8 +44,8 @@ class TrackingMiddleware:
         ValueError: A key or a name in `features` is not valid.
     """
 
-    yields = False
-    """True for a middleware that no code of the application has added: one inside takes the request over."""
+    automatic = False
+    """True if no code of the application has added the middleware: a middleware inside takes the request over."""
 
     def __init__(
         self,
@@ -66,7 +66,7 @@ class TrackingMiddleware:
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """Serve one request."""
         opened = environ.get(REQUEST)
-        if opened is not None and (self.yields or not opened[0].yields):
+        if opened is not None and (self.automatic or not opened[0].automatic):
             return self._app(environ, start_response)
         user, headers = self._user, None if self._trust_baggage else partial(_headers, environ)
         scope = request_scope(user and partial(user, environ), context=partial(self.context, environ), headers=headers)
