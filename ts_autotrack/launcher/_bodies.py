@@ -1,7 +1,7 @@
 """Modules whose code runs at this moment: the program itself, and a module that activates the library while it runs.
 
-No import hook sees the end of their code in time: a script defines its functions and calls them. So each line of such
-a code is reported once, before it runs: by `sys.monitoring`, or by `sys.settrace` on Python 3.10 and 3.11.
+No import hook runs in time: a script defines its functions and calls them. So each line of the code of such
+a module is reported once, before it runs: by `sys.monitoring`, or by `sys.settrace` on Python 3.10 and 3.11.
 """
 
 from __future__ import annotations
@@ -9,35 +9,43 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING, Any
 
+from ts_autotrack._core.capture.monitor import take_id
+
 if TYPE_CHECKING:
     from collections.abc import Callable
     from types import CodeType, FrameType
     from typing import TypeAlias
 
-    Begin: TypeAlias = Callable[[tuple[str, ...]], bool]
-    """Called with the names that the code of a module uses; returns True if nothing is awaited."""
-    Look: TypeAlias = Callable[[dict[str, Any], bool], bool]
-    """Called with the globals of a module and True at the end of its code; returns True if nothing is awaited."""
+    OnStart: TypeAlias = Callable[[tuple[str, ...]], bool]
+    """Called with the names that the code of a module uses; returns True if no target is left to find."""
+    OnLine: TypeAlias = Callable[[dict[str, Any], bool], bool]
+    """Called with the globals of a module and True at the end of its code; returns True if no target is left."""
 
 NAME = "ts_autotrack launcher"
 MAIN = "__main__"
 _IDS = (5, 4, 3)
-"""Tool ids of `sys.monitoring` to try. The id is freed as soon as nothing is awaited."""
+"""Tool ids of `sys.monitoring` to try. The id is freed as soon as no target is left."""
 _monitoring: Any = getattr(sys, "monitoring", None)
 
 
-def watch_body(name: str, begin: Begin, look: Look) -> bool:
-    """Call `look` before each line of the code of a module that runs, or of the program that is about to run.
+def watch_body(name: str, on_start: OnStart, on_line: OnLine) -> bool:
+    """Watch the code of a module that runs, or of the program that is about to run.
 
-    Return False if the code of the module does not run, or no tool may watch it. `begin` keeps the watch short: a
-    server's main module, which defines nothing awaited, runs as long as the server.
+    Args:
+        name: Name of the module.
+        on_start: Called once, before the first line that is watched. It ends the watch early: a server's main module,
+            which defines no target, runs as long as the server.
+        on_line: Called before each line, and at the end.
+
+    Returns:
+        False if the code of the module does not run, or no tool may watch it.
     """
     frame: FrameType | None = sys._getframe(1)  # noqa: SLF001 - inspect is heavy to import
     while frame is not None and not _is_body(frame, name):
         frame = frame.f_back
     if frame is None and name != MAIN:
         return False
-    body = (Tracing if _monitoring is None else Monitoring)(name, begin, look)
+    body = (Tracing if _monitoring is None else Monitoring)(name, on_start, on_line)
     return body.start(frame)
 
 
@@ -51,16 +59,16 @@ def _is_body(frame: FrameType, name: str) -> bool:
 class Monitoring:
     """Lines of one module, by `sys.monitoring`."""
 
-    def __init__(self, name: str, begin: Begin, look: Look) -> None:
+    def __init__(self, name: str, on_start: OnStart, on_line: OnLine) -> None:
         self._name = name
-        self._awaits_nothing = begin
-        self._look = look
+        self._on_start = on_start
+        self._on_line = on_line
         self._tool: int | None = None
         self._code: CodeType | None = None
 
     def start(self, frame: FrameType | None) -> bool:
         """Watch the code of a frame; without one, the code that the module begins with."""
-        self._tool = next(filter(_take, _IDS), None)
+        self._tool = next((tool for tool in _IDS if take_id(tool, NAME)), None)
         if self._tool is None:
             return False
         events = _monitoring.events
@@ -76,7 +84,7 @@ class Monitoring:
     def _begin(self, code: CodeType) -> None:
         self._code = code
         _monitoring.set_events(self._tool, 0)
-        if self._awaits_nothing(code.co_names):
+        if self._on_start(code.co_names):
             self._stop(code)
             return
         _monitoring.set_local_events(self._tool, code, _monitoring.events.LINE | _monitoring.events.PY_RETURN)
@@ -87,13 +95,13 @@ class Monitoring:
         return _monitoring.DISABLE
 
     def _line(self, code: CodeType, _: int) -> object:
-        if code is self._code and self._look(sys._getframe(1).f_globals, False):  # noqa: SLF001 - likewise
+        if code is self._code and self._on_line(sys._getframe(1).f_globals, False):  # noqa: SLF001 - likewise
             self._stop(code)
         return _monitoring.DISABLE
 
     def _returned(self, code: CodeType, _: int, __: object) -> object:
         if code is self._code:
-            self._look(sys._getframe(1).f_globals, True)  # noqa: SLF001 - likewise
+            self._on_line(sys._getframe(1).f_globals, True)  # noqa: SLF001 - likewise
             self._stop(code)
         return None
 
@@ -105,21 +113,13 @@ class Monitoring:
         _monitoring.free_tool_id(self._tool)
 
 
-def _take(tool: int) -> bool:
-    try:
-        _monitoring.use_tool_id(tool, NAME)
-    except ValueError:
-        return False
-    return True
-
-
 class Tracing:
     """Lines of one module, by `sys.settrace`, for the thread that runs it. A debugger's or coverage's trace wins."""
 
-    def __init__(self, name: str, begin: Begin, look: Look) -> None:
+    def __init__(self, name: str, on_start: OnStart, on_line: OnLine) -> None:
         self._name = name
-        self._awaits_nothing = begin
-        self._look = look
+        self._on_start = on_start
+        self._on_line = on_line
 
     def start(self, frame: FrameType | None) -> bool:
         """Watch a frame; without one, the frame that the module begins with."""
@@ -127,7 +127,7 @@ class Tracing:
             return False
         if frame is None:
             sys.settrace(self._called)
-        elif not self._awaits_nothing(frame.f_code.co_names):
+        elif not self._on_start(frame.f_code.co_names):
             frame.f_trace = self._event
             sys.settrace(_ignore)
         return True
@@ -135,14 +135,14 @@ class Tracing:
     def _called(self, frame: FrameType, _: str, __: object) -> Any:
         if not _is_body(frame, self._name):
             return None
-        if self._awaits_nothing(frame.f_code.co_names):
+        if self._on_start(frame.f_code.co_names):
             sys.settrace(None)
             return None
         sys.settrace(_ignore)
         return self._event
 
     def _event(self, frame: FrameType, event: str, _: object) -> Any:
-        if not self._look(frame.f_globals, event == "return") and event != "return":
+        if not self._on_line(frame.f_globals, event == "return") and event != "return":
             return self._event
         frame.f_trace = None
         if sys.gettrace() is _ignore:

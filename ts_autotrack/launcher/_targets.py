@@ -73,12 +73,12 @@ class Targets:
                 hooks.add(name, self.on_import)
 
     def _watch_body(self, name: str) -> None:
-        if not watch_body(name, partial(self._on_begin, name), partial(self._on_line, name)) and name == MAIN:
+        if not watch_body(name, partial(self._on_start, name), partial(self._on_line, name)) and name == MAIN:
             why = "another tool traces the program: move the function to a module of its own"
             for qualname, options in self._by_module[name].items():
                 self._note(name, qualname, options, "missing", why)
 
-    def _on_begin(self, name: str, used: tuple[str, ...]) -> bool:
+    def _on_start(self, name: str, used: tuple[str, ...]) -> bool:
         """Give up the functions of a module whose code does not use their names; return True if none is left."""
         entries = {part: options for part, options in self._waiting(name).items() if part.partition(".")[0] not in used}
         entries.pop(ALL, None)
@@ -219,6 +219,6 @@ def _some(texts: list[str]) -> str:
 
 
 def report_fault(name: str, error: Exception) -> None:
-    """Warn of an exception of this library that a hook has held back."""
+    """Warn of an exception of this library that an import hook has held back."""
     message = f"tracking {name} failed ({type(error).__name__}: {error}); the application was not affected"
     warn_now(("target", "fault", name), message)

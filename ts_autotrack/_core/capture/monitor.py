@@ -67,7 +67,7 @@ class Monitor:
     def _take_id(self) -> bool:
         if self._tool is not None:  # freed by another tool; Python 3.12 and 3.13 keep the callbacks of a freed id
             self._leave(self._tool)
-        self._tool = next(filter(_take, TOOL_IDS), None)
+        self._tool = next((tool for tool in TOOL_IDS if take_id(tool, NAME)), None)
         if self._tool is None:
             return False
         for event, callback in self._callbacks.items():
@@ -168,10 +168,10 @@ class Monitor:
         return "functions are watched by sys.monitoring"
 
 
-def _take(tool: int) -> bool:
-    """Try to take an id; return False if another tool has it."""
+def take_id(tool: int, name: str) -> bool:
+    """Try to take a tool id under a name; return False if another tool has the id."""
     try:
-        _monitoring.use_tool_id(tool, NAME)
+        _monitoring.use_tool_id(tool, name)
     except ValueError:
         return False
     return True
