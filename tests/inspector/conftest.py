@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import subprocess
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +29,14 @@ def post(inspector: Inspector, path: str, body: Any, headers: dict[str, str] | N
     return httpx.post(
         inspector.endpoint + path, content=content, headers={"content-type": "application/json", **(headers or KEY)}
     )
+
+
+class Command(subprocess.Popen[str]):
+    """A process that is killed at the end of its block: a failed test waits for none, and leaves none behind."""
+
+    def __exit__(self, *error: object) -> None:
+        self.kill()
+        super().__exit__(*error)  # type: ignore[arg-type]  # passed on as they come
 
 
 class Stream:

@@ -10,16 +10,16 @@ from typing import TYPE_CHECKING
 
 import httpx
 
-from tests.inspector.conftest import KEY, TRACK, WHEN
+from tests.inspector.conftest import KEY, TRACK, WHEN, Command
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 
-def start(*options: str) -> tuple[subprocess.Popen[str], str]:
+def start(*options: str) -> tuple[Command, str]:
     """Start an inspector; return the process and its URL."""
     command = [sys.executable, "-m", "ts_autotrack.cli", "inspect", *options]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    process = Command(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     assert process.stdout is not None
     return process, process.stdout.readline().split()[3]
 

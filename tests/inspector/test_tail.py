@@ -12,13 +12,13 @@ import subprocess
 import sys
 import termios
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import httpx
 import pytest
 
 from tests.conftest import DEADLINE
-from tests.inspector.conftest import KEY, TRACK
+from tests.inspector.conftest import KEY, TRACK, Command
 from tests.inspector.test_serve import start
 
 if TYPE_CHECKING:
@@ -49,11 +49,21 @@ class Terminal:
         return self.text
 
 
+def tail(port: str, **options: Any) -> Command:
+    """Start the command.
+
+    The variable COLUMNS would hide the terminal's width. GNU readline, which pytest imports, sets COLUMNS for child
+    processes without an environment of their own.
+    """
+    environment = {name: value for name, value in os.environ.items() if name != "COLUMNS"}
+    command = [sys.executable, "-m", "ts_autotrack.cli", "inspect", "--tail", "--port", port]
+    return Command(command, env=environment, text=True, **options)
+
+
 def test_table_in_a_terminal_and_in_a_pipe() -> None:
     """The command serves and shows, or shows the running inspector: as wide as the terminal, in full in a pipe."""
     terminal = Terminal(100)
-    command = [sys.executable, "-m", "ts_autotrack.cli", "inspect", "--tail", "--port"]
-    with subprocess.Popen([*command, "0"], stdout=terminal.others, stderr=terminal.others) as process:
+    with tail("0", stdout=terminal.others, stderr=terminal.others) as process:
         terminal.wait_for("/api\r\n")
         url = terminal.text.split()[3]
         httpx.post(f"{url}/track", json=[{**TRACK, "user_id": "u" * 50}], headers=KEY)
@@ -63,9 +73,8 @@ def test_table_in_a_terminal_and_in_a_pipe() -> None:
         shown = terminal.wait_for("refused")
         assert "\x1b[2J" not in shown
         assert shown.count("time ") == 2
-        with subprocess.Popen(
-            [*command, url.rpartition(":")[2]], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-        ) as pipe:
+        port = url.rpartition(":")[2]
+        with tail(port, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as pipe:
             assert pipe.stdout is not None
             assert pipe.stderr is not None
             head, first, second = (pipe.stdout.readline() for _ in range(3))
