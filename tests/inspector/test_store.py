@@ -73,7 +73,7 @@ def test_file_keeps_all_events(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) 
     for _ in range(10):
         store.add(ARRIVAL, [TRACK])
         store.refuse(ARRIVAL, Refusal("x", None, None, "reason", None))
-    assert [store.count(kind) for kind in ("accepted", "kind")] == [10, 5]
+    assert [store.count(kind) for kind in ("accepted", "refused")] == [10, 5]
     assert [store.request(number) is not None for number in (15, 16, 20)] == [False, True, True]
 
 

@@ -9,6 +9,7 @@ from starlette.applications import Starlette
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Mount, Route
 
+from ts_autotrack._core.contract import REPORTS
 from ts_autotrack.inspector import _entries, _page
 from ts_autotrack.inspector._contract import ENDPOINTS
 from ts_autotrack.inspector._fault import Faults
@@ -50,7 +51,7 @@ class Inspector:
 
     def __init__(self, database: str, show: Callable[[str], None] | None = None, faults: Sequence[Fault] = ()) -> None:
         store = Store(database)
-        totals = Totals(store.count("accepted"), store.count("kind"))
+        totals = Totals(store.count("accepted"), store.count("refused"))
         totals.load(_entries.cells(store, {}))
         self._state = State(store, totals, Reports(), list(faults), Feed(), show)
         app = Starlette(routes=_routes(self._state), lifespan=self._lifespan)
@@ -74,7 +75,7 @@ def _routes(state: State) -> list[Route | Mount]:
     ingest, views = Ingest(state), Views(state)
     routes = [Route(path, ingest.take, methods=["POST"]) for path in ENDPOINTS]
     routes += [
-        Route("/reports", ingest.report, methods=["GET", "POST"]),
+        Route(REPORTS, ingest.report, methods=["GET", "POST"]),
         Route("/", _greet),
         Route("/events", views.events, methods=["GET", "DELETE"]),
         Route("/events/latest", views.latest),

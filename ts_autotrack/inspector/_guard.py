@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING
 
 from starlette.responses import PlainTextResponse
 
+from ts_autotrack._core.contract import INSPECTOR
+
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 FORBIDDEN, MISDIRECTED = 403, 421
-MARK = (b"x-ts-autotrack-inspector", b"1")
+MARK = (INSPECTOR.encode(), b"1")
 """Header of all answers."""
 _LOCAL = re.compile(r"(127\.0\.0\.1|localhost|\[::1\])(:[0-9]{1,5})?", re.IGNORECASE)
 _LOCAL_PAGE = re.compile(f"https?://{_LOCAL.pattern}", re.IGNORECASE)

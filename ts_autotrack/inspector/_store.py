@@ -54,8 +54,8 @@ SELECT max(coalesce((SELECT max(id) FROM events), 0), coalesce((SELECT max(id) F
 
 _COUNTS = {
     "accepted": "SELECT count(*) FROM events",
-    "kind": "SELECT count(*) FROM refused",
-    "duplicate_of": "SELECT count(*) FROM events WHERE duplicate_of IS NOT NULL",
+    "refused": "SELECT count(*) FROM refused",
+    "duplicates": "SELECT count(*) FROM events WHERE duplicate_of IS NOT NULL",
     "out_of_order": "SELECT count(*) FROM events WHERE out_of_order",
 }
 _UNKNOWN = 2**63
@@ -122,7 +122,7 @@ class Store:
     @property
     def total(self) -> int:
         """Number of kept entries."""
-        return int(self._count) + self.count("kind")
+        return int(self._count) + self.count("refused")
 
     @property
     def cleared_through(self) -> int:
@@ -212,9 +212,9 @@ class Store:
             "entries": [entry for (entry,) in self.database.execute(ids, (number,))],
         }
 
-    def count(self, problem: str) -> int:
-        """Return the number of entries with a problem, or of accepted entries: a key of `_COUNTS`."""
-        return int(self._one(_COUNTS[problem])[0])
+    def count(self, kind: str) -> int:
+        """Return the number of kept entries that are "accepted", "refused", "duplicates" or "out_of_order"."""
+        return int(self._one(_COUNTS[kind])[0])
 
     def clear(self) -> None:
         """Delete all entries and requests. Their ids are not used again."""

@@ -12,6 +12,7 @@ from datetime import datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from ts_autotrack._core.contract import INSPECTOR
 from ts_autotrack._core.redaction import printable
 
 if TYPE_CHECKING:
@@ -25,7 +26,6 @@ SILENCE = 30.0
 """Seconds without a message after which the connection counts as lost."""
 TIMEOUT = 2.0
 """Seconds to wait for the answer of an inspector that may not run."""
-_MARK = "x-ts-autotrack-inspector"
 _TIME, _STATUS, _LEAST = 12, 8, 60
 _PIPE = 160
 """Columns of a table that is written to a file or a pipe."""
@@ -38,7 +38,7 @@ def is_inspector(host: str, port: int) -> bool:
         connection = http.client.HTTPConnection(host, port, timeout=TIMEOUT)
         try:
             connection.request("GET", "/counts")
-            return connection.getresponse().getheader(_MARK) is not None
+            return connection.getresponse().getheader(INSPECTOR) is not None
         finally:
             connection.close()
     except (OSError, http.client.HTTPException):

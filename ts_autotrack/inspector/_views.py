@@ -123,7 +123,7 @@ class Views:
         state = self._state
         found = {
             name: {
-                "count": state.store.count(column),
+                "count": state.store.count(name),
                 "entries": _entries.newest(state.store, {column: value}, PROBLEMS),
             }
             for name, column, value in (
