@@ -1,4 +1,4 @@
-"""Detection of forks that Python's hooks do not see, as uWSGI and other C code make them."""
+"""The id and the start of a process. The id tells of forks that Python's hooks do not see, such as uWSGI's."""
 
 from __future__ import annotations
 

@@ -1,9 +1,8 @@
-"""Integrations that add themselves: each framework's applications are tracked from the framework's import on.
+"""Integrations that no code of the application adds: a framework's import activates them.
 
-An automatic integration gives each request, task, message or call an identity of its own, as the integration does that
-the application's code adds. A feature is whatever the settings (or a decorator) name, and nothing else: also a command
-of click or a tool of MCP is a feature only if the settings name it. Where the application adds an integration itself,
-the automatic one does nothing.
+An automatic integration gives each request, task, message or call an identity of its own, like an integration that the
+application adds. Features are named by the settings or by decorators only: a command of click or a tool of MCP is no
+feature by itself. An integration that the application adds takes the place of the automatic one.
 
 Identity without code is Django's `request.user`, Flask-Login's `current_user`, the `identity` of a Starlette user, the
 subject of an MCP token, the header of a task or message, or the function named by TS_AUTOTRACK_USER.

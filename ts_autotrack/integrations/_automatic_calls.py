@@ -1,4 +1,4 @@
-"""Commands, tools, RPCs and GraphQL fields that are tracked by themselves: click, Typer, MCP, gRPC and Strawberry.
+"""Automatic integrations of commands, tools, RPCs and GraphQL fields: click, Typer, MCP, gRPC and Strawberry.
 
 An integration that the application adds itself takes the place of the automatic one. Without one, a command or tool
 is a feature only if the settings name it: most command lines in an environment, such as those of `flask`, `celery` and
@@ -138,12 +138,13 @@ def _with_interceptor(kind: Any, features: Features, ask: Callable[[Any], Any] |
     """Return a wrapper of `grpc.server`: `interceptors` is its third argument."""
 
     def server(original: Any, _: object, args: Any, kwargs: Any) -> Any:
-        given = tuple((args[2] if len(args) > 2 else kwargs.get("interceptors")) or ())  # noqa: PLR2004
+        first, rest = args[:2], args[2:]
+        given = tuple((rest[0] if rest else kwargs.get("interceptors")) or ())
         if not any(isinstance(interceptor, kind) for interceptor in given):
             given = (kind(ask, features), *given)
-        if len(args) > 2:  # noqa: PLR2004
-            return original(*args[:2], given, *args[3:], **kwargs)
-        return original(*args, **{**kwargs, "interceptors": given})
+        if rest:
+            return original(*first, given, *rest[1:], **kwargs)
+        return original(*first, **{**kwargs, "interceptors": given})
 
     return server
 

@@ -1,4 +1,4 @@
-"""Task queues and message brokers that are tracked by themselves: Celery, Dramatiq, Taskiq, FastStream and RQ.
+"""Automatic integrations of task queues, message brokers and threads: Celery, Dramatiq, Taskiq, FastStream and RQ.
 
 An integration that the application adds itself takes the place of the automatic one.
 """

@@ -1,4 +1,4 @@
-"""Web frameworks whose applications are tracked by themselves: ASGI, Flask, Django and aiohttp.
+"""Automatic integrations of web frameworks: ASGI, Flask, Django and aiohttp.
 
 A function of this module makes one framework call the integration that its users would add by hand. An integration
 that the application adds itself wins: it takes the request over, and its `user=` and `features=` count.
@@ -101,12 +101,13 @@ def track_django(patches: Patches, features: Features, user: User) -> None:
 
     def load(original: Any, handler: Any, args: Any, kwargs: Any) -> Any:
         original(*args, **kwargs)
-        attempt("django", _lead, handler, bool(args[0] if args else kwargs.get("is_async", False)), features, user)
+        is_async = bool(args[0] if args else kwargs.get("is_async", False))
+        attempt("django", partial(_put_first, handler, features, user, is_async=is_async))
 
     patches.add(BaseHandler, "load_middleware", load)
 
 
-def _lead(handler: Any, is_async: bool, features: Features, user: User) -> None:  # noqa: FBT001 - Django's own argument
+def _put_first(handler: Any, features: Features, user: User, *, is_async: bool) -> None:
     """Put the middleware before the loaded ones, as `BaseHandler.load_middleware` does with an entry of MIDDLEWARE."""
     from django.core.handlers.exception import convert_exception_to_response
 

@@ -1,4 +1,4 @@
-"""Who acts, without code of the application: a function named in the settings, or the framework's own user."""
+"""Resolvers of automatic integrations: the function that the settings name, or the framework's own user."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class NamedUser:
         self._function: Callable[..., Any] | None = None
 
     def __call__(self) -> Identity:
-        """Return who acts, without an argument."""
+        """Call the function without an argument; return the acting user."""
         return self.load()()
 
     def load(self) -> Callable[..., Any]:
@@ -82,7 +82,7 @@ def with_argument(user: Callable[..., Any] | None) -> Callable[[Any], Any] | Non
 
 
 def with_argument_later(user: Callable[..., Any] | None) -> Callable[[Any], Any] | None:
-    """Return the same; a `NamedUser` is loaded by the first event."""
+    """Return a resolver that takes the argument of an integration. A `NamedUser` is loaded by the first event."""
     if user is None:
         return None
     found: list[Callable[[Any], Any]] = []

@@ -80,7 +80,7 @@ def instrument_celery(
 
 
 def instrument_all(features: Mapping[str, str]) -> None:
-    """Do the same for all apps without a call of `instrument_celery`: such calls count first, also later ones."""
+    """Track the tasks of all apps. Calls of `instrument_celery`, also later ones, win for their apps."""
     _instrument(_Tasks(None, Carrier(), feature_uses(features, "task"), automatic=True))
 
 

@@ -88,7 +88,7 @@ def instrument_click(
 
 
 def instrument_named(command: Any, user: Callable[[], Identity] | None, features: Mapping[str, str | None]) -> None:
-    """Do the same for one run's command, and the commands in `features` only."""
+    """Track the commands in `features`, and no others, of a program that is about to run."""
     if getattr(command, _ATTRIBUTE, None) is None:
         tracking = _Tracking(user, feature_names(features, "command"), named_only=True)
         command.__class__ = _root_class(type(command), tracking)

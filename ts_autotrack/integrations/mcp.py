@@ -78,7 +78,7 @@ def instrument_mcp(
 def instrument_named(
     server: Any, user: Callable[[Any], Identity | Awaitable[Identity]] | None, features: Mapping[str, str | None]
 ) -> None:
-    """Do the same for the tools in `features` only, unless `instrument_mcp` is called for the server."""
+    """Make each call of a tool a request, and the tools in `features` features. `instrument_mcp` wins, also later."""
     _instrument(server, _ToolCalls(user or subject_of, feature_names(features, "tool"), automatic=True))
 
 

@@ -48,7 +48,7 @@ class TrackingMiddleware(TaskiqMiddleware):
         self._carrier = Carrier(properties)
 
     def set_broker(self, broker: AsyncBroker) -> None:
-        """Keep the broker, and take the place of the middleware that was added without code."""
+        """Keep the broker, and take the place of an automatic middleware."""
         super().set_broker(broker)
         broker.middlewares[:] = [other for other in broker.middlewares if not getattr(other, "automatic", False)]
 
