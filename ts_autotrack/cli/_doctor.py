@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
     from ts_autotrack.cli.doctor.findings import Finding
 
+MAX_PID = 2**31 - 1
+"""Largest id of a process."""
 INTERRUPTED = 130
 """Exit status after Ctrl-C, as in a shell."""
 COLOURS = {"ok": "32", "note": "36", "warning": "33", "error": "31"}
@@ -89,7 +91,3 @@ def _show(findings: Sequence[Finding]) -> None:
 
 def _coloured(level: str, text: str) -> str:
     return f"\033[{COLOURS[level]}m{text}\033[0m" if sys.stdout.isatty() else text
-
-
-MAX_PID = 2**31 - 1
-"""Largest id of a process."""

@@ -60,14 +60,14 @@ def within(seconds: float, name: str, check: Callable[[], Iterable[Finding]]) ->
     return list(found)
 
 
-def count(number: int, noun: str) -> str:
+def count(number: int, noun: str, plural: str = "") -> str:
     """Return a number with its noun.
 
     Example:
-        >>> count(1, "event"), count(2, "event")
-        ('1 event', '2 events')
+        >>> count(1, "event"), count(2, "event"), count(2, "entry", "entries")
+        ('1 event', '2 events', '2 entries')
     """
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+    return f"{number} {noun}" if number == 1 else f"{number} {plural or f'{noun}s'}"
 
 
 def _safe(text: str) -> str:

@@ -81,7 +81,7 @@ def certificate_findings() -> Iterator[Finding]:
     if folder and not file:
         yield from _folder_findings(folder)
         return
-    authorities = count(context.cert_store_stats()["x509_ca"], "authority").replace("authoritys", "authorities")
+    authorities = count(context.cert_store_stats()["x509_ca"], "authority", "authorities")
     source = f"SSL_CERT_FILE={file}" if file else "the package certifi"
     yield Finding("certificates", "ok", f"{authorities} of {source}")
     if file and folder:

@@ -108,7 +108,8 @@ def _report_findings(path: Path) -> Iterator[Finding]:
     yield from _places(name, _list(report.get("unattributed")))
     for reason, number in _table(report.get("drops")).items():
         if reason in _CAUSES and number:
-            yield Finding("process", "warning", f"{name}: {number} events dropped as {reason}", _CAUSES[reason])
+            seen = f"{name}: {count(number, 'event')} dropped as {reason}"
+            yield Finding("process", "warning", seen, _CAUSES[reason])
 
 
 def _places(name: str, entries: list[Any]) -> Iterator[Finding]:

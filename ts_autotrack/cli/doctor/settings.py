@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from ts_autotrack._core import project
 from ts_autotrack._core.config import LOCAL_KEY, SETTINGS, Config, environment, read
 from ts_autotrack._core.redaction import mask_url
-from ts_autotrack.cli.doctor.findings import Finding
+from ts_autotrack.cli.doctor.findings import Finding, count
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterator
@@ -110,7 +110,7 @@ def _shown(name: str, value: Any) -> str:
     if SETTINGS[name].secret:
         return f"set ({len(value)} characters)" if value else "not set"
     if isinstance(value, dict):  # values of all events may be personal
-        return f"{len(value)} {'entry' if len(value) == 1 else 'entries'}"
+        return count(len(value), "entry", "entries")
     return mask_url(value) if isinstance(value, str) else repr(value)
 
 
