@@ -18,7 +18,8 @@ from aiohttp.payload import Payload
 from aiohttp.web import HTTPException, StreamResponse, middleware
 
 from ts_autotrack import current_user, register_response, request_scope
-from ts_autotrack.integrations._http import AutomaticRequest, FeatureRoutes, request_context, take_over
+from ts_autotrack.integrations._http import FeatureRoutes, request_context
+from ts_autotrack.integrations._takeover import AutomaticRequest, take_over
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping

@@ -12,14 +12,8 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from ts_autotrack import register_response, request_scope
 from ts_autotrack.integrations._asgi_routes import RouteFinder
-from ts_autotrack.integrations._http import (
-    CONTEXT_HEADERS,
-    REQUEST,
-    FeatureRoutes,
-    header_texts,
-    request_context,
-    take_over,
-)
+from ts_autotrack.integrations._http import CONTEXT_HEADERS, FeatureRoutes, header_texts, request_context
+from ts_autotrack.integrations._takeover import REQUEST, take_over
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, MutableMapping

@@ -21,7 +21,8 @@ from werkzeug.exceptions import HTTPException
 from werkzeug.wrappers import Response
 
 from ts_autotrack import current_user, register_response
-from ts_autotrack.integrations._http import REQUEST, FeatureRoutes
+from ts_autotrack.integrations._http import FeatureRoutes
+from ts_autotrack.integrations._takeover import REQUEST
 from ts_autotrack.integrations.wsgi import TrackingMiddleware
 
 if TYPE_CHECKING:

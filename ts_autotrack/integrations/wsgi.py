@@ -13,7 +13,8 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from ts_autotrack import request_scope
-from ts_autotrack.integrations._http import CGI_HEADERS, REQUEST, FeatureRoutes, request_context
+from ts_autotrack.integrations._http import CGI_HEADERS, FeatureRoutes, request_context
+from ts_autotrack.integrations._takeover import REQUEST
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
