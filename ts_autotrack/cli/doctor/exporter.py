@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 from ts_autotrack._core.contract import TRACK
 from ts_autotrack._core.transports.jsonl import JsonLinesTransport
 from ts_autotrack._core.transports.proxies import NetworkSettingError
-from ts_autotrack.cli.doctor import network, requests
 from ts_autotrack.cli.doctor.findings import Finding
+from ts_autotrack.cli.doctor.network import check_network
+from ts_autotrack.cli.doctor.request import collector, make_event, thrivestack
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -33,8 +34,8 @@ def check_exporter(config: Config, *, send: bool) -> Iterator[Finding]:
     send = send and config.off_reason is None
     if config.exporter in (None, "thrivestack"):
         if config.server.endpoint:
-            request = requests.thrivestack(config, send=send)
-            yield from network.check_network(config, config.server.endpoint, request)
+            request = thrivestack(config, send=send)
+            yield from check_network(config, config.server.endpoint, request)
     elif config.exporter == "otlp":
         yield from _collector(config, send=send)
     else:
@@ -45,17 +46,17 @@ def check_exporter(config: Config, *, send: bool) -> Iterator[Finding]:
 
 def _collector(config: Config, *, send: bool) -> Iterator[Finding]:
     try:
-        url, request = requests.collector(send=send)
+        url, request = collector(send=send)
     except NetworkSettingError as error:
         yield Finding("endpoint", "error", str(error), "Correct the variable.")
         return
-    yield from network.check_network(config, url, request)
+    yield from check_network(config, url, request)
 
 
 def _file_finding(name: str, *, send: bool) -> Finding:
     path = Path(name)
     if send:
-        response = JsonLinesTransport(name).send(TRACK, [requests.make_event()], TIMEOUT)
+        response = JsonLinesTransport(name).send(TRACK, [make_event()], TIMEOUT)
         if response.status:
             return Finding("exporter", "ok", f"the test event is the last line of {path}")
         return Finding("exporter", "error", response.body.decode(errors="replace"), "Name another file.")

@@ -15,13 +15,14 @@ from ts_autotrack._core.config import environment
 from ts_autotrack._core.parsers import host_and_port, is_local
 from ts_autotrack._core.redaction import mask_url
 from ts_autotrack._core.transports.proxies import NetworkSettingError, proxy_for, tls_context
+from ts_autotrack.cli.doctor.answers import answer_finding
 from ts_autotrack.cli.doctor.findings import Finding, count, within
-from ts_autotrack.cli.doctor.requests import Answer, exchange
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from ts_autotrack._core.config import Config
+    from ts_autotrack.cli.doctor.request import Answer
 
 MAX_SKEW = 5.0
 """Seconds between the clocks from which on timestamps are wrong. The `Date` header has whole seconds."""
@@ -112,7 +113,7 @@ def _request_findings(url: str, send: Callable[[float], Answer], timeout: float)
     wall = time.time()
     answer = send(timeout)
     took = time.monotonic() - started
-    yield exchange(url, answer, took)
+    yield answer_finding(url, answer, took)
     if (skew := _skew(answer.date, wall + took / 2)) is not None:
         yield _clock_finding(skew)
     if (end := answer.certificate.get("notAfter")) is not None:
