@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import random
 import time
+import tracemalloc
+from _thread import RLock
 from functools import partial
 from itertools import pairwise
 from typing import TYPE_CHECKING
@@ -17,12 +19,14 @@ from ts_autotrack._core.delivery.backoff import Backoff, Pacing
 from ts_autotrack._core.delivery.endpoint import MIN_TIMED_OUT
 from ts_autotrack._core.delivery.exporter import Exporter
 from ts_autotrack._core.delivery.queue import MAX_QUEUED, MemoryQueue
+from ts_autotrack._core.outbox.outbox import Outbox
 from ts_autotrack.typing import Response
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from pathlib import Path
 
-    from ts_autotrack._core.delivery.queue import Item
+    from ts_autotrack._core.delivery.queue import EventQueue, Item
 
 OK = Response(200, b'{"success": true}')
 BAD_ANSWERS = [Response(0, b"ReadError: reset"), Response(0, b"ReadTimeout: "), Response(403, b"blocked by a rule")]
@@ -32,12 +36,14 @@ BAD_ANSWERS += [Response(404), Response(500, b"boom"), Response(200, b"<html>"),
 class Rig:
     """A queue, an exporter and a server that answers by a function; `rounds` skips all pauses."""
 
-    def __init__(self, answer: Callable[[str, Sequence[bytes]], Response]) -> None:
+    def __init__(self, answer: Callable[[str, Sequence[bytes]], Response], outbox: Path | None = None) -> None:
         self.answer = answer
         self.accepted: list[bytes] = []
         self.requests: list[tuple[str, int]] = []
-        self.counters = Counters()
-        self.queue = MemoryQueue()
+        self.counters = counters = Counters()
+        self.queue: EventQueue = MemoryQueue()
+        if outbox is not None:
+            self.queue = Outbox(str(outbox), 1_000_000_000, per_event=True, counters=counters, lock=RLock())
         self.exporter = Exporter(self.queue, self.counters, Pacing(), partial(Backoff, jitter=lambda: 1.0))
         self.number = 0
 
@@ -159,6 +165,24 @@ def test_endpoint_that_is_away_leaves_space_for_others() -> None:
         rig.rounds(2)
     assert len(rig.accepted) == 400
     assert rig.queue.capacity >= MAX_QUEUED - MAX_ITEMS
+
+
+def test_large_items_of_an_endpoint_that_is_away_stay_on_disk(tmp_path: Path) -> None:
+    """However long an endpoint is away, the cursor of an outbox holds few megabytes of its items."""
+    rig = Rig(lambda *_: Response(500), tmp_path)
+    tracemalloc.start()
+    try:
+        for _ in range(12):
+            rig.put(100, text="large" * 10_000)
+            rig.rounds(3)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 30_000_000
+    rig.answer = lambda *_: OK
+    rig.rounds(30)
+    assert (rig.queue.pending, rig.counters.delivered) == (0, 1_200)
+    rig.queue.close()
 
 
 def test_timeouts_shrink_the_batch_and_successes_grow_it() -> None:

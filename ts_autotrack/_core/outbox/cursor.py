@@ -6,6 +6,7 @@ from collections import deque
 from itertools import islice
 from typing import TYPE_CHECKING
 
+from ts_autotrack._core.contract import MAX_BODY
 from ts_autotrack._core.delivery.queue import MAX_QUEUED, MAX_QUEUED_BYTES, remove_first, total_size
 
 if TYPE_CHECKING:
@@ -13,6 +14,9 @@ if TYPE_CHECKING:
 
     from ts_autotrack._core.delivery.queue import Item
     from ts_autotrack._core.outbox.file import OutboxFile
+
+MAX_BYTES = MAX_QUEUED_BYTES + 5 * MAX_BODY
+"""Bytes of the items while newer ones go around others that wait."""
 
 
 class Cursor:
@@ -34,6 +38,11 @@ class Cursor:
     def in_memory(self) -> int:
         """Number of items that only memory holds."""
         return len(self.items) if self.source is None else 0
+
+    @property
+    def full(self) -> bool:
+        """True if no further item is to be loaded beside the present ones."""
+        return self._bytes >= MAX_BYTES
 
     def count(self, file: OutboxFile) -> int:
         """Return the number of items from `file`."""

@@ -121,18 +121,17 @@ class Outbox:
     def peek(self, most: int) -> list[Item]:
         """See `EventQueue`. The items of a call come from one file; the own and the adopted file alternate."""
         with self._lock:
-            source = self._cursor.source
             if not self._cursor.items:
                 self._fill_cursor()
-            elif len(self._cursor.items) < most - MAX_ITEMS // 2 and most > MAX_ITEMS and source is not None:
-                self._load(source)
+            elif most > MAX_ITEMS:
+                self._load_more(most - MAX_ITEMS // 2)
             return self._cursor.peek(most)
 
     def rotate(self, *, in_order: bool) -> bool:
         """See `EventQueue`. Further items of the same file come first, then the items of another file."""
         with self._lock:
             source, adopted = self._cursor.source, self._adoption.file
-            if source is not None and len(self._cursor.items) < MAX_ITEMS and self._load(source):
+            if self._load_more(MAX_ITEMS):
                 return True
             if self._outage.active or (in_order and adopted is not None and adopted.created_here):
                 return False
@@ -281,6 +280,12 @@ class Outbox:
         if items:
             self._cursor.add_from_memory(items)
             self._overflow.acknowledge(len(items))
+
+    def _load_more(self, most: int) -> bool:
+        """Load further items beside the present ones, up to `most` items; return False if there are none."""
+        source = self._cursor.source
+        room = len(self._cursor.items) < most and not self._cursor.full
+        return source is not None and room and self._load(source)
 
     def _load(self, file: OutboxFile) -> bool:
         """Load the next items of a file; return False if the file yields none."""
