@@ -117,9 +117,20 @@ class Request(NamedTuple):
 
 
 class ScriptedServer:
-    """A real HTTP server: gives the scripted answers in order, then accepts everything."""
+    """A real HTTP server: gives the scripted answers in order, then accepts everything.
+
+    Attributes:
+        inspector: True if all answers say that the server is an inspector. It then takes reports of processes.
+        reports: The reports so far.
+        asked: Paths of the GET requests so far.
+        hold: Event that the answers to reports wait for.
+    """
 
     def __init__(self, tls: ssl.SSLContext | None = None) -> None:
+        self.inspector = False
+        self.reports: list[dict[str, Any]] = []
+        self.asked: list[str] = []
+        self.hold: threading.Event | None = None
         self.script: deque[Answer | Callable[[Request], Answer]] = deque()
         self.always: Callable[[Request], Answer] | None = None
         self.requests: list[Request] = []
@@ -132,17 +143,18 @@ class ScriptedServer:
             def do_POST(self) -> None:
                 body = self.rfile.read(int(self.headers["content-length"]))
                 headers = {name.lower(): value for name, value in self.headers.items()}
-                request = Request(self.path, headers, server.decode(headers, body), len(body), time.monotonic())
-                server.requests.append(request)
-                step = server.script.popleft() if server.script else server.always
-                answer = step(request) if callable(step) else step or Answer()
+                self.answer(server.answer_to(self.path, headers, body))
+
+            def do_GET(self) -> None:
+                server.asked.append(self.path)
+                self.answer(Answer(404, b"{}"))
+
+            def answer(self, answer: Answer) -> None:
                 if answer.wait is not None:
                     answer.wait.wait(DEADLINE)
                 self.send_response(answer.status)
-                for name, value in answer.headers.items():
+                for name, value in server.headers_of(answer).items():
                     self.send_header(name, value)
-                if "content-length" not in answer.headers:
-                    self.send_header("content-length", str(len(answer.body)))
                 self.end_headers()
                 self.wfile.write(answer.body)
 
@@ -161,6 +173,21 @@ class ScriptedServer:
         self.endpoint = f"{'http' if tls is None else 'https'}://127.0.0.1:{self._server.server_address[1]}"
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.01,), daemon=True)
         self._thread.start()
+
+    def answer_to(self, path: str, headers: dict[str, str], body: bytes) -> Answer:
+        """Keep a request, or a report, and return the answer."""
+        if self.inspector and path.endswith("/reports"):
+            self.reports.append(json.loads(body))
+            return Answer(wait=self.hold)
+        request = Request(path, headers, self.decode(headers, body), len(body), time.monotonic())
+        self.requests.append(request)
+        step = self.script.popleft() if self.script else self.always
+        return step(request) if callable(step) else step or Answer()
+
+    def headers_of(self, answer: Answer) -> dict[str, str]:
+        """Return the headers to send with an answer."""
+        own = {"X-TS-Autotrack-Inspector": "1"} if self.inspector else {}
+        return {"content-length": str(len(answer.body)), **own, **answer.headers}
 
     def decode(self, headers: dict[str, str], body: bytes) -> list[dict[str, Any]]:
         """Return the items of a request; other protocols have their own way."""

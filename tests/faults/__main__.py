@@ -3,7 +3,7 @@
     python -m tests.faults                  run the fault tests and write the table
     python -m tests.faults --check LEDGER   compare the table with the ledger of an earlier run
 
-A test run appends its observations to the file named by the environment variable TS_AUTOTRACK_TEST_LEDGER.
+A test run appends its observations to the file named by the environment variable AUTOTRACK_FAULTS_LEDGER.
 """
 
 from __future__ import annotations

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from tests.conftest import Inspector
 
-LEDGER = "TS_AUTOTRACK_TEST_LEDGER"
+LEDGER = "AUTOTRACK_FAULTS_LEDGER"
 """Environment variable with the path of the ledger; read once, since each test runs without the library's variables."""
 
 _path = os.environ.get(LEDGER)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import subprocess
@@ -46,17 +47,17 @@ def _installed() -> tuple[str, dict[str, str]]:
     """Return the program and its environment; the test is skipped without one."""
     if program := shutil.which("chromium"):
         return program, dict(os.environ)
-    if not CACHE.exists():
-        if not (shutil.which("apt-get") and shutil.which("dpkg")):
-            pytest.skip("chromium is not installed, and apt-get and dpkg are missing")
-        with tempfile.TemporaryDirectory(dir=CACHE.parent) as folder:
-            _download(Path(folder))
-            try:
+    if not (shutil.which("apt-get") and shutil.which("dpkg")):
+        pytest.skip("chromium is not installed, and apt-get and dpkg are missing")
+    with CACHE.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # one test process downloads 120 MB, the others wait
+        if not CACHE.exists():
+            with tempfile.TemporaryDirectory(dir=CACHE.parent) as folder:
+                _download(Path(folder))
                 (Path(folder) / "root").rename(CACHE)
-            except OSError:  # another test process was first
-                assert CACHE.exists()
     fonts = CACHE / "fonts.conf"
-    fonts.write_text(FONTS.format(folder=CACHE))
+    if not fonts.exists():
+        fonts.write_text(FONTS.format(folder=CACHE))
     libraries = sorted({str(path.parent) for path in CACHE.glob("usr/lib/*-linux-*/**/*.so*")})
     environment = {"LD_LIBRARY_PATH": os.pathsep.join(libraries), "FONTCONFIG_FILE": str(fonts)}
     return str(CACHE / "usr/lib/chromium/chromium"), {**os.environ, **environment}

@@ -105,14 +105,45 @@ def test_nothing_named_changes_nothing(instrumentor: Any, global_provider: Trace
 def test_mistakes_are_warnings(
     instrumentor: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Unknown names, integrations that need the application, and unknown options are a warning each; the rest works."""
-    monkeypatch.setenv("TS_AUTOTRACK_INTEGRATIONS", "thread, flask, threads")
+    """Unknown names and unknown options are a warning each; the rest works."""
+    monkeypatch.setenv("TS_AUTOTRACK_INTEGRATIONS", "thread, threads")
     instrumentor.instrument(colour="red")
     assert user_of_a_thread() == "user_1"
     texts = [record.getMessage() for record in caplog.records]
-    assert len(texts) == 3
-    assert "'thread' is not activated: there is no such integration: did you mean 'threads'?" in texts[1]
-    assert "'flask' is not activated: this integration needs the application's own object" in texts[2]
+    assert len(texts) == 2
+    assert "TS_AUTOTRACK_INTEGRATIONS: there is no integration 'thread': did you mean 'threads'?" in texts[1]
+
+
+def test_mistakes_of_the_argument_are_warnings(instrumentor: Any, caplog: pytest.LogCaptureFixture) -> None:
+    """Integrations given to `instrument()` that are unknown, or need the application, are a warning each."""
+    instrumentor.instrument(integrations=["thread", "flask", "threads"])
+    assert user_of_a_thread() == "user_1"
+    texts = [record.getMessage() for record in caplog.records]
+    assert len(texts) == 2
+    assert "'thread' is not activated: there is no such integration: did you mean 'threads'?" in texts[0]
+    assert "'flask' is not activated: this integration needs the application's own object" in texts[1]
+
+
+@pytest.mark.parametrize("first", ["launcher", "instrumentor"])
+def test_features_without_code_are_activated_once(first: str) -> None:
+    """Functions in the settings are tracked by the instrumentor, the launcher, or both in either order, once."""
+    launcher, instrumentor = "import ts_autotrack.auto\n", "ThriveStackInstrumentor().instrument()\n"
+    code = f"""
+import sys
+from ts_autotrack.otel.instrumentor import ThriveStackInstrumentor
+{launcher + instrumentor if first == "launcher" else instrumentor + launcher}
+import textwrap
+from ts_autotrack import user_context
+with user_context("user_1"):
+    textwrap.dedent("")
+print([type(finder).__name__ for finder in sys.meta_path].count("ImportHooks"))
+ThriveStackInstrumentor().uninstrument()
+print([type(finder).__name__ for finder in sys.meta_path].count("ImportHooks"))
+"""
+    features = {"TS_AUTOTRACK_FEATURES": "textwrap:dedent=text", "TS_AUTOTRACK_INTEGRATIONS": "off"}
+    done = run_python(code, TS_AUTOTRACK_EXPORTER="console", **features)
+    assert done.stdout == ("1\n1\n" if first == "launcher" else "1\n0\n"), "who activated, deactivates"
+    assert done.stderr.count('"feature_name": "text"') == 1
 
 
 def test_a_broken_integration_is_a_warning(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:

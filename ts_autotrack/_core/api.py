@@ -37,6 +37,8 @@ def configure(  # noqa: PLR0913 - the settings
     interface: str | None = None,
     context: Mapping[str, object] | None = None,
     properties: Mapping[str, object] | None = None,
+    features: Mapping[str, str | Mapping[str, object]] | str | None = None,
+    user: str | None = None,
     integrations: Iterable[str] | str | None = None,
     otel_features: Mapping[str, str] | str | None = None,
     otel_properties: Iterable[str] | str | None = None,
@@ -88,9 +90,15 @@ def configure(  # noqa: PLR0913 - the settings
             of a block win. `group_id` is refused: an account belongs to a user.
         properties: Values for the `properties` of all events of this process but `identify` and `group`. Values of a
             block, a decorator or a call win.
-        integrations: Names of integrations for a program started by `opentelemetry-instrument`: "celery", "threads".
-            The command reads TS_AUTOTRACK_INTEGRATIONS before the program runs; a program that calls `configure()`
-            calls `instrument_threads()` itself.
+        features: Features of functions, routes, tasks and commands that are left alone, by their names: such as
+            `{"myapp.reports:export": "report_export", "GET /reports/{id}": "report_view", "myapp.tasks.sync": "sync"}`.
+            A value is the feature's name, or a mapping of "feature" and the options "feature_type", "action",
+            "properties", "capture" and "on" of `track_feature`. `"myapp.reports:*": "*"` names each public function of
+            a module. As text: entries `name=feature` with ";" between them, or a JSON object. Read once, by
+            `ts-autotrack run`, `import ts_autotrack.auto` or `opentelemetry-instrument`.
+        user: Name of the function that returns the acting user, such as "myapp.auth:current_user"; read likewise.
+        integrations: Names of the integrations to activate, such as "celery", or "off"; default: of each framework that
+            the program imports. Read likewise.
         otel_features: Features by OpenTelemetry span: names of spans, and routes of server spans, such as
             `{"GET /reports/{id}": "report_view", "export-report": "report_export"}`. Read when an exporter or
             processor of `ts_autotrack.otel` is made.

@@ -7,6 +7,7 @@ each other's import locks.
 
 from __future__ import annotations
 
+import os
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,7 @@ from ts_autotrack._core.delivery.encoder import Encoder
 from ts_autotrack._core.delivery.queue import MemoryQueue
 from ts_autotrack._core.delivery.worker import Worker
 from ts_autotrack._core.diagnostics import warn_once
+from ts_autotrack._core.outbox.reports import ReportFile
 
 if TYPE_CHECKING:
     from _thread import RLock
@@ -90,7 +92,9 @@ def build_worker(
         queue = _open_queue(config, counters, forks.drain_lock)
     drainer = Drainer(buffer, Encoder(counters), queue, counters, forks.drain_lock)
     destination = Destination(config, transport_opener(config), forks.setup_lock, forks.request_lock)
-    return Worker(drainer, counters, destination, pacing, predecessor, forks.main_thread_ended)
+    directory = config.outbox.directory
+    report_file = ReportFile(directory) if directory and os.name == "posix" else None
+    return Worker(drainer, counters, destination, pacing, predecessor, forks.main_thread_ended, report_file)
 
 
 def _open_queue(config: Config, counters: Counters, lock: RLock) -> EventQueue:

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from ts_autotrack._core.delivery.backoff import Pacing
     from ts_autotrack._core.delivery.memory import MemoryWorker
     from ts_autotrack._core.delivery.worker import Worker
-    from ts_autotrack.typing import DropReason, RejectedItem, Stats
+    from ts_autotrack.typing import RejectedItem, Stats
 
 
 RETRY_INTERVAL = 5.0
@@ -193,12 +193,7 @@ class Client(Account):
     def stats(self) -> Stats:
         """See `ts_autotrack.stats`."""
         self.check_process()
-        buffer = self.buffer
-        drops: dict[DropReason, int] = {reason: counter.read() for reason, counter in buffer.drops.items()}
-        waiting, pending = len(buffer.records) + buffer.held, self.pending + buffer.held
-        account = self.counters.stats(drops, waiting, pending, snapshot.placeholders.read())
-        in_flight = 0 if self.worker is None else self.worker.in_flight
-        return account._replace(in_flight=in_flight, capacity=buffer.limit)
+        return self.buffer.stats(self.counters, self.pending, 0 if self.worker is None else self.worker.in_flight)
 
     def rejected(self) -> list[RejectedItem]:
         """See `ts_autotrack.rejected`."""

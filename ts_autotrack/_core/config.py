@@ -1,6 +1,6 @@
 """Settings: one frozen Config, one table of the sources, and the only reader of os.environ.
 
-Precedence: `configure()`, environment, `[tool.ts_autotrack]` in the program's pyproject.toml, default. A bad argument
+Precedence: `configure()`, environment, the program's settings file (see `project`), default. A bad argument
 raises. A bad value in the environment or in pyproject.toml warns, and the default takes its place. A bad endpoint turns
 the library off instead: the key belongs to another server than the default one.
 """
@@ -8,9 +8,8 @@ the library off instead: the key belongs to another server than the default one.
 from __future__ import annotations
 
 import os
-import sys
 
-from ts_autotrack._core import parsers, project
+from ts_autotrack._core import parsers, settings_file
 from ts_autotrack._core.capture.buffer import DEFAULT_LIMIT
 from ts_autotrack._core.contract import DEFAULT_ENDPOINT, INTERFACES
 from ts_autotrack._core.counters import DEFAULT_MAX_BYTES
@@ -22,14 +21,15 @@ from ts_autotrack._core.redaction import mask_url, protect
 TYPE_CHECKING = False  # typing costs as much to import as this whole library
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Mapping
-    from typing import Any, TypeAlias
+    from typing import Any
 
+    from ts_autotrack._core.settings_file import Warn
     from ts_autotrack.typing import DropReason
-
-    Warn: TypeAlias = Callable[[Hashable, str, str], None]
 
 DURABILITIES = ("batch", "event")
 EXPORTERS = ("thrivestack", "console", "jsonl", "memory", "otlp", "none")
+LAUNCHED_FROM = "TS_AUTOTRACK_LAUNCHED_FROM"
+"""Variable that `ts-autotrack run` sets to its working directory."""
 LOCAL_KEY = "local"
 """Key for an endpoint on this machine when no key is set: the inspector asks for a key, but accepts any."""
 REFUSED = ""
@@ -82,7 +82,8 @@ class Config(_Frozen):
     """All settings, valid. Durations are in seconds. The repr shows no credential.
 
     `defaults` has the settings `interface`, `context` and `properties`; `baggage` has all settings of baggage.
-    The settings `integrations` and `otel_*` are not here: code outside of the core reads them, by `public`.
+    The settings `features`, `user`, `integrations` and `otel_*` are not here: code outside of the core reads these by
+    `public`.
     `in_tests` is True, too, if no pytest runs.
     """
 
@@ -194,8 +195,8 @@ def read(arguments: Mapping[str, object], start: str | None = None, warn: Warn =
 
     Args:
         arguments: Arguments of `configure()`.
-        start: Folder to look for pyproject.toml from, upwards; default: the program's file, see `project`. An empty
-            text skips pyproject.toml.
+        start: Folder to look for the settings file from, upwards; default: the program's file, see `project`. An empty
+            text skips the file.
         warn: Called with a key, a message and a level for each bad value.
 
     Raises:
@@ -205,8 +206,10 @@ def read(arguments: Mapping[str, object], start: str | None = None, warn: Warn =
     if unknown := sorted(set(arguments) - set(SETTINGS)):
         message = f"configure() has no setting {unknown[0]!r}. Settings: {', '.join(SETTINGS)}."
         raise TypeError(message)
-    table = _project_table(start, warn)
-    values = {name: _value(name, setting, arguments, table, warn) for name, setting in SETTINGS.items()}
+    secrets = {name: setting.secret for name, setting in SETTINGS.items()}
+    file = settings_file.read(start, environment(LAUNCHED_FROM), secrets, warn)
+    values = {name: _value(name, setting, arguments, file, warn) for name, setting in SETTINGS.items()}
+    _check_variables(warn)
     if values["disabled"] is False and "disabled" not in arguments and _do_not_track():
         values["disabled"] = True
     values["in_tests"] = values["in_tests"] or not _under_pytest()
@@ -231,7 +234,7 @@ def _complete_server(values: dict[str, Any], warn: Warn) -> None:
 
 
 def _value(
-    name: str, setting: Setting, arguments: Mapping[str, object], table: Mapping[str, object], warn: Warn
+    name: str, setting: Setting, arguments: Mapping[str, object], file: tuple[str, Mapping[str, object]], warn: Warn
 ) -> Any:
     if arguments.get(name) is not None:
         try:
@@ -239,12 +242,16 @@ def _value(
         except ValueError as error:
             message = f"configure({name}={_shown(name, arguments[name])}): {error}"
             raise ValueError(message) from None
-    sources = ((setting.variable, os.environ.get(setting.variable)), (f"pyproject.toml: {name}", table.get(name)))
+    sources = ((setting.variable, os.environ.get(setting.variable)), (f"{file[0]}: {name}", file[1].get(name)))
     for source, value in sources:
         if value is None or value == "":
             continue
         try:
             return _parse(setting, value)
+        except parsers.PartlyBadError as error:
+            for complaint in error.complaints:
+                warn(("setting", source, complaint), f"{source}: {complaint}. The entry is ignored", "warning")
+            return error.good
         except ValueError as error:
             shown = f"{source}={_shown(name, value)}"
             if name == "endpoint":
@@ -267,6 +274,23 @@ def _shown(name: str, value: object) -> str:
     return repr(mask_url(value) if isinstance(value, str) and (name == "endpoint" or "://" in value) else value)
 
 
+def _check_variables(warn: Warn) -> None:
+    """Warn of each variable that looks like a setting of this library, and is none."""
+    known = (*(setting.variable for setting in SETTINGS.values()), LAUNCHED_FROM)
+    for variable in os.environ:
+        if variable.startswith("TS_AUTOTRACK_") and variable not in known:
+            hint = parsers.did_you_mean(variable, known)
+            warn(
+                ("setting", variable), f"the variable {variable} is ignored: there is no such setting{hint}", "warning"
+            )
+
+
+def _features(value: object) -> dict[str, dict[str, Any]]:
+    from ts_autotrack._core import named_features  # lazily: most programs name no feature in their settings
+
+    return named_features.parse(value)
+
+
 def quiet(key: Hashable, message: str, level: str) -> None:
     """Say nothing, in place of a warning: settings may be read several times."""
 
@@ -286,33 +310,6 @@ def _do_not_track() -> bool:
 def _under_pytest() -> bool:
     """Return True in a process of pytest, and in each process that a test has started: the variables are inherited."""
     return "PYTEST_CURRENT_TEST" in os.environ or "PYTEST_VERSION" in os.environ
-
-
-def _project_table(start: str | None, warn: Warn) -> Mapping[str, object]:
-    found = project.find(parsers.working_directory()) if start is None else project.nearest(start)
-    return _parse_project(*found, warn) if found is not None and b"ts_autotrack" in found[1] else {}
-
-
-def _parse_project(path: str, text: bytes, warn: Warn) -> Mapping[str, object]:
-    # Local imports: only a project with settings in pyproject.toml needs a TOML parser.
-    if sys.version_info >= (3, 11):
-        import tomllib
-    else:  # pragma: no cover - the suite runs on 3.10, too
-        import tomli as tomllib
-    try:
-        table = tomllib.loads(text.decode()).get("tool", {}).get("ts_autotrack", {})
-    except (ValueError, AttributeError, RecursionError) as error:
-        warn(("setting", path), f"{path} is ignored: {error}", "warning")
-        return {}
-    if not isinstance(table, dict):
-        warn(("setting", path), f"[tool.ts_autotrack] in {path} is ignored: it is no table", "warning")
-        return {}
-    for name in sorted(set(table) - set(SETTINGS)):
-        warn(("setting", path, name), f"{path}: [tool.ts_autotrack] has no setting {name!r}", "warning")
-    for name in [name for name in table if name in SETTINGS and SETTINGS[name].secret]:
-        message = f"{path}: {name} belongs in the environment, not in a file that is shared"
-        warn(("setting", path, name), message, "warning")
-    return table
 
 
 SETTINGS: dict[str, Setting] = {
@@ -337,6 +334,8 @@ SETTINGS: dict[str, Setting] = {
     "interface": Setting("TS_AUTOTRACK_INTERFACE", parsers.one_of(*INTERFACES), None),
     "context": Setting("TS_AUTOTRACK_CONTEXT", parsers.context, None),
     "properties": Setting("TS_AUTOTRACK_PROPERTIES", parsers.values, None),
+    "features": Setting("TS_AUTOTRACK_FEATURES", _features, {}),
+    "user": Setting("TS_AUTOTRACK_USER", parsers.target, None),
     "integrations": Setting("TS_AUTOTRACK_INTEGRATIONS", parsers.names, ()),
     "otel_features": Setting("TS_AUTOTRACK_OTEL_FEATURES", parsers.features, {}),
     "otel_properties": Setting("TS_AUTOTRACK_OTEL_PROPERTIES", parsers.names, ()),

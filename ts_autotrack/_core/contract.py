@@ -11,6 +11,9 @@ DEFAULT_ENDPOINT = "https://api.app.thrivestack.ai/api"
 TRACK, IDENTIFY, GROUP = "/track", "/identify", "/group"
 PATHS = (TRACK, IDENTIFY, GROUP)
 
+REPORTS, INSPECTOR = "/reports", "x-ts-autotrack-inspector"
+"""Path of the inspector's process reports, and the header of all its answers. ThriveStack knows neither."""
+
 MAX_ITEMS = 1_000
 """Items per request."""
 MAX_BODY = 2_000_000

@@ -24,6 +24,11 @@ else:
 MAX_REJECTED, MAX_REJECTED_BYTES = 1_000, 8_000_000
 """Bounds of the rejected items kept in memory; the oldest make room."""
 
+MAX_PLACES = 200
+"""Places of unattributed events that are counted one by one."""
+OTHER_PLACES = ("other places", "", "")
+"""Stands for all further places."""
+
 DEFAULT_MAX_BYTES = 32_000_000
 """Bytes for long properties until the settings are read."""
 
@@ -173,9 +178,21 @@ class Counters:
         rejected: Events refused by the server.
         rejects: The last rejected items.
         dropped: Events dropped after the buffer, by reason.
+        unattributed: Events without a user, by place in the application, event name and feature. The interruption of a
+            drain by a signal handler that raises may count an event twice.
     """
 
-    __slots__ = ("_rejects_size", "adopted", "delivered", "dropped", "handed_over", "rejected", "rejects", "taken")
+    __slots__ = (
+        "_rejects_size",
+        "adopted",
+        "delivered",
+        "dropped",
+        "handed_over",
+        "rejected",
+        "rejects",
+        "taken",
+        "unattributed",
+    )
 
     def __init__(self) -> None:
         self.taken = 0
@@ -186,10 +203,18 @@ class Counters:
         self.rejects: deque[RejectedItem] = deque()
         self._rejects_size = 0
         self.dropped: dict[DropReason, int] = {}
+        self.unattributed: dict[tuple[str, str, str], int] = {}
 
     def drop(self, reason: DropReason, events: int = 1) -> None:
         """Count dropped events."""
         self.dropped[reason] = self.dropped.get(reason, 0) + events
+
+    def count_place(self, place: str, event_name: str, feature: str) -> None:
+        """Count an unattributed event at its place in the application."""
+        key, counts = (place, event_name, feature), self.unattributed
+        if key not in counts and len(counts) >= MAX_PLACES:
+            key = OTHER_PLACES
+        counts[key] = counts.get(key, 0) + 1
 
     def reject(self, item: RejectedItem) -> None:
         """Count an item that the server refused, and keep it among the last ones."""

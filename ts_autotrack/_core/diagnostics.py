@@ -30,6 +30,8 @@ MAX_KEYS = 200
 """Distinct keys of a kind of `warn_once` in the life of a process."""
 MAX_NOTICES = 100
 """Notices of a kind between two reports."""
+MAX_RECENT, MAX_RECENT_CHARS = 20, 500
+"""Warnings kept for the process report, and characters of each."""
 MAX_SERVER_TEXTS = 50
 """Distinct server texts that are logged."""
 
@@ -37,6 +39,9 @@ faults = AtomicCounter()
 """Counter of the faults of this library."""
 reraise = False
 """True in this project's own tests: the barrier raises the faults that it otherwise holds back."""
+
+recent: deque[str] = deque(maxlen=MAX_RECENT)
+"""The last warnings, for the process report."""
 
 _notices: deque[tuple[str, str]] = deque()  # kind and text
 _waiting: dict[str, int] = {}  # notices by kind since the last report
@@ -134,9 +139,11 @@ def log(level: str, message: str, *values: object) -> None:
     A message is left out if standard error is a pipe that nobody reads: its handler would hold this thread for good.
     """
     try:
+        safe = tuple(value if isinstance(value, int | float) else printable(mask(str(value))) for value in values)
+        if level in ("warning", "error"):
+            recent.append((message % safe)[:MAX_RECENT_CHARS])
         if standard_error_stalls():
             return
-        safe = tuple(value if isinstance(value, int | float) else printable(mask(str(value))) for value in values)
         handlers = list(_handlers())
         if not any(map(_is_closed, handlers)):
             getattr(logger, level)("ts_autotrack: " + message, *safe)
@@ -188,6 +195,7 @@ def set_debug(*, on: bool) -> None:
 
 def reset() -> None:
     """Forget all notices and keys, as a forked child or a test needs."""
+    recent.clear()
     _notices.clear()
     _waiting.clear()
     _warned.clear()

@@ -10,7 +10,7 @@ from ts_autotrack._core.snapshot import copied, has_items, shallow
 
 TYPE_CHECKING = False  # typing costs as much to import as this whole library
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
     from typing import Any
 
 MAX_COUNT = 1_000_000_000_000
@@ -27,6 +27,20 @@ _KEY = re.compile(r"[!-+\--:<>-~]+")
 """A name in baggage: printable ASCII without spaces, commas, ";" and "="."""
 _LOOPBACK = re.compile(r"127(\.[0-9]{1,3}){3}")
 _TRUE, _FALSE = ("1", "true", "yes", "on"), ("0", "false", "no", "off")
+
+
+class PartlyBadError(ValueError):
+    """Some entries of a value are no good.
+
+    Attributes:
+        good: The value without these entries.
+        complaints: A message for each of these entries.
+    """
+
+    def __init__(self, good: Any, complaints: list[str]) -> None:
+        super().__init__("; ".join(complaints))
+        self.good = good
+        self.complaints = complaints
 
 
 def credential(value: object) -> str:
@@ -157,7 +171,7 @@ def count(value: object) -> int:
 def values(value: Any) -> dict[str, object]:
     """Parse names with values: a mapping, a JSON object, or a text such as "environment=staging,release=1.4.2"."""
     if isinstance(value, str):
-        value = _json_object(value) if value.lstrip().startswith("{") else _pairs(value)
+        value = json_object(value) if value.lstrip().startswith("{") else _pairs(value)
     found = shallow(value) if has_items(value) else None
     if found is None or not all(isinstance(name, str) and name.strip() for name in found):
         message = 'expected a mapping of names to values; as text "environment=staging,release=1.4.2" or a JSON object'
@@ -184,7 +198,7 @@ def features(value: Any) -> dict[str, str]:
     The last "=" of an entry counts: a route may contain others.
     """
     if isinstance(value, str):
-        value = _json_object(value) if value.lstrip().startswith("{") else _features(value)
+        value = json_object(value) if value.lstrip().startswith("{") else _features(value)
     found = shallow(value) if has_items(value) else None
     if found is None or not all(isinstance(text, str) and text.strip() for entry in found.items() for text in entry):
         message = (
@@ -193,6 +207,15 @@ def features(value: Any) -> dict[str, str]:
         )
         raise ValueError(message)
     return {key.strip(): name.strip() for key, name in found.items()}
+
+
+def target(value: object) -> str:
+    """Parse the name of a function: a text of the form "package.module:function"."""
+    module, mark, name = (value.strip() if isinstance(value, str) else "").partition(":")
+    if not mark or not all(part.isidentifier() for part in (*module.split("."), *name.split("."))):
+        message = 'expected a text of the form "package.module:function"'
+        raise ValueError(message)
+    return f"{module}:{name}"
 
 
 def names(value: Any) -> tuple[str, ...]:
@@ -221,7 +244,16 @@ def keys(value: Any) -> tuple[str, ...]:
     return found
 
 
-def _json_object(text: str) -> object:
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """Return the end of a message about a misspelt name: the nearest known name, if there is any."""
+    import difflib  # lazily: only a misspelt name needs the module
+
+    near = difflib.get_close_matches(name, list(known), n=1)
+    return f": did you mean {near[0]!r}?" if near else ""
+
+
+def json_object(text: str) -> object:
+    """Return the value of a JSON text; None if the text is none."""
     import json  # lazily: only processes with such a setting need the module
 
     try:

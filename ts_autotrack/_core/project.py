@@ -1,7 +1,7 @@
-"""The pyproject.toml of the program: the only one whose settings count.
+"""The settings file of the program: the only one whose settings count. ts_autotrack.toml wins over pyproject.toml.
 
 The endpoint decides where the key goes, so the file has to belong to the program, not to the folder that a tool is run
-in: somebody else's checkout may have a pyproject.toml, too.
+in: somebody else's checkout may have a file, too.
 
 - A script (`python app.py`) has the nearest file upwards from its own folder.
 - An installed command (gunicorn, celery, `python -m`), `python -c` and an interactive session have the nearest file
@@ -18,33 +18,35 @@ TYPE_CHECKING = False  # typing costs as much to import as this whole library
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-NAME = "pyproject.toml"
+OWN_NAME, SHARED_NAME = "ts_autotrack.toml", "pyproject.toml"
 _INSTALLED = ("site-packages", "dist-packages")
 _PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 _STANDARD_LIBRARY = os.path.dirname(os.path.abspath(os.__file__))
 
 
 def find(working_directory: str) -> tuple[str, bytes] | None:
-    """Return path and text of the program's pyproject.toml; None without one."""
+    """Return path and text of the program's settings file; None without one."""
     script = main_script()
     if script and (found := nearest(os.path.dirname(script))) is not None:
         return found if _is_owned(found[0], script) else None
     found = nearest(working_directory)
-    if found is None or b"ts_autotrack" not in found[1]:
+    if found is None or not (found[0].endswith(OWN_NAME) or b"ts_autotrack" in found[1]):
         return None
     return found if any(_is_owned(found[0], file) for file in _code_below(os.path.dirname(found[0]))) else None
 
 
 def nearest(folder: str) -> tuple[str, bytes] | None:
-    """Return path and text of the nearest pyproject.toml upwards from a folder."""
+    """Return path and text of the nearest settings file upwards from a folder."""
     while folder:
-        path = os.path.join(folder, NAME)
-        try:
-            with open(path, "rb") as file:
-                return path, file.read()
-        except OSError:
-            parent = os.path.dirname(folder)
-            folder = parent if parent != folder else ""
+        for name in (OWN_NAME, SHARED_NAME):
+            path = os.path.join(folder, name)
+            try:
+                with open(path, "rb") as file:
+                    return path, file.read()
+            except OSError:
+                continue
+        parent = os.path.dirname(folder)
+        folder = parent if parent != folder else ""
     return None
 
 
@@ -75,6 +77,18 @@ def _is_of_a_project(path: str) -> bool:
     if any(name in path.split(os.sep) for name in _INSTALLED):
         return False
     return not path.startswith((os.path.join(_STANDARD_LIBRARY, ""), os.path.join(_PACKAGE, "")))
+
+
+def is_trusted(path: str) -> bool:
+    """Return True if a file belongs to the user of this process, or to root."""
+    return _is_owned(path, path) if not hasattr(os, "geteuid") else _owner(path) in {0, os.geteuid()}
+
+
+def _owner(path: str) -> int:
+    try:
+        return os.stat(path).st_uid
+    except OSError:
+        return -1
 
 
 def _is_owned(path: str, code: str) -> bool:

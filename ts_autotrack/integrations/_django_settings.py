@@ -21,6 +21,9 @@ MIDDLEWARE = "ts_autotrack.integrations.django.TrackingMiddleware"
 
 _DEFAULTS = {"user": "user.pk", "group": None, "features": None, "trust_baggage": False}
 
+automatic = False
+"""True if handlers load the middleware although MIDDLEWARE does not list it."""
+
 Source: TypeAlias = "tuple[str, ...] | Callable[[Any], Any]"
 """Where an id is found: the names of a path of attributes that begins at the request, or a callable."""
 
@@ -66,6 +69,30 @@ def read_settings() -> TrackingSettings:
     )
 
 
+def automatic_settings(features: Mapping[str, str], user: Callable[[Any], Any] | None) -> TrackingSettings:
+    """Return the project's setting, completed by the library's own settings; the project's setting wins.
+
+    Raises:
+        ImproperlyConfigured: The project's setting has a mistake.
+    """
+    tracking, given = read_settings(), getattr(settings, "TS_AUTOTRACK", {})
+    routes = tracking.routes | _routes(features)
+    if user is None or given.get("user"):
+        return tracking._replace(routes=routes)
+    group = tracking.group
+    return tracking._replace(
+        user=user,
+        names_user=isinstance(group, tuple) and group[0] == "user",
+        awaits=_is_async(user) or _is_async(group),
+        routes=routes,
+    )
+
+
+def is_listed() -> bool:
+    """Return True if the project lists the middleware in MIDDLEWARE."""
+    return any(map(_is_tracking, settings.MIDDLEWARE))
+
+
 def template_of(route: str) -> str:
     """Return a route of Django with one slash before it, as the keys of `features` have it."""
     return "/" + route.lstrip("/")
@@ -81,7 +108,7 @@ def check_tracking(**_: object) -> list[Any]:
     if count > 1:
         message = f"{MIDDLEWARE} is in MIDDLEWARE {count} times; the first entry tracks, the others do nothing."
         found.append(checks.Error(message, hint="Keep the first entry.", id="ts_autotrack.E006"))
-    elif not count:
+    elif not count and not automatic:
         message = "The middleware of ts_autotrack is not in MIDDLEWARE: no request has a user of its own."
         hint = f'Add "{MIDDLEWARE}" to MIDDLEWARE, as its first entry.'
         found.append(checks.Warning(message, hint=hint, id="ts_autotrack.W001"))

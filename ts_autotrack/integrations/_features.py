@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ts_autotrack import track_feature
 
@@ -12,6 +12,24 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ts_autotrack.typing import Interface
+
+
+class FeatureName(str):
+    """Name of a feature with further arguments of `track_feature`, as the settings give them.
+
+    Attributes:
+        options: Values for `action`, `feature_type` and `properties`.
+    """
+
+    __slots__ = ("options",)
+
+    def __new__(cls, name: str, options: Mapping[str, Any] | None = None) -> FeatureName:  # noqa: PYI034 - typing.Self came with 3.11
+        """Make a name."""
+        made = super().__new__(cls, name)
+        made.options = {**(options or {})}
+        return made
+
+    options: dict[str, Any]
 
 
 def feature_use(name: str, *, action: str | None = None, interface: Interface | None = None) -> Callable[[], None]:
@@ -29,7 +47,8 @@ def feature_use(name: str, *, action: str | None = None, interface: Interface | 
     def use() -> None: ...
 
     use.__module__, use.__qualname__ = "features of an integration", action or name  # the place in warnings
-    return track_feature(name, action=action, interface=interface)(use)
+    options = {"action": action, **getattr(name, "options", {})}
+    return track_feature(str(name), interface=interface, **options)(use)
 
 
 @functools.lru_cache(maxsize=1_000)
@@ -97,6 +116,6 @@ def checked_name(key: str, name: object, argument: str = "features") -> str:
         ValueError: The name is no text, or is empty.
     """
     if isinstance(name, str) and name.strip():
-        return name.strip()
+        return name if isinstance(name, FeatureName) else name.strip()
     message = f"{argument}={{{key!r}: {name!r}}}: the feature's name must be a non-empty text"
     raise ValueError(message)

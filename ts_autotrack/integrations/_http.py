@@ -7,6 +7,7 @@ import functools
 from typing import TYPE_CHECKING, Any
 
 from ts_autotrack.integrations._features import checked_name, feature_use
+from ts_autotrack.integrations._log import warn_once
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -19,6 +20,11 @@ try:
     _parser: Any = ua_parser.parser
 except Exception:  # noqa: BLE001 - absent, or broken
     _parser = None
+
+BY_HAND = (
+    "the application adds the tracking of its requests itself: the routes in the setting `features` are not tracked "
+    "there. Name them in `features=` of that integration."
+)
 
 CONTEXT_HEADERS = ("referer", "sec-ch-ua-mobile", "sec-ch-ua-platform", "user-agent")
 """Headers that `request_context` reads."""
@@ -62,6 +68,31 @@ def request_context(headers: Mapping[str, str], names: tuple[str, ...] = CONTEXT
     return context
 
 
+class AutomaticRequest:
+    """Mark of a request that an integration has opened by itself, not by code of the application.
+
+    Attributes:
+        features: True if the settings name features by route.
+        taken_over: True once an integration inside, added by the application's code, has opened a request of its own.
+    """
+
+    __slots__ = ("features", "taken_over")
+
+    def __init__(self, features: FeatureRoutes) -> None:
+        self.features = bool(features)
+        self.taken_over = False
+
+
+def take_over(opened: object) -> bool:
+    """Return True if the application's own integration takes a request over: the request was opened automatically."""
+    if isinstance(opened, AutomaticRequest) and not opened.taken_over:
+        opened.taken_over = True
+        if opened.features:
+            warn_once(BY_HAND)
+        return True
+    return False
+
+
 class FeatureRoutes:
     """Features named by the routes that use them: `{"POST /reports/{id}/export": "report_export"}`.
 
@@ -92,6 +123,13 @@ class FeatureRoutes:
             route = method.upper(), template
             self._names[route] = checked_name(key, name)
             self._uses[route] = feature_use(self._names[route], action=" ".join(route))
+
+    def __or__(self, other: FeatureRoutes) -> FeatureRoutes:
+        """Return the features of both; for a route of both, the feature of this one."""
+        joined = FeatureRoutes(None)
+        joined._names = {**other._names, **self._names}
+        joined._uses = {**other._uses, **self._uses}
+        return joined
 
     def __bool__(self) -> bool:
         """Return True if any feature is named."""

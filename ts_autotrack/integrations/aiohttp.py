@@ -18,7 +18,7 @@ from aiohttp.payload import Payload
 from aiohttp.web import HTTPException, StreamResponse, middleware
 
 from ts_autotrack import current_user, register_response, request_scope
-from ts_autotrack.integrations._http import FeatureRoutes, request_context
+from ts_autotrack.integrations._http import AutomaticRequest, FeatureRoutes, request_context, take_over
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
@@ -68,14 +68,32 @@ def tracking_middleware(
     if user is not None and not callable(user):
         message = f"user={user!r}: expected a callable that takes the request"
         raise TypeError(message)
+    return make_middleware(user, FeatureRoutes(features), trust_baggage=trust_baggage)
+
+
+def make_middleware(
+    user: Callable[[Request], Any] | None,
+    features: FeatureRoutes,
+    *,
+    trust_baggage: bool = False,
+    automatic: bool = False,
+) -> Middleware:
+    """Return the middleware.
+
+    Args:
+        user: The resolver.
+        features: Features by route.
+        trust_baggage: True to accept ids in the request's own `baggage` header.
+        automatic: True if no code of the application adds the middleware: one inside takes the request over.
+    """
     asks = inspect.iscoroutinefunction(user) or inspect.iscoroutinefunction(getattr(user, "__call__", None))  # noqa: B004 - not whether, but which
-    routes = FeatureRoutes(features) or None
+    routes = features or None
 
     @middleware
     async def track_request(request: Request, handler: Handler) -> StreamResponse:
-        if _MARK in request:
+        if _MARK in request and (automatic or not take_over(request[_MARK])):
             return await handler(request)
-        request[_MARK] = True
+        request[_MARK] = mark = AutomaticRequest(features) if automatic else True
         scope = request_scope(
             None if user is None else partial(user, request),
             context=partial(request_context, request.headers),
@@ -86,7 +104,7 @@ def tracking_middleware(
             with scope:
                 if asks and request.headers.get("Upgrade", "").lower() == "websocket":
                     await _settle(scope)
-                response = await _handle(request, handler, routes)
+                response = await _handle(request, handler, routes, mark)
                 has_iterator = isinstance(getattr(response, "body", None), Payload)
                 if has_iterator and asks:
                     await _settle(scope)  # a client may go away meanwhile, which ends the request here
@@ -102,20 +120,22 @@ def tracking_middleware(
     return track_request
 
 
-async def _handle(request: Request, handler: Handler, routes: FeatureRoutes | None) -> StreamResponse:
+async def _handle(request: Request, handler: Handler, routes: FeatureRoutes | None, mark: object) -> StreamResponse:
     """Return the handler's response, and record the feature of the route."""
     if routes is None:
         return await handler(request)
     try:
         response = await handler(request)
     except HTTPException as answer:
-        _record(request, answer, routes)
+        _record(request, answer, routes, mark)
         raise
-    _record(request, response, routes)
+    _record(request, response, routes, mark)
     return response
 
 
-def _record(request: Request, response: object, routes: FeatureRoutes) -> None:
+def _record(request: Request, response: object, routes: FeatureRoutes, mark: object) -> None:
+    if getattr(mark, "taken_over", False):
+        return
     resource = getattr(request.match_info.route, "resource", None)  # None for answers of the router itself
     if resource is not None and isinstance(response, StreamResponse):
         routes.record(request.method, resource.canonical, response.status)

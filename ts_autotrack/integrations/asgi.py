@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from ts_autotrack import register_response, request_scope
 from ts_autotrack.integrations._asgi_routes import RouteFinder
-from ts_autotrack.integrations._http import CONTEXT_HEADERS, FeatureRoutes, header_texts, request_context
+from ts_autotrack.integrations._http import CONTEXT_HEADERS, FeatureRoutes, header_texts, request_context, take_over
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, MutableMapping
@@ -24,7 +24,7 @@ Application: TypeAlias = Callable[[Any, Any, Any], Awaitable[None]]
 """An ASGI application: scope, receive, send. Each framework has types of its own for these."""
 Send: TypeAlias = Callable[[Any], Awaitable[None]]
 
-_MARK = "ts_autotrack.request"
+MARK = "ts_autotrack.request"
 """Key of the connection scope of a request that has a request scope already."""
 
 _NAMES = {name.encode("ascii"): name for name in CONTEXT_HEADERS}
@@ -89,9 +89,13 @@ class TrackingMiddleware:
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """Serve one connection."""
-        if scope["type"] not in {"http", "websocket"} or _MARK in scope:
+        if scope["type"] not in {"http", "websocket"} or (MARK in scope and not take_over(scope[MARK])):
             return await self.app(scope, receive, send)
-        scope[_MARK] = True
+        scope[MARK] = True
+        return await self.serve(self.app, scope, receive, send)
+
+    async def serve(self, app: Application, scope: Any, receive: Any, send: Any) -> None:
+        """Serve one connection of an application as a request."""
         if len(sys.modules) != self._loaded_modules:
             self._register_responses()
         request = request_scope(
@@ -105,7 +109,7 @@ class TrackingMiddleware:
             send = self._recording(scope, send, request)
         try:
             with request:
-                return await self.app(scope, receive, send)
+                return await app(scope, receive, send)
         finally:
             await request.aend()
 
@@ -125,7 +129,7 @@ class TrackingMiddleware:
         request: AbstractContextManager[Any],
     ) -> Callable[[Any], Awaitable[None]]:
         """Return `send`, which also records the feature of the route, before the last part of the response."""
-        routes, base = self._routes, self._routes.base(scope)
+        routes, base, opened = self._routes, self._routes.base(scope), scope[MARK]
         status, mark = 0, object()
         _serving.set(mark)
 
@@ -135,7 +139,7 @@ class TrackingMiddleware:
             if kind == "http.response.start":
                 status = message["status"]
             elif status and kind in _BODIES and not message.get("more_body"):
-                template = routes.template(scope, base)
+                template = None if getattr(opened, "taken_over", False) else routes.template(scope, base)
                 if template is not None:
                     # Within the request, the application's own blocks count. A thread or task may be elsewhere.
                     with _NOTHING if _serving.get() is mark else request:

@@ -76,11 +76,21 @@ def instrument_celery(
     if app is not None and not isinstance(app, Celery):
         message = f"instrument_celery(app={app!r}): expected a Celery app, or None for all apps"
         raise TypeError(message)
-    tasks = _Tasks(app, Carrier(properties), feature_uses(features, "task"))
+    _instrument(_Tasks(app, Carrier(properties), feature_uses(features, "task")))
+
+
+def instrument_all(features: Mapping[str, str]) -> None:
+    """Do the same for all apps without a call of `instrument_celery`: such calls count first, also later ones."""
+    _instrument(_Tasks(None, Carrier(), feature_uses(features, "task"), automatic=True))
+
+
+def _instrument(tasks: _Tasks) -> None:
     with _lock:
-        if any(known.app is None or known.app == app for known in _instrumented):
+        others = [known for known in _instrumented if known.automatic is tasks.automatic]
+        if any(known.app is None or known.app == tasks.app for known in others):
             return
-        _instrumented.append(tasks)
+        place = len(_instrumented) if tasks.automatic else len(others)
+        _instrumented.insert(place, tasks)
         before_task_publish.connect(_publish, weak=False)
         task_prerun.connect(_begin, weak=False)
         task_postrun.connect(_end, weak=False)
@@ -97,11 +107,19 @@ def uninstrument_celery() -> None:
 
 
 class _Tasks(NamedTuple):
-    """The tasks of one app, or of all apps: how their messages are written, and their features by name."""
+    """The tasks of one app, or of all apps: how their messages are written, and their features by name.
+
+    Attributes:
+        app: The app; None for all apps.
+        carrier: Writes the header.
+        uses: Records the feature of a task, by the task's name.
+        automatic: True if no code of the application has called: the last in the list.
+    """
 
     app: Celery | None
     carrier: Carrier
     uses: dict[str, Callable[[], None]]
+    automatic: bool = False
 
 
 def _publish(*, sender: str, headers: dict[str, Any], body: Any, **_: object) -> None:

@@ -87,6 +87,13 @@ def instrument_click(
         raise TypeError(message)
 
 
+def instrument_named(command: Any, user: Callable[[], Identity] | None, features: Mapping[str, str | None]) -> None:
+    """Do the same for one run's command, and the commands in `features` only."""
+    if getattr(command, _ATTRIBUTE, None) is None:
+        tracking = _Tracking(user, feature_names(features, "command"), named_only=True)
+        command.__class__ = _root_class(type(command), tracking)
+
+
 def uninstrument_click(group: Any) -> None:
     """Undo `instrument_click`: the program's commands make no events any more."""
     tracking = getattr(group, _ATTRIBUTE, None)
@@ -106,16 +113,21 @@ class _Tracking:
         user: Resolver of the acting user.
     """
 
-    def __init__(self, user: Callable[[], Identity] | None, names: dict[str, str | None]) -> None:
+    def __init__(
+        self, user: Callable[[], Identity] | None, names: dict[str, str | None], *, named_only: bool = False
+    ) -> None:
         self.enabled = True
         self.user = user
         self._names = names
+        self._named_only = named_only
 
     def record(self, ctx: Any) -> None:
         """Record the use of the command of a context."""
         if is_tracked(ctx.command.callback):
             return
         typed, path = _paths(ctx)
+        if self._named_only and path not in self._names:
+            return
         name = self._names.get(path, re.sub(r"\W+", "_", path).strip("_").lower() or path)
         if name is not None:
             cached_use(name, typed, "cli")()

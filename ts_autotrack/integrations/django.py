@@ -39,6 +39,8 @@ from ts_autotrack.integrations._http import CGI_HEADERS, header_texts, request_c
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from ts_autotrack.integrations._django_settings import TrackingSettings
+
 
 class TrackingConfig(AppConfig):  # type: ignore[misc]  # Django has no types
     """App for INSTALLED_APPS: `manage.py check` checks the setting TS_AUTOTRACK and MIDDLEWARE."""
@@ -58,9 +60,9 @@ class TrackingMiddleware:
 
     sync_capable = async_capable = True
 
-    def __init__(self, get_response: Callable[[Any], Any]) -> None:
+    def __init__(self, get_response: Callable[[Any], Any], tracking: TrackingSettings | None = None) -> None:
         self._get_response = get_response
-        self._settings = read_settings()
+        self._settings = tracking or read_settings()
         self._names_features = bool(self._settings.routes)
         self._loaded_modules = 0
         self._is_async = iscoroutinefunction(get_response)

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
     from ts_autotrack.typing import Identity
 
-_EXTENSION = "ts_autotrack"
+EXTENSION = "ts_autotrack"
 _SECOND = "app %r has a Tracking extension already: the second one is ignored, with its user= and features="
 _DEEPEST = 50
 """Decorators taken off a view function; a circle of `__wrapped__` has no end."""
@@ -83,8 +83,8 @@ class Tracking:
         register_response(Response)
         register_response(HTTPException, _status_of_exception)
         register_response(tuple, _status_of_tuple)
-        if _EXTENSION in app.extensions:
-            if app.extensions[_EXTENSION][0] is not self:
+        if EXTENSION in app.extensions:
+            if app.extensions[EXTENSION][0] is not self:
                 message = (
                     "app %r has a Tracking extension already: a second one is ignored, with its user= and features="
                 )
@@ -93,7 +93,7 @@ class Tracking:
         user = self._user and partial(_ask, self._user, app)
         middleware = _Middleware(app.wsgi_app, user, trust_baggage=self._trust_baggage)
         middleware.flask = app
-        app.extensions[_EXTENSION] = self, middleware  # holds the receivers, which the signals refer to weakly
+        app.extensions[EXTENSION] = self, middleware  # holds the receivers, which the signals refer to weakly
         app.wsgi_app = middleware  # type: ignore[method-assign]
         request_finished.connect(self._finished, app)
 
@@ -103,7 +103,7 @@ class Tracking:
         opener, opened = now.environ.get(REQUEST, (None, None))
         if opened is None:
             return  # `test_request_context` and the like
-        own, streamed = opener is app.extensions[_EXTENSION][1], response.is_streamed
+        own, streamed = opener is app.extensions[EXTENSION][1], response.is_streamed
         rule = now.url_rule
         # Flask itself answers OPTIONS, which browsers send before a request to another site.
         if self._features is not None and rule is not None and not (now.method == "OPTIONS" and _answers_options(rule)):

@@ -72,12 +72,25 @@ def instrument_mcp(
     if user is not None and not callable(user):
         message = f"instrument_mcp(user={user!r}): expected a callable that takes the access token"
         raise TypeError(message)
-    calls = _ToolCalls(user or subject_of, feature_names(features, "tool"))
+    _instrument(server, _ToolCalls(user or subject_of, feature_names(features, "tool")))
+
+
+def instrument_named(
+    server: Any, user: Callable[[Any], Identity | Awaitable[Identity]] | None, features: Mapping[str, str | None]
+) -> None:
+    """Do the same for the tools in `features` only, unless `instrument_mcp` is called for the server."""
+    _instrument(server, _ToolCalls(user or subject_of, feature_names(features, "tool"), automatic=True))
+
+
+def _instrument(server: Any, calls: _ToolCalls) -> None:
     present = getattr(server, "middleware", None)
     if not isinstance(present, list) or isinstance(server, type):
         raise TypeError(_UNKNOWN % server)
-    if any(getattr(middleware, "is_ts_autotrack", False) for middleware in present):
-        return
+    for middleware in present:
+        if getattr(middleware, "is_ts_autotrack", False):
+            if middleware.calls.automatic:
+                middleware.calls = calls
+            return
     if callable(getattr(server, "add_middleware", None)):
         server.add_middleware(_fastmcp_middleware()(calls))
     else:
@@ -98,9 +111,20 @@ def subject_of(token: Any) -> str | None:
 
 
 class _ToolCalls:
-    """Calls of the tools of one server."""
+    """Calls of the tools of one server.
 
-    def __init__(self, user: Callable[[Any], Identity | Awaitable[Identity]], names: Mapping[str, str | None]) -> None:
+    Attributes:
+        automatic: True if no code of the application has asked for them: a tool without a name is no feature.
+    """
+
+    def __init__(
+        self,
+        user: Callable[[Any], Identity | Awaitable[Identity]],
+        names: Mapping[str, str | None],
+        *,
+        automatic: bool = False,
+    ) -> None:
+        self.automatic = automatic
         self._user = user
         self._names = names
 
@@ -123,7 +147,7 @@ class _ToolCalls:
     def _record(self, name: object, result: object) -> None:
         try:
             if isinstance(name, str) and _is_success(result):
-                feature = self._names.get(name, name)
+                feature = self._names.get(name, None if self.automatic else name)
                 if feature is not None:
                     cached_use(feature, name, "agent")()
         except Exception as error:  # noqa: BLE001 - the call goes on
@@ -145,13 +169,13 @@ class _Middleware:
     is_ts_autotrack = True
 
     def __init__(self, calls: _ToolCalls) -> None:
-        self._calls = calls
+        self.calls = calls
 
     async def __call__(self, ctx: Any, call_next: CallNext) -> Any:
         if ctx.method != _CALL:
             return await call_next(ctx)
         name = (ctx.params or {}).get("name")
-        return await self._calls.run(name, partial(_token_of, ctx.request), partial(call_next, ctx))
+        return await self.calls.run(name, partial(_token_of, ctx.request), partial(call_next, ctx))
 
 
 def _token_of(request: Any) -> Any:
@@ -171,9 +195,9 @@ def _fastmcp_middleware() -> Callable[[_ToolCalls], Any]:
         is_ts_autotrack = True
 
         def __init__(self, calls: _ToolCalls) -> None:
-            self._calls = calls
+            self.calls = calls
 
         async def on_call_tool(self, context: Any, call_next: CallNext) -> Any:
-            return await self._calls.run(context.message.name, get_access_token, partial(call_next, context))
+            return await self.calls.run(context.message.name, get_access_token, partial(call_next, context))
 
     return TrackingMiddleware

@@ -128,7 +128,7 @@ class TrackedWorkerMixin:
 
     def work(self, *args: Any, **kwargs: Any) -> bool:
         """Work, and deliver the events that work horses leave in the outbox."""
-        flush(0)
+        deliver_before_work()
         done: bool = super().work(*args, **kwargs)  # type: ignore[misc]  # RQ's
         return done
 
@@ -139,7 +139,17 @@ class TrackedWorkerMixin:
             return done
         finally:
             if self.is_horse:  # type: ignore[attr-defined]  # RQ's
-                shutdown(0 if settings()["outbox"] else None, durable=True)
+                deliver_of_horse()
+
+
+def deliver_before_work() -> None:
+    """Begin to deliver the events that work horses leave in the outbox."""
+    flush(0)
+
+
+def deliver_of_horse() -> None:
+    """Deliver the events of a work horse at its end, or leave them in the outbox."""
+    shutdown(0 if settings()["outbox"] else None, durable=True)
 
 
 class TrackedWorker(TrackedWorkerMixin, Worker):

@@ -26,7 +26,7 @@ from ts_autotrack.integrations._features import checked_name, feature_uses
 from ts_autotrack.integrations._log import warn_once
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterator, Mapping
+    from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
     from contextlib import AbstractContextManager
 
     from ts_autotrack.typing import Identity
@@ -92,6 +92,13 @@ def tracking_extension(
     uses = feature_uses(operations, "GraphQL operation", argument="operations")
     options = _Options(user, fields, uses, WeakSet())
     return type("TrackingExtension", (_TrackingExtension,), {"options": options})
+
+
+def tracked_fields(extension: object) -> Iterable[str]:
+    """Return the keys of `features` of an extension of a schema; none for extensions of others."""
+    if isinstance(extension, type) and issubclass(extension, _TrackingExtension):
+        return extension.options.fields
+    return ()
 
 
 class _Options(NamedTuple):

@@ -18,7 +18,7 @@ from ts_autotrack.integrations._messages import HEADER, NOBODY, Carrier, begin_m
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from taskiq import TaskiqMessage, TaskiqResult
+    from taskiq import AsyncBroker, TaskiqMessage, TaskiqResult
 
 
 class TrackingMiddleware(TaskiqMiddleware):
@@ -46,6 +46,11 @@ class TrackingMiddleware(TaskiqMiddleware):
         super().__init__()
         self._uses = feature_uses(features, "task")
         self._carrier = Carrier(properties)
+
+    def set_broker(self, broker: AsyncBroker) -> None:
+        """Keep the broker, and take the place of the middleware that was added without code."""
+        super().set_broker(broker)
+        broker.middlewares[:] = [other for other in broker.middlewares if not getattr(other, "automatic", False)]
 
     def pre_send(self, message: TaskiqMessage) -> TaskiqMessage:
         """Write the acting user into the message, unless a worker sends the message again."""

@@ -11,9 +11,8 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
-from wrapt import FunctionWrapper
-
 from ts_autotrack import propagate_context
+from ts_autotrack.integrations._patches import Patches
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -28,9 +27,7 @@ WORKERS = (
 OTHER_INTERPRETERS = "concurrent.futures.interpreter"
 """Module of a pool that pickles its functions."""
 
-_lock = threading.Lock()
-_patches: dict[tuple[type, str], tuple[object, object]] = {}
-"""The original and its replacement, by class and method."""
+_patches = Patches()
 
 
 def instrument_threads() -> None:
@@ -48,10 +45,8 @@ def instrument_threads() -> None:
         ...     _ = pool.submit(track, "report_ready")
         >>> uninstrument_threads()
     """
-    with _lock:
-        for owner, name, wrapper in ((ThreadPoolExecutor, "submit", _submit), (threading.Thread, "start", _start)):
-            if (owner, name) not in _patches:
-                _patch(owner, name, wrapper)
+    _patches.add(ThreadPoolExecutor, "submit", _submit)
+    _patches.add(threading.Thread, "start", _start)
 
 
 def uninstrument_threads() -> None:
@@ -59,21 +54,7 @@ def uninstrument_threads() -> None:
 
     A method that another tool has patched in the meantime keeps that patch; ours does nothing any more.
     """
-    with _lock:
-        for (owner, name), (original, replacement) in list(_patches.items()):
-            if owner.__dict__.get(name) is replacement:
-                setattr(owner, name, original)
-            del _patches[owner, name]
-
-
-def _patch(owner: type, name: str, wrapper: Any) -> None:
-    """Replace a method; a replacement that stays below the patch of another tool does nothing once it is undone."""
-    original = owner.__dict__[name]
-    replacement: Any = FunctionWrapper(
-        original, wrapper, enabled=lambda: (owner, name) in _patches and _patches[owner, name][1] is replacement
-    )
-    _patches[owner, name] = original, replacement
-    setattr(owner, name, replacement)
+    _patches.undo()
 
 
 def _submit(original: Original, pool: object, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:

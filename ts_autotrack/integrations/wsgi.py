@@ -47,6 +47,9 @@ class TrackingMiddleware:
         ValueError: A key or a name in `features` is not valid.
     """
 
+    yields = False
+    """True for a middleware that no code of the application has added: one inside takes the request over."""
+
     def __init__(
         self,
         app: WSGIApplication,
@@ -65,7 +68,8 @@ class TrackingMiddleware:
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """Serve one request."""
-        if REQUEST in environ:
+        opened = environ.get(REQUEST)
+        if opened is not None and (self.yields or not opened[0].yields):
             return self._app(environ, start_response)
         user, headers = self._user, None if self._trust_baggage else partial(_headers, environ)
         scope = request_scope(user and partial(user, environ), context=partial(self.context, environ), headers=headers)

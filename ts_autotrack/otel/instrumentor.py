@@ -1,5 +1,7 @@
 """The instrumentor of `opentelemetry-instrument`: activates the features and integrations that the settings name.
 
+It does for functions, routes and frameworks as `ts-autotrack run` does, and adds the features of spans.
+
     $ export TS_AUTOTRACK_OTEL_FEATURES="GET /reports/{id}=report_view" TS_AUTOTRACK_INTEGRATIONS=threads
     $ opentelemetry-instrument python app.py
 
@@ -15,6 +17,7 @@ from opentelemetry.instrumentation.instrumentor import BaseInstrumentor  # type:
 
 from ts_autotrack.integrations._by_name import activate, deactivate
 from ts_autotrack.integrations._log import warn_once
+from ts_autotrack.launcher import _activation
 from ts_autotrack.otel._options import PREFIX, read_settings
 
 if TYPE_CHECKING:
@@ -24,7 +27,8 @@ _OPTIONS = ("features", "properties", "errors", "integrations")
 
 
 class ThriveStackInstrumentor(BaseInstrumentor):  # type: ignore[misc]  # likewise
-    """Makes events of the spans named in TS_AUTOTRACK_OTEL_FEATURES, and activates TS_AUTOTRACK_INTEGRATIONS.
+    """Makes events of the spans named in TS_AUTOTRACK_OTEL_FEATURES, and activates TS_AUTOTRACK_FEATURES and
+    TS_AUTOTRACK_INTEGRATIONS.
 
     It also adds the processors of `ts_autotrack.otel` for exporters named "thrivestack". A second call changes nothing.
     Nothing here raises: a bad setting or option is one warning.
@@ -36,6 +40,7 @@ class ThriveStackInstrumentor(BaseInstrumentor):  # type: ignore[misc]  # likewi
     """
 
     _active: tuple[str, ...] = ()
+    _has_activated = False
     _processor: Any = None
 
     def instrumentation_dependencies(self) -> Collection[str]:
@@ -46,7 +51,10 @@ class ThriveStackInstrumentor(BaseInstrumentor):  # type: ignore[misc]  # likewi
         try:
             given = {name if name == "integrations" else PREFIX + name: value for name, value in kwargs.items()}
             values = read_settings(type(self).__name__, given, PREFIX, _OPTIONS)
-            self._active = tuple(activate(values["integrations"]))
+            if "integrations" in kwargs:
+                self._active = tuple(activate(values["integrations"]))
+            else:
+                self._has_activated = _activation.activate()
             self._complete_spans(values)
             if "opentelemetry.sdk._logs" in sys.modules:
                 from ts_autotrack.otel import logs
@@ -58,6 +66,9 @@ class ThriveStackInstrumentor(BaseInstrumentor):  # type: ignore[misc]  # likewi
     def _uninstrument(self, **_: Any) -> None:
         deactivate(self._active)
         self._active = ()
+        if self._has_activated:  # and not the launcher
+            _activation.deactivate()
+            self._has_activated = False
         if self._processor is not None:
             self._processor.shutdown()  # no provider can remove a processor
             self._processor = None

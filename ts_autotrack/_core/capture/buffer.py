@@ -7,13 +7,15 @@ from itertools import islice
 
 from ts_autotrack._core.contract import MAX_ITEMS
 from ts_autotrack._core.counters import AtomicCounter, MemoryBudget, memory_budget
+from ts_autotrack._core.snapshot import placeholders
 
 TYPE_CHECKING = False  # typing costs as much to import as this whole library
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ts_autotrack._core.capture.record import Record
-    from ts_autotrack.typing import DropReason
+    from ts_autotrack._core.counters import Counters
+    from ts_autotrack.typing import DropReason, Stats
 
 DEFAULT_LIMIT = 100_000
 """Records that may wait until the settings are read."""
@@ -172,6 +174,22 @@ class Buffer:
         self.append_limit = SLOW_ONLY
         if was_closed:
             self.on_reopen()
+
+    def stats(self, counters: Counters, pending: int, in_flight: int) -> Stats:
+        """Return the whole account.
+
+        Args:
+            counters: Counts of the events that left the buffer.
+            pending: Unsettled events, the records of this buffer included.
+            in_flight: Events of the request in progress.
+        """
+        replaced, held = placeholders.read(), self.held
+        account = counters.stats(self.dropped(), len(self.records) + held, pending + held, replaced)
+        return account._replace(in_flight=in_flight, capacity=self.limit)
+
+    def dropped(self) -> dict[DropReason, int]:
+        """Return the numbers of events dropped before the buffer, by reason."""
+        return {reason: counter.read() for reason, counter in self.drops.items()}
 
     @property
     def held(self) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ts_autotrack._core.callables import attribute, know_futures, name_of
+from ts_autotrack._core.capture import mechanisms
 from ts_autotrack._core.capture.arguments import split
 from ts_autotrack._core.capture.block import FeatureUse, open_use
 from ts_autotrack._core.capture.call import CaptureRule, count_invalid
@@ -16,6 +17,7 @@ from ts_autotrack._core.decorate import decorate
 from ts_autotrack._core.diagnostics import warn_once
 from ts_autotrack._core.forms import class_name
 from ts_autotrack._core.identity.ids import NoIdError, read_id
+from ts_autotrack._core.parsers import did_you_mean
 from ts_autotrack._core.snapshot import UNCOUNTED_BYTES, has_items, snapshot
 
 TYPE_CHECKING = False  # typing costs as much to import as this whole library
@@ -63,19 +65,39 @@ class Feature:
 
     def decorate_function(self, function: FunctionType, kind: Kind) -> Callable[..., Any]:
         """Return a plain function tracked: watched where Python allows it, else wrapped."""
+        rule = self._rule_of(function)
+        if (watched := self._watch(function, kind, rule)) is not None:
+            return watched
+        mechanisms.note(rule.template.where, self._options["name"] or function.__name__, "wrapped")
+        return wrap_function(rule, function, kind)
+
+    def watch_in_place(self, function: FunctionType, kind: Kind) -> bool:
+        """Track a function that is in use already, for all callers that hold it; return False if it needs a wrapper."""
+        return self._watch(function, kind, self._rule_of(function), in_place=True) is not None
+
+    def _rule_of(self, function: FunctionType) -> CaptureRule:
         know_futures()
         names, arguments, code_name = split(function, self._options["capture"])
         where = f"{function.__module__}.{function.__qualname__}, line {function.__code__.co_firstlineno}"
-        rule = self._rule(function.__name__, where, names, arguments, code_name)
-        if rule.plain and not self._options["capture"] and (watched := watch(function, kind, rule)) is not None:
-            return watched
-        return wrap_function(rule, function, kind)
+        return self._rule(function.__name__, where, names, arguments, code_name)
+
+    def _watch(
+        self, function: FunctionType, kind: Kind, rule: CaptureRule, *, in_place: bool = False
+    ) -> FunctionType | None:
+        if not rule.plain or self._options["capture"]:
+            return None
+        watched = watch(function, kind, rule, in_place=in_place)
+        if watched is not None:
+            mechanism = "watched in place" if in_place else "watched"
+            mechanisms.note(rule.template.where, self._options["name"] or function.__name__, mechanism)
+        return watched
 
     def prepare(self, target: Any) -> Wrap:
         """Return the factory of the closures around another callable than a function."""
         know_futures()
         names, arguments, code_name = split(target, self._options["capture"])
         rule = self._rule(name_of(target), _where(target), names, arguments, code_name)
+        mechanisms.note(rule.template.where, self._options["name"] or name_of(target), "wrapped")
 
         def wrap(function: Callable[..., Any], *, bound: bool = False) -> Callable[..., Any]:
             return wrap_function(rule.bound() if bound else rule, function, "function")
@@ -292,6 +314,8 @@ def _one_of(parameter: str, value: object, allowed: tuple[str, ...]) -> object:
     if issubclass(type(value), str) and value in allowed:
         return value
     message = f"track_feature({parameter}={_shown(value)}): expected one of {', '.join(allowed)}"
+    if issubclass(type(value), str):
+        message += did_you_mean(str(value), allowed)
     raise ValueError(message)
 
 

@@ -80,15 +80,24 @@ now = time_ns
 _works = monitor.works
 
 
-def watch(function: FunctionType, kind: Kind, rule: CaptureRule) -> FunctionType | None:
+def watch(function: FunctionType, kind: Kind, rule: CaptureRule, *, in_place: bool = False) -> FunctionType | None:
     """Return `function` watched; None if the function needs a wrapper: for a second feature, for example.
 
     A function that is just being defined is watched in place. A function that already has its name is copied: other
     callers of the original are not counted.
+
+    Args:
+        function: The function.
+        kind: Its kind.
+        rule: Instructions for its calls.
+        in_place: True to watch the function itself in any case, for all callers that hold it.
     """
     if not _may_be_watched(function, kind) or id(function.__code__) in _rules or not monitor.ready():
         return None
-    code = function.__code__.replace()  # the wrapper code of a decorator is shared by all that it decorates
+    may_be_shared = _references(function) > _references(_alone)  # before a variable refers to the code
+    code = function.__code__
+    if may_be_shared or not in_place:
+        code = code.replace()  # the wrapper code of a decorator is shared by all that it decorates
     events = RETURN
     if kind in _GENERATORS:
         code, events = _with_loud_close(code), START | RETURN
@@ -102,10 +111,20 @@ def watch(function: FunctionType, kind: Kind, rule: CaptureRule) -> FunctionType
     watched_templates[number] = rule.template
     watched_codes.add(number)
     monitor.watch(code, events)
-    if _has_its_name(function):
-        return _copy(function, code)
-    function.__code__ = code
+    if not in_place and _has_its_name(function):
+        return copied(function, code)
+    if code is not function.__code__:  # a call of a function whose code was replaced takes 10 ns more
+        function.__code__ = code
     return function
+
+
+def _references(function: FunctionType) -> int:
+    """Return the references to the code of a function: of other functions, of the module's code, of running calls."""
+    return sys.getrefcount(function.__code__)
+
+
+_alone = FunctionType(_references.__code__.replace(), {})
+"""A function whose code belongs to no other function, and to no code of a module."""
 
 
 def _forget(number: int, _: object) -> None:
@@ -159,7 +178,8 @@ def _has_its_name(function: FunctionType) -> bool:
     return any(function is candidate for candidate in (found, *inside))
 
 
-def _copy(function: FunctionType, code: CodeType) -> FunctionType:
+def copied(function: FunctionType, code: CodeType) -> FunctionType:
+    """Return a copy of a function with another code object."""
     copy = FunctionType(code, function.__globals__, function.__name__, function.__defaults__, function.__closure__)
     update_wrapper(copy, function)
     copy.__dict__.pop("__wrapped__")

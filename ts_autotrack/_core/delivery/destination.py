@@ -56,6 +56,12 @@ class Destination:
             self._opened = (config, self._open())
         return self._opened[1], True
 
+    @property
+    def opened(self) -> Transport | None:
+        """The open transport of the settings in force; None if it is not open."""
+        opened = self._opened
+        return opened[1] if opened is not None and opened[0] is self.config else None
+
     def close(self) -> None:
         """Close the transport."""
         opened, self._opened = self._opened, None

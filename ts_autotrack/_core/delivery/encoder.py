@@ -121,6 +121,8 @@ class Encoder:
                 if encoded.user is None:
                     self.on_unattributed(template, scope, time_of(moment), extras)
                     self._drop("unattributed", template, _UNATTRIBUTED)
+                    feature = template.properties.get("feature_name", "")
+                    self._counters.count_place(template.where, template.event_name or template.path, str(feature))
                     continue
                 tail = encoded.tail if extras is None else encoded.tail_with(template, extras)
                 if isinstance(moment, int):

@@ -108,9 +108,7 @@ class MemoryWorker:
 
     def dropped(self) -> dict[DropReason, int]:
         """Return the numbers of events dropped so far, by reason."""
-        counts: dict[DropReason, int] = {
-            reason: counter.read() for reason, counter in self._drainer.buffer.drops.items()
-        }
+        counts = self._drainer.buffer.dropped()
         for reason, count in self._counters.dropped.items():
             counts[reason] = counts.get(reason, 0) + count
         return {reason: count for reason, count in counts.items() if count}

@@ -30,6 +30,10 @@ appending.
 NEVER = sys.maxsize
 
 
+def _nothing() -> None:
+    pass
+
+
 class DrainMode(Protocol):
     """When and on which thread records move to the queue."""
 
@@ -61,6 +65,7 @@ class Sender:
         thread: The thread, for sleeping and waking.
         requests: Callers blocked in flush().
         wake_at_sequence: Sequence number of the record that wakes the sender early.
+        on_idle: Called between two rounds, and about every second of a rest.
     """
 
     def __init__(
@@ -76,6 +81,7 @@ class Sender:
         self.thread = thread
         self.requests = FlushRequests()
         self.wake_at_sequence = 1
+        self.on_idle: Callable[[], None] = _nothing
         self._drainer = drainer
         self._counters = counters
         self._exporter = exporter
@@ -117,6 +123,7 @@ class Sender:
                 diagnostics.fault("delivering events", error)
             diagnostics.report()
             if not self._finished():
+                self.on_idle()
                 self._rest(mode)
 
     def _finished(self) -> bool:
@@ -166,11 +173,12 @@ class Sender:
         adopted = counters.adopted
         while not self._sleep(until) and time.monotonic() < until and counters.adopted == adopted:
             drainer.queue.maintain()
+            self.on_idle()
         while not (drainer.pending or self.requests or self.stop_at is not None):
             mode.require_slow_path()
             self.wake_at_sequence = counters.taken + 1
-            if not drainer.pending:  # pragma: no branch - an event may have arrived just now
-                self._sleep(NEVER)
+            if not drainer.pending and not self._sleep(NEVER):
+                self.on_idle()
             drainer.queue.maintain()
         mode.allow_appends()
 

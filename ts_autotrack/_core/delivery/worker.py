@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Literal
 from ts_autotrack._core import diagnostics
 from ts_autotrack._core.delivery.exporter import Exporter
 from ts_autotrack._core.delivery.modes import CallerDrains, OutboxThreadDrains, SenderDrains
+from ts_autotrack._core.delivery.reporter import Reporter
 from ts_autotrack._core.delivery.sender import DrainMode, Sender
 from ts_autotrack._core.delivery.thread import UNCERTAIN, BackgroundThread, OneShotEvent
 from ts_autotrack._core.identity.user_context import suppress
@@ -24,7 +25,8 @@ if TYPE_CHECKING:
     from ts_autotrack._core.delivery.drainer import Drainer
     from ts_autotrack._core.delivery.flush import FlushRequest
     from ts_autotrack._core.delivery.queue import Item
-    from ts_autotrack.typing import Transport
+    from ts_autotrack._core.delivery.reporter import ReportFile
+    from ts_autotrack.typing import Stats, Transport
 
 
 POLL_INTERVAL = 0.02
@@ -50,6 +52,7 @@ class Worker:
         pacing: Pacing,
         predecessor: Worker | None,
         main_thread_ended: Callable[[], bool],
+        report_file: ReportFile | None,
     ) -> None:
         self.destination = destination
         self.left: list[Item] = []
@@ -63,6 +66,7 @@ class Worker:
         self._thread = BackgroundThread(self._run, "ts_autotrack")
         self._sender = Sender(self._thread, drainer, counters, self._exporter, destination, pacing, main_thread_ended)
         self._mode = _mode_for(destination.config, drainer, self._sender)
+        self._reporter = Reporter(destination, counters, self._stats, report_file)
 
     def move_to(self, buffer: Buffer) -> None:
         """Go on with the records of another buffer. The caller holds the drain lock."""
@@ -213,7 +217,11 @@ class Worker:
         with suppress():  # events of a tracked HTTP client or log handler end here
             try:
                 self._succeed()
+                if self._thread.current:  # otherwise an application's thread does the work
+                    self._sender.on_idle = self._report
                 self._sender.run(self._mode)
+                if self._thread.current and self._reports:
+                    self._reporter.finish(self._sender.stop_at)
             finally:
                 self._end()
 
@@ -231,6 +239,18 @@ class Worker:
                 self._predecessor = None
         except Exception as error:  # noqa: BLE001 - the barrier; the items stay pending
             diagnostics.fault("taking over events", error)
+
+    def _stats(self) -> Stats:
+        return self._drainer.buffer.stats(self._counters, self.pending, self.in_flight)
+
+    @property
+    def _reports(self) -> bool:
+        """False after the settings have turned the library off."""
+        return self._drainer.buffer.close_reason in (None, "shutdown")
+
+    def _report(self) -> None:
+        if self._reports:
+            self._reporter.run()
 
     def _end(self) -> None:
         try:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import sys
-import time
 from _thread import RLock, allocate_lock, get_ident
 
 from ts_autotrack._core.capture.record import time_of
 from ts_autotrack._core.locks import HeldWithin, owns, release_leaked
+from ts_autotrack._core.process_id import started_at
 
 TYPE_CHECKING = False  # typing costs as much to import as this whole library
 if TYPE_CHECKING:
@@ -103,9 +102,10 @@ def _repair_threading() -> None:  # pragma: no cover - no hook of the measuring 
 def records_since_start(records: Iterable[Record]) -> list[Record]:
     """Return the records that this process captured: all after the last one from before its start.
 
-    A forked child begins with a copy of its parent's records, which the parent sends.
+    A forked child begins with a copy of its parent's records, which the parent sends. The start is the end of a tick of
+    the system's clock: no record of the parent is sent twice.
     """
-    started = _started_at()
+    started = started_at()
     own: list[Record] = []
     for record in records:
         moment = time_of(record[2])
@@ -114,17 +114,3 @@ def records_since_start(records: Iterable[Record]) -> list[Record]:
         else:
             own.append(record)
     return own
-
-
-def _started_at() -> float:
-    """Return the start of this process in nanoseconds since 1970; infinity on systems that do not tell.
-
-    The system counts in ticks of 10 ms. The end of the tick counts: no record of the parent is sent twice.
-    """
-    try:
-        with open("/proc/self/stat", "rb") as file:
-            ticks = int(file.read().rpartition(b")")[2].split()[19])
-        age = time.clock_gettime_ns(time.CLOCK_BOOTTIME) - (ticks + 1) * 1_000_000_000 // os.sysconf("SC_CLK_TCK")
-        return time.time_ns() - age
-    except (OSError, ValueError, IndexError, AttributeError):
-        return float("inf")

@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Any
 import httpcore
 import httpx
 
+from ts_autotrack._core.contract import INSPECTOR, REPORTS
+from ts_autotrack._core.parsers import is_local
 from ts_autotrack._core.redaction import mask, mask_bytes
 from ts_autotrack._core.transports.network import CANCELLED, Backend
 from ts_autotrack._core.transports.proxies import NetworkSettingError, ProxySetting, proxy_for, tls_context
@@ -82,17 +84,21 @@ class HttpClient:
 
     def post(self, path: str, content: bytes, timeout: float) -> Response:
         """POST a body; a missing answer is a Response with status 0. The answer's body may repeat credentials."""
+        return self.request("POST", path, content, timeout)
+
+    def request(self, method: str, path: str, content: bytes | None, timeout: float) -> Response:
+        """Make a request of any method; see `post`."""
         self._client = self._client or self._open()
         if self._client is None:
             return Response(0, self._problem.encode())
         self._backend.begin(timeout)
         with _uninstrumented():
-            return self._post(path, content, timeout)
+            return self._request(method, path, content, timeout)
 
-    def _post(self, path: str, content: bytes, timeout: float) -> Response:
+    def _request(self, method: str, path: str, content: bytes | None, timeout: float) -> Response:
         client: Any = self._client
         try:
-            with client.stream("POST", self._endpoint + path, content=content, timeout=timeout) as answer:
+            with client.stream(method, self._endpoint + path, content=content, timeout=timeout) as answer:
                 body = self.read(answer)
             # Otherwise the answer and its stream keep each other and the request's body until a garbage collection:
             # 100,000 events sent after an outage left 24 MB.
@@ -133,7 +139,11 @@ class HttpClient:
 
 
 class HttpTransport(HttpClient):
-    """Sends batches to ThriveStack, as JSON arrays."""
+    """Sends batches to ThriveStack, as JSON arrays.
+
+    Attributes:
+        inspector: True if the last answer came from an inspector on this machine; None before the first answer.
+    """
 
     def __init__(self, settings: ServerSettings) -> None:
         headers = {"content-type": "application/json"}
@@ -142,18 +152,30 @@ class HttpTransport(HttpClient):
         if settings.auth_token:
             headers["authorization"] = f"Bearer {settings.auth_token}"
         super().__init__(settings.endpoint, headers)
+        self._is_local = is_local(settings.endpoint)
+        # Requests to this machine go through no proxy.
+        self.inspector: bool | None = None if self._is_local else False
 
     def send(self, path: str, bodies: Sequence[bytes], timeout: float) -> Response:
         """See `Transport`."""
         return self.post(path, _array(bodies), timeout)
 
     def read(self, answer: httpx.Response) -> bytes:
-        """Return the beginning of the body, with credentials masked.
+        """Return the beginning of the body, with credentials masked; note whether an inspector answers.
 
         Not on the finished Response: its `_replace` kept 12 areas of Python's allocator in use, so that no memory of
         100,000 events returned after an outage.
         """
+        self.inspector = self._is_local and INSPECTOR in answer.headers
         return mask_bytes(super().read(answer))
+
+    def ask(self, timeout: float) -> None:
+        """Find out whether the endpoint is an inspector, without sending anything of this process."""
+        self.request("GET", REPORTS, None, timeout)
+
+    def report(self, body: bytes, timeout: float) -> Response:
+        """Send the report of this process to an inspector."""
+        return self.post(REPORTS, body, timeout)
 
 
 def _client(headers: dict[str, str], context: ssl.SSLContext | None, proxy: ProxySetting | None) -> httpx.Client:

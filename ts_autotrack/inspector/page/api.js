@@ -8,7 +8,7 @@ export async function get(path, query = {}) {
   return request("GET", path, query);
 }
 
-/** Return kept entries, newest first, as {store, total, entries}. */
+/** Return kept entries, newest first, as {store, last_id, total, entries}. `last_id` is the last id given. */
 export async function entries(query) {
   return get("/entries", { limit: PAGE, ...query });
 }
@@ -29,15 +29,20 @@ export async function deleteEvents() {
   return request("DELETE", "/events", {});
 }
 
+/** Digits of a number that JavaScript always keeps. */
+const DIGITS = 15;
+
 /**
- * Read JSON without changing numbers: one that JavaScript cannot hold, such as 12345678901234567890, keeps its digits
- * when it is shown again. Browsers without `JSON.rawJSON` round it.
+ * Read JSON. A number with more digits than JavaScript keeps, such as 12345678901234567890, is shown as it came.
+ * Browsers without `JSON.rawJSON` round it.
  */
 export function parse(text) {
-  return JSON.parse(text, (_, value, context) => {
-    const rounded = typeof value === "number" && context?.source !== undefined && String(value) !== context.source;
-    return rounded && JSON.rawJSON ? JSON.rawJSON(context.source) : value;
-  });
+  return JSON.parse(text, (_, value, context) => (isRounded(value, context?.source) ? JSON.rawJSON(context.source) : value));
+}
+
+function isRounded(value, source) {
+  if (typeof value !== "number" || source === undefined || !JSON.rawJSON) return false;
+  return source.length > DIGITS && String(value) !== source && source.match(/\d/g).length > DIGITS;
 }
 
 async function request(method, path, query) {

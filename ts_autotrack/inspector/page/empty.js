@@ -4,23 +4,25 @@ import { button, byId, make } from "./dom.js";
 import { copyText } from "./detail.js";
 import { diagnosis } from "./processes.js";
 
-/** Show the way to the first event. `reports` are those of processes that have sent nothing. */
+const silent = make("section", {});
+
+/** Show the way to the first event. `reports` are those of processes that have delivered nothing. */
 export function showEmpty(reports) {
   const place = byId("empty");
+  const title = make("h3", {}, "Processes that have reported, and delivered nothing");
+  silent.replaceChildren(...(reports.length ? [title, make("ul.silent", {}, ...reports.map(diagnosis))] : []));
+  if (!place.hidden) return; // a new report leaves the commands, and the keyboard, as they are
   place.hidden = false;
   document.body.classList.add("is-empty");
-  const silent = reports.length
-    ? [make("h3", {}, "Processes that have reported, and sent nothing"), make("ul.silent", {}, ...reports.map(diagnosis))]
-    : [];
   place.replaceChildren(
     make("h2", {}, "Waiting for the first event"),
-    make("p.muted", {}, "This page shows each event the moment it arrives. It turns into the stream by itself."),
-    ...silent,
+    make("p.muted", {}, "This page shows each event the moment it arrives, and turns into the stream by itself."),
+    silent,
     make("h3", {}, "In the terminal of your application"),
     command(exports()),
     make("h3", {}, "Or send a test event"),
     command(testEvent()),
-    make("p.muted", {}, "The key may be any text here. Processes that run already keep the variables of their start."),
+    make("p.muted", {}, "The key may be any text here. A running process keeps the variables of its start."),
   );
 }
 
@@ -40,7 +42,7 @@ function testEvent() {
     user_id: "user_123",
     timestamp: new Date().toISOString().replace("Z", "000Z"),
     properties: { feature_name: "analytics_dashboard" },
-    context: { group_id: "account_456" },
+    context: { group_id: "account_456", source: "product" },
   };
   const headers = "-H 'Content-Type: application/json' -H 'x-api-key: test'";
   return `curl ${location.origin}/api/track \\\n  ${headers} \\\n  -d '${JSON.stringify([item])}'`;

@@ -30,7 +30,7 @@ export function isFiltered() {
 /** Replace the filter. */
 export function setFilter(values) {
   for (const name of FIELDS) form.elements[name].value = values[name] ?? "";
-  request = values.request ? String(values.request) : "";
+  request = /^\d+$/.test(values.request ?? "") ? String(values.request) : "";
   changed();
 }
 

@@ -1,7 +1,8 @@
 // Times and figures as text, in the reader's language and zone.
 
-/** The reader's zone, such as "Europe/Berlin". */
+/** The reader's zone, such as "Europe/Berlin", and its short name at present, such as "GMT+1" or "EST". */
 export const ZONE = Intl.DateTimeFormat().resolvedOptions().timeZone;
+export const SHORT_ZONE = zoneOf(new Date());
 
 const LOCAL_DAY = new Intl.DateTimeFormat(undefined, { month: "short", day: "numeric" });
 const LOCAL = clock(undefined);
@@ -22,20 +23,17 @@ export function utcTime(text) {
   return Number.isNaN(date.getTime()) ? (text ?? "") : UTC.format(date);
 }
 
-/** Return both, for the detail of one item. */
+/** Return both in two lines, for the detail of one item. */
 export function bothTimes(text) {
   const date = new Date(text);
   if (Number.isNaN(date.getTime())) return text ?? "";
-  return `${localTime(text)} (${ZONE}), ${date.toISOString().replace("T", " ").replace("Z", "")} UTC`;
+  const utc = `${date.toISOString().replace("T", " ").replace("Z", "")} UTC`;
+  return ZONE === "UTC" ? utc : `${localTime(text)} ${zoneOf(date)}\n${utc}`;
 }
 
-/** Return how long ago a time was: "12 s", "5 min", "3 h", or the day. */
-export function age(text) {
-  const seconds = Math.max(0, (Date.now() - new Date(text)) / 1000);
-  if (seconds < 60) return `${Math.floor(seconds)} s ago`;
-  if (seconds < 3600) return `${Math.floor(seconds / 60)} min ago`;
-  if (seconds < 86400) return `${Math.floor(seconds / 3600)} h ago`;
-  return LOCAL_DAY.format(new Date(text));
+/** Return the local time without milliseconds. */
+export function shortTime(text) {
+  return localTime(text).split(".")[0];
 }
 
 /** Return a number with separators of thousands. */
@@ -46,6 +44,11 @@ export function figure(number) {
 /** Return "1 event", "2 events". */
 export function count(number, noun) {
   return `${figure(number)} ${noun}${number === 1 ? "" : "s"}`;
+}
+
+function zoneOf(date) {
+  const parts = new Intl.DateTimeFormat(undefined, { timeZoneName: "short" }).formatToParts(date);
+  return parts.find((part) => part.type === "timeZoneName").value;
 }
 
 function clock(timeZone) {

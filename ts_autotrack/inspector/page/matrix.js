@@ -3,7 +3,7 @@
 import { get } from "./api.js";
 import { button, draw, make } from "./dom.js";
 import { current, isFiltered, setFilter, suggest } from "./filters.js";
-import { age, bothTimes, count, figure } from "./format.js";
+import { bothTimes, count, figure, shortTime } from "./format.js";
 
 /** Rows and columns of the first view; more are shown on demand. */
 const FEATURES = 40;
@@ -97,11 +97,12 @@ function line(feature, accounts, cells) {
 function figures(cell) {
   const open = () => {
     location.hash = "#stream";
-    setFilter({ feature: cell.feature, account: cell.account ?? "" });
+    setFilter({ feature: cell.feature, account: cell.account });
   };
   const total = make("strong", {}, figure(cell.count));
-  const last = make("time", { datetime: cell.last_at, title: bothTimes(cell.last_at) }, age(cell.last_at));
-  const shown = button("", open, { class: "cell" });
+  const last = make("time", { datetime: cell.last_at, title: bothTimes(cell.last_at) }, shortTime(cell.last_at));
+  // No filter stands for "no account".
+  const shown = cell.account ? button("", open, { class: "cell" }) : make("div.cell");
   shown.append(total, sparkline(cell.per_minute ?? []), last);
   return shown;
 }

@@ -1,11 +1,11 @@
 // The inspector's page: wires the stream to the views. Each view is a module of its own.
 
-import { deleteEvents, entries as newestEntries, get } from "./api.js";
+import { deleteEvents, entries as read, get } from "./api.js";
 import { Detail } from "./detail.js";
 import { byId } from "./dom.js";
 import { hideEmpty, showEmpty } from "./empty.js";
-import { focusFilter, isFiltered, onFilter, setFilter } from "./filters.js";
-import { ZONE, count } from "./format.js";
+import { current, focusFilter, isFiltered, onFilter, setFilter } from "./filters.js";
+import { SHORT_ZONE, ZONE, count } from "./format.js";
 import { listenToKeys } from "./keys.js";
 import { Matrix } from "./matrix.js";
 import { Problems, numberOf } from "./problems.js";
@@ -41,9 +41,9 @@ async function start() {
   stream.close();
   table.empty();
   try {
-    const newest = await newestEntries({ limit: 1 });
-    total = newest.total;
-    stream.open(newest.store, newest.entries[0]?.id ?? 0);
+    const kept = await read({ limit: 1 });
+    total = kept.total;
+    stream.open(kept.store, kept.last_id);
     await table.reload();
   } catch {
     connected("lost");
@@ -109,9 +109,9 @@ async function refresh() {
   if (changed.has("problems")) await update("problems", refreshProblems);
 }
 
-async function update(name, read) {
+async function update(name, show) {
   changed.delete(name);
-  await read().catch(() => changed.add(name));
+  await show().catch(() => changed.add(name));
 }
 
 async function refreshProblems() {
@@ -169,7 +169,7 @@ function pause() {
 async function clear() {
   if (byId("clear-dialog").returnValue !== "clear") return;
   detail.close();
-  await deleteEvents();
+  await deleteEvents().then(start, () => connected("lost"));
 }
 
 function announce() {
@@ -186,26 +186,33 @@ function filtered() {
   showTotal();
 }
 
+/** Close the item, or leave a field. The browser empties a filled field first. */
+function leave(target) {
+  if (!target.matches("input, select")) return detail.close();
+  return target.type === "search" && target.value ? false : target.blur();
+}
+
 const onStream = (action) => () => view() === "stream" && action();
 listenToKeys({
   j: onStream(() => table.move(1)),
   k: onStream(() => table.move(-1)),
   ArrowDown: onStream(() => table.move(1)),
   ArrowUp: onStream(() => table.move(-1)),
-  Escape: (event) => (event.target.matches("input, select") ? event.target.blur() : detail.close()),
+  Escape: (event) => leave(event.target),
   "/": focusFilter,
   p: pause,
   "?": () => byId("help").showModal(),
   ...Object.fromEntries(VIEWS.map((name, index) => [String(index + 1), () => (location.hash = `#${name}`)])),
 });
 
-byId("zone").textContent = `(${ZONE})`;
+byId("zone").textContent = `(${SHORT_ZONE})`;
+byId("zone").title = ZONE;
 document.body.classList.toggle("in-utc", ZONE === "UTC");
 byId("pause").addEventListener("click", pause);
 byId("clear").addEventListener("click", () => byId("clear-dialog").showModal());
 byId("clear-dialog").addEventListener("close", clear);
 byId("help-button").addEventListener("click", () => byId("help").showModal());
-byId("request-filter").addEventListener("click", () => setFilter({}));
+byId("request-filter").addEventListener("click", () => setFilter({ ...current(), request: "" }));
 window.addEventListener("hashchange", showView);
 document.addEventListener("visibilitychange", refresh);
 setInterval(() => refreshSoon("matrix"), MINUTE);

@@ -61,14 +61,17 @@ export class Problems {
     shown.append(
       make("time", { datetime: entry.received_at }, localTime(entry.received_at)),
       make("span.who", {}, make("b", {}, nameOf(entry)), ` ${entry.user_id ?? ""}`),
-      make("span.reason", {}, entry.field ? make("code", {}, entry.field) : null, ` ${entry.reason ?? entry.event_id ?? entry.item?.timestamp ?? ""}`),
+      cause(entry),
     );
     return shown;
   }
 
   faults(active) {
     const texts = active.map(text);
-    const replace = async (wanted) => this.faulted((await putFaults(wanted)).faults);
+    const replace = async (wanted) => {
+      const answer = await putFaults(wanted).catch(() => ({ faults: active })); // the switches go back
+      this.faulted(answer.faults);
+    };
     const others = texts.filter((fault) => !OFFERED.some(([offered]) => offered === fault));
     const switches = [...OFFERED, ...others.map((fault) => [fault, "set by a command"])].map(([fault, effect]) => {
       const change = (event) => {
@@ -85,6 +88,13 @@ export class Problems {
       make("ul.faults", {}, ...switches),
     );
   }
+}
+
+function cause(entry) {
+  if (entry.kind === "refused") {
+    return make("span.reason", {}, entry.field ? make("code", {}, entry.field) : null, ` ${entry.reason}`);
+  }
+  return make("code.muted", {}, String((entry.duplicate_of ? entry.event_id : entry.item?.timestamp) ?? ""));
 }
 
 /** Return the number of problems, for the navigation. */

@@ -2,7 +2,7 @@
 
 import { make, terms } from "./dom.js";
 import { current } from "./filters.js";
-import { age, bothTimes, count, figure } from "./format.js";
+import { bothTimes, count, figure, shortTime } from "./format.js";
 
 /** The view of processes. */
 export class Processes {
@@ -48,7 +48,7 @@ export function diagnosis(report) {
     "li",
     {},
     make("strong", {}, report.program ?? "process"),
-    make("span.muted", {}, ` pid ${report.pid}, ${age(report.seen_at)}`),
+    make("span.muted", {}, ` pid ${report.pid}, reported at ${shortTime(report.seen_at)}`),
     make("p", {}, report.diagnosis || "It has reported, and nothing is wrong."),
     places(report),
   );
@@ -63,7 +63,7 @@ function card(report, open) {
   return make(
     "section.card.process",
     {},
-    make("h2", {}, report.program ?? "process", make("span.muted", {}, ` pid ${report.pid}`)),
+    make("h2", {}, report.program ?? "process", make("span.muted", {}, ` pid ${report.pid}${report.ended ? ", ended" : ""}`)),
     make("p.diagnosis", {}, report.diagnosis || "Nothing is wrong."),
     places(report),
     make(
@@ -73,9 +73,9 @@ function card(report, open) {
       amount("dropped", sum(stats.dropped)),
     ),
     terms([
-      ["Reported", `${age(report.seen_at)}, ${bothTimes(report.seen_at)}`],
-      ["Started", report.started_at ? bothTimes(startOf(report.started_at)) : null],
-      ["Version", [report.version, report.python && `Python ${report.python}`].filter(Boolean).join(", ")],
+      ["Reported", bothTimes(report.seen_at)],
+      ["Started", report.started_at ? bothTimes(report.started_at) : null],
+      ["Version", [report.version, report.python].filter(Boolean).join(", ")],
       ["Off", report.off_reason],
       ["Dropped", Object.entries(stats.dropped ?? {}).map(([reason, number]) => `${reason} ${figure(number)}`).join(", ")],
     ]),
@@ -90,7 +90,7 @@ function places(report) {
   const found = report.unattributed ?? [];
   if (!found.length) return null;
   const items = found.map((place) =>
-    make("li", {}, make("code", {}, place.place), ` ${place.event ?? ""}, ${count(place.count ?? 1, "call")} without a user`),
+    make("li", {}, make("code", {}, place.place), ` ${place.feature || place.event || ""}, ${count(place.count ?? 1, "call")} without a user`),
   );
   return make("ul.places", {}, ...items);
 }
@@ -101,11 +101,6 @@ function amount(name, number) {
 
 function sum(numbers) {
   return numbers === undefined ? undefined : Object.values(numbers).reduce((total, number) => total + number, 0);
-}
-
-/** A start is a text, or seconds since 1970. */
-function startOf(value) {
-  return typeof value === "number" ? new Date(value * 1000).toISOString() : value;
 }
 
 /** A part that the reader opens; it stays open over new reports. */

@@ -101,7 +101,7 @@ export class Stream {
   /** Compare the store with the page; connect anew if entries do not arrive. */
   async check() {
     if (this.source === null) return;
-    const { store, entries: [newest] } = await entries({ limit: 1 }).catch(() => ({ store: this.store, entries: [] }));
+    const { store, last_id: newest } = await entries({ limit: 1 }).catch(() => ({ store: this.store, last_id: 0 }));
     if (store !== this.store) {
       this.close();
       this.listener.replaced();
@@ -109,7 +109,7 @@ export class Stream {
     }
     const source = this.source;
     setTimeout(() => {
-      const behind = newest && newest.id > this.last;
+      const behind = newest > this.last;
       if (source === this.source && (behind || source.readyState === EventSource.CLOSED)) this.connect();
     }, PATIENCE);
   }

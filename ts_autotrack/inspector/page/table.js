@@ -3,7 +3,7 @@
 import { PAGE, entries } from "./api.js";
 import { byId, make } from "./dom.js";
 import { current, isFiltered, matches } from "./filters.js";
-import { age, count, localTime, utcTime } from "./format.js";
+import { bothTimes, count, localTime, utcTime } from "./format.js";
 
 /** Rows in the document while the table follows the stream. */
 const FOLLOWED = 200;
@@ -32,6 +32,7 @@ export class Table {
     this.detached = false; // the newest rows have made way for older ones
     this.held = 0; // entries that arrived while the table did not follow
     this.pending = []; // entries of the present frame, oldest first
+    this.cut = false; // older ones of the present frame were left out
     this.loading = false;
     this.question = 0; // number of the last request; answers to earlier ones are out of date
     this.chosen = null; // id of the open entry
@@ -62,7 +63,7 @@ export class Table {
     this.detached = false;
     this.scroller.scrollTop = 0;
     this.held = this.follows() ? 0 : this.pending.length;
-    this.finish(answer.entries.length === PAGE);
+    this.finishPage(question, answer.entries);
     this.flush();
   }
 
@@ -78,7 +79,9 @@ export class Table {
     const fitting = found.filter((entry) => matches(entry, filter));
     if (!fitting.length) return;
     if (!this.pending.length) requestAnimationFrame(() => this.flush());
-    this.pending = this.pending.concat(fitting).slice(-FOLLOWED);
+    this.pending = this.pending.concat(fitting);
+    this.cut ||= this.pending.length > FOLLOWED;
+    this.pending = this.pending.slice(-FOLLOWED);
     if (!this.follows()) this.held += fitting.length;
     this.showHeld();
   }
@@ -130,7 +133,8 @@ export class Table {
     const fresh = found.reverse().map(row);
     if (fresh.length <= FEW) for (const line of fresh) line.classList.add("fresh");
     this.body.prepend(...fresh);
-    const older = this.body.rows.length > FOLLOWED || !byId("older").hidden;
+    const older = this.cut || this.body.rows.length > FOLLOWED || !byId("older").hidden;
+    this.cut = false;
     while (this.body.rows.length > FOLLOWED) this.body.lastElementChild.remove();
     this.finish(older);
   }
@@ -144,14 +148,27 @@ export class Table {
     if (question !== this.question) return;
     byId("older").hidden = answer !== null;
     if (answer === null) return;
+    const seen = this.body.lastElementChild;
     this.body.append(...answer.entries.map(row));
-    while (this.body.rows.length > MOST) {
-      const height = this.body.firstElementChild.offsetHeight;
-      this.body.firstElementChild.remove();
-      this.scroller.scrollTop -= height;
+    const surplus = this.body.rows.length - MOST;
+    if (surplus > 0) {
+      const before = seen.offsetTop;
+      for (const line of [...this.body.rows].slice(0, surplus)) line.remove();
+      this.scroller.scrollTop -= before - seen.offsetTop; // the reader's rows stay in place
       this.detached = true;
     }
-    this.finish(answer.entries.length === PAGE);
+    this.finishPage(question, answer.entries);
+  }
+
+  /**
+   * Offer older entries. A page is full, or short for two reasons: nothing is older, or its items are large and the
+   * inspector has shortened it. One small request tells.
+   */
+  async finishPage(question, found) {
+    this.finish(found.length === PAGE);
+    if (found.length === PAGE || !found.length) return;
+    const next = await entries({ ...current(), before: found[found.length - 1].id, limit: 1 }).catch(() => null);
+    if (question === this.question && next?.entries.length) byId("older").hidden = false;
   }
 
   scrolled() {
@@ -202,7 +219,7 @@ function row(entry) {
 /** Return a time, its milliseconds apart: narrow windows leave them out. */
 function instant(text) {
   const [seconds, milliseconds] = localTime(text).split(".");
-  return make("time", { datetime: text, title: age(text) }, seconds, make("span.fraction", {}, `.${milliseconds}`));
+  return make("time", { datetime: text, title: bothTimes(text) }, seconds, make("span.fraction", {}, `.${milliseconds}`));
 }
 
 /** Name the kind of an item that is no use of a feature. */
@@ -216,6 +233,6 @@ function answer(entry) {
   const marks = [make(`span.mark.${entry.kind}`, {}, entry.kind === "refused" ? "Refused" : "Accepted")];
   if (entry.duplicate_of) marks.push(make("span.note", { title: "Its event_id came before" }, "duplicate"));
   if (entry.out_of_order) marks.push(make("span.note", { title: "Its timestamp is earlier than the one before" }, "order"));
-  if (entry.notes?.length) marks.push(make("span.note", { title: count(entry.notes.length, "note") }, String(entry.notes.length)));
-  return marks;
+  if (entry.notes?.length) marks.push(make("span.note", {}, count(entry.notes.length, "note")));
+  return marks.flatMap((mark) => [mark, " "]); // a pause for screen readers
 }

@@ -1,0 +1,165 @@
+"""Integrations that add themselves: each framework's applications are tracked from the framework's import on.
+
+An automatic integration gives each request, task, message or call an identity of its own, as the integration does that
+the application's code adds. A feature is whatever the settings (or a decorator) name, and nothing else: also a command
+of click or a tool of MCP is a feature only if the settings name it. Where the application adds an integration itself,
+the automatic one does nothing.
+
+Identity without code is Django's `request.user`, Flask-Login's `current_user`, the `identity` of a Starlette user, the
+subject of an MCP token, the header of a task or message, or the function named by TS_AUTOTRACK_USER.
+"""
+
+from __future__ import annotations
+
+import threading
+from functools import partial
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from ts_autotrack.integrations import _automatic_calls as calls
+from ts_autotrack.integrations import _automatic_queues as queues
+from ts_autotrack.integrations import _automatic_web as web
+from ts_autotrack.integrations._features import FeatureName
+from ts_autotrack.integrations._log import warn_once
+from ts_autotrack.integrations._patches import Patches
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
+    from ts_autotrack.typing import Identity
+
+
+class _Framework(NamedTuple):
+    """A framework.
+
+    Attributes:
+        module: The module whose import triggers the integration.
+        track: Function that tracks the framework's applications.
+        keys: Kind of the keys of `features` that the framework knows.
+        asks: True if the integration has a resolver.
+    """
+
+    module: str
+    track: Callable[..., None]
+    keys: str
+    asks: bool = True
+
+
+_TABLE = {
+    "fastapi": _Framework("fastapi", partial(web.track_asgi, "fastapi", "FastAPI"), "route"),
+    "starlette": _Framework(
+        "starlette.applications", partial(web.track_asgi, "starlette.applications", "Starlette"), "route"
+    ),
+    "litestar": _Framework("litestar", partial(web.track_asgi, "litestar", "Litestar"), "route"),
+    "quart": _Framework("quart", partial(web.track_asgi, "quart", "Quart"), "route"),
+    "flask": _Framework("flask", web.track_flask, "route"),
+    "django": _Framework("django.core.handlers.base", web.track_django, "route"),
+    "aiohttp": _Framework("aiohttp.web", web.track_aiohttp, "route"),
+    # Not "celery": `python -m celery` imports it before gevent patches the modules that Celery imports.
+    "celery": _Framework("celery.app", queues.track_celery, "name", asks=False),
+    "dramatiq": _Framework("dramatiq", queues.track_dramatiq, "name", asks=False),
+    "taskiq": _Framework("taskiq", queues.track_taskiq, "name", asks=False),
+    "faststream": _Framework("faststream", queues.track_faststream, "", asks=False),
+    "rq": _Framework("rq", queues.track_rq, "name", asks=False),
+    "threads": _Framework("threading", queues.track_threads, "", asks=False),
+    "click": _Framework("click", calls.track_click, "name"),
+    "typer": _Framework("typer", calls.track_typer, "name"),
+    "mcp": _Framework("mcp.server", calls.track_mcp, "name"),
+    "fastmcp": _Framework("fastmcp.server.server", calls.track_fastmcp, "name"),
+    "grpc": _Framework("grpc", calls.track_grpc, "rpc"),
+    "strawberry": _Framework("strawberry", calls.track_strawberry, "field", asks=False),
+}
+
+FRAMEWORKS: Mapping[str, str] = {name: framework.module for name, framework in _TABLE.items()}
+"""The module whose import triggers an integration, by the integration's name in TS_AUTOTRACK_INTEGRATIONS.
+
+"threads" is meant for programs that name it; all others are for every program that imports the module.
+"""
+
+_lock = threading.RLock()
+_patches = Patches()
+_active: dict[str, str | None] = {}
+"""The result of `activate`, by name."""
+
+
+def activate(
+    name: str, features: Mapping[str, Mapping[str, Any]], user: Callable[[], Identity] | None = None
+) -> str | None:
+    """Track a framework's applications from now on: later ones, and existing ones except for brokers and servers.
+
+    Call it once, after the framework's module was imported. A second call changes nothing. Never raises.
+
+    Args:
+        name: Key of `FRAMEWORKS`.
+        features: Features by route, or by the name of a task, command, tool, RPC or field: the setting `features`
+            without functions. A value has the key "feature", and optionally "feature_type", "action" and "properties".
+        user: Resolver without arguments; best a `NamedUser`, whose function may take the integration's argument.
+
+    Returns:
+        None, or the reason why the framework is not tracked.
+
+    Example:
+        >>> activate("threads", {})
+        >>> activate("flusk", {})
+        "there is no integration 'flusk'"
+        >>> deactivate()
+    """
+    with _lock:
+        if name not in _TABLE:
+            return f"there is no integration {name!r}"
+        if name not in _active:
+            _active[name] = _track(_TABLE[name], features, user)
+        return _active[name]
+
+
+def deactivate() -> None:
+    """Undo all calls of `activate`: later requests, tasks and calls are not tracked. Meant for tests."""
+    with _lock:
+        _patches.undo()
+        if "celery" in _active and _active["celery"] is None:
+            from ts_autotrack.integrations.celery import uninstrument_celery
+
+            uninstrument_celery()
+        if "threads" in _active:
+            from ts_autotrack.integrations.threads import uninstrument_threads
+
+            uninstrument_threads()
+        _active.clear()
+
+
+def unused_features(features: Iterable[str]) -> list[str]:
+    """Return the keys that no active framework knows: a route without a web framework, a task without a task queue.
+
+    Example:
+        >>> unused_features(["GET /reports/{id}"])
+        ['GET /reports/{id}']
+    """
+    known = {_TABLE[name].keys for name, problem in _active.items() if problem is None}
+    return [key for key in features if known.isdisjoint(_kinds(key))]
+
+
+def _track(framework: _Framework, features: Mapping[str, Mapping[str, Any]], user: Any) -> str | None:
+    try:
+        own = {key: _name(key, table) for key, table in features.items() if framework.keys in _kinds(key)}
+        framework.track(_patches, own, *([user] if framework.asks else []))
+    except Exception as error:  # noqa: BLE001 - another version of the framework, or a broken installation
+        return f"{type(error).__name__}: {error}"
+    return None
+
+
+def _kinds(key: str) -> set[str]:
+    """Return the kinds of things that a key may name."""
+    if key.partition(" ")[2].lstrip().startswith("/"):
+        return {"route"}
+    if key.startswith("/"):
+        return {"rpc"}
+    return {"name", "field"} if key.count(".") == 1 else {"name"}
+
+
+def _name(key: str, table: Mapping[str, Any]) -> FeatureName:
+    """Return the name of a feature with its options."""
+    for option in sorted({"capture", "on"} & table.keys()):
+        warn_once("the feature of %s has %s, which only functions have: it is ignored", repr(key), repr(option))
+    return FeatureName(table["feature"], {name: table[name] for name in _OPTIONS if name in table})
+
+
+_OPTIONS = ("action", "feature_type", "properties")

@@ -1,0 +1,102 @@
+"""Replaced functions and methods of other packages, each of which can be put back."""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING, Any
+
+from wrapt import FunctionWrapper
+
+from ts_autotrack.integrations._log import warn_once
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_FAULT = "an application, broker, server or call of %s could not be tracked by itself (%s): it goes on untracked"
+
+
+class Patches:
+    """Functions and methods that one integration has replaced.
+
+    Example:
+        >>> import types
+        >>> module = types.SimpleNamespace(double=lambda number: 2 * number)
+        >>> patches = Patches()
+        >>> patches.add(module, "double", lambda original, _, args, kwargs: original(*args) + 1)
+        >>> module.double(3)
+        7
+        >>> patches.undo()
+        >>> module.double(3)
+        6
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._made: dict[tuple[int, str], tuple[Any, Any, Any]] = {}  # the owner, the original and its replacement
+
+    def add(self, owner: Any, name: str, wrapper: Any) -> None:
+        """Replace a function of a module or a method of a class; a second call for the same name changes nothing.
+
+        Args:
+            owner: The module, or the class that defines the method.
+            name: Name of the function.
+            wrapper: wrapt's kind of wrapper: called with the original (bound), the instance, `args` and `kwargs`.
+
+        Raises:
+            AttributeError: The owner has no such function of its own: another version of the package.
+        """
+        key = id(owner), name
+        with self._lock:
+            if key in self._made:
+                return
+            original = vars(owner).get(name)
+            if original is None:
+                message = f"{getattr(owner, '__qualname__', getattr(owner, '__name__', owner))} has no {name!r}"
+                raise AttributeError(message)
+            made = self._made
+            replacement: Any = FunctionWrapper(
+                original, wrapper, enabled=lambda: key in made and made[key][2] is replacement
+            )
+            made[key] = owner, original, replacement
+            setattr(owner, name, replacement)
+
+    def after(self, owner: Any, name: str, action: Callable[[Any], None]) -> None:
+        """Call `action(instance)` after each successful call of a method, such as `__init__`."""
+
+        def act(original: Callable[..., Any], instance: Any, args: Any, kwargs: Any) -> Any:
+            result = original(*args, **kwargs)
+            attempt(_package(owner), action, instance)
+            return result
+
+        self.add(owner, name, act)
+
+    def before(self, owner: Any, name: str, action: Callable[[Any], None]) -> None:
+        """Call `action(instance)` before each call of a method."""
+
+        def act(original: Callable[..., Any], instance: Any, args: Any, kwargs: Any) -> Any:
+            attempt(_package(owner), action, instance)
+            return original(*args, **kwargs)
+
+        self.add(owner, name, act)
+
+    def undo(self) -> None:
+        """Put the originals back. Where another tool has patched since, its patch stays, and ours does nothing."""
+        with self._lock:
+            for (_, name), (owner, original, replacement) in self._made.items():
+                if vars(owner).get(name) is replacement:
+                    setattr(owner, name, original)
+            self._made.clear()
+
+
+def attempt(framework: str, action: Callable[..., Any], *arguments: Any) -> Any:
+    """Return the result of an action of an integration; after an exception None. Never raises."""
+    try:
+        return action(*arguments)
+    except Exception as error:  # noqa: BLE001 - the application goes on
+        warn_once(_FAULT, framework, type(error).__name__)
+        return None
+
+
+def _package(owner: Any) -> str:
+    """Return the name of the package of a class, for messages."""
+    return str(owner.__module__).partition(".")[0]

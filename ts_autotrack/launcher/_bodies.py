@@ -1,0 +1,134 @@
+"""Modules whose code runs at this moment: the program itself, and a module that activates the library while it runs.
+
+No import hook sees the end of their code in time: a script defines its functions and calls them. So each line of such
+a code is reported once, before it runs: by `sys.monitoring`, or by `sys.settrace` on Python 3.10 and 3.11.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import CodeType, FrameType
+    from typing import TypeAlias
+
+    Look: TypeAlias = Callable[[dict[str, Any], bool], bool]
+    """Called with the globals of a module and True at the end of its code; returns True if nothing is awaited."""
+
+NAME = "ts_autotrack launcher"
+MAIN = "__main__"
+_IDS = (5, 4, 3)
+"""Tool ids of `sys.monitoring` to try. The id is freed as soon as nothing is awaited."""
+_monitoring: Any = getattr(sys, "monitoring", None)
+
+
+def watch_body(name: str, look: Look) -> bool:
+    """Call `look` before each line of the code of a module that runs, or of the program that is about to run.
+
+    Return False if the code of the module does not run, or no tool may watch it.
+    """
+    frame: FrameType | None = sys._getframe(1)  # noqa: SLF001 - inspect is heavy to import
+    while frame is not None and not _is_body(frame, name):
+        frame = frame.f_back
+    if frame is None and name != MAIN:
+        return False
+    body = (Tracing if _monitoring is None else Monitoring)(name, look)
+    return body.start(frame)
+
+
+def _is_body(frame: FrameType, name: str) -> bool:
+    if frame.f_code.co_name != "<module>":
+        return False
+    module = sys.modules.get(name)
+    return module is not None and frame.f_globals is vars(module)
+
+
+class Monitoring:
+    """Lines of one module, by `sys.monitoring`."""
+
+    def __init__(self, name: str, look: Look) -> None:
+        self._name = name
+        self._look = look
+        self._tool: int | None = None
+        self._code: CodeType | None = None
+
+    def start(self, frame: FrameType | None) -> bool:
+        """Watch the code of a frame; without one, the code that the module begins with."""
+        self._tool = next(filter(_take, _IDS), None)
+        if self._tool is None:
+            return False
+        events = _monitoring.events
+        callbacks = {events.PY_START: self._started, events.LINE: self._line, events.PY_RETURN: self._returned}
+        for event, callback in callbacks.items():
+            _monitoring.register_callback(self._tool, event, callback)
+        if frame is None:
+            _monitoring.set_events(self._tool, events.PY_START)
+        else:
+            self._begin(frame.f_code)
+        return True
+
+    def _begin(self, code: CodeType) -> None:
+        self._code = code
+        _monitoring.set_events(self._tool, 0)
+        _monitoring.set_local_events(self._tool, code, _monitoring.events.LINE | _monitoring.events.PY_RETURN)
+
+    def _started(self, code: CodeType, _: int) -> object:
+        if self._code is None and _is_body(sys._getframe(1), self._name):  # noqa: SLF001 - the frame of the code
+            self._begin(code)
+        return _monitoring.DISABLE
+
+    def _line(self, code: CodeType, _: int) -> object:
+        if code is self._code and self._look(sys._getframe(1).f_globals, False):  # noqa: SLF001 - likewise
+            self._stop(code)
+        return _monitoring.DISABLE
+
+    def _returned(self, code: CodeType, _: int, __: object) -> object:
+        if code is self._code:
+            self._look(sys._getframe(1).f_globals, True)  # noqa: SLF001 - likewise
+            self._stop(code)
+        return None
+
+    def _stop(self, code: CodeType) -> None:
+        self._code = None
+        _monitoring.set_local_events(self._tool, code, 0)
+        for event in (_monitoring.events.PY_START, _monitoring.events.LINE, _monitoring.events.PY_RETURN):
+            _monitoring.register_callback(self._tool, event, None)
+        _monitoring.free_tool_id(self._tool)
+
+
+def _take(tool: int) -> bool:
+    try:
+        _monitoring.use_tool_id(tool, NAME)
+    except ValueError:
+        return False
+    return True
+
+
+class Tracing:
+    """Lines of one module, by `sys.settrace`, for the thread that runs it. A debugger's or coverage's trace wins."""
+
+    def __init__(self, name: str, look: Look) -> None:
+        self._name = name
+        self._look = look
+
+    def start(self, frame: FrameType | None) -> bool:
+        """Watch a frame; without one, the frame that the module begins with."""
+        if sys.gettrace() is not None:
+            return False
+        if frame is not None:
+            frame.f_trace = self._event
+        sys.settrace(self._called)
+        return True
+
+    def _called(self, frame: FrameType, _: str, __: object) -> Any:
+        return self._event if _is_body(frame, self._name) else None
+
+    def _event(self, frame: FrameType, event: str, _: object) -> Any:
+        if not self._look(frame.f_globals, event == "return") and event != "return":
+            return self._event
+        frame.f_trace = None
+        if sys.gettrace() == self._called:
+            sys.settrace(None)
+        return None
