@@ -78,14 +78,19 @@ def test_module_that_asks_during_its_import_is_asked_again(tmp_path: Path, monke
     )
     monkeypatch.syspath_prepend(tmp_path)
     user = NamedUser("busy_auth:who")
-    asks: list[Any] = [lambda _: user.load()(), with_argument_later(user)]
-    monkeypatch.setattr(
-        sys, "asks", [*asks, lambda argument: asks.append(with_argument(user)) or asks[2](argument)], raising=False
-    )
+    later = with_argument_later(user)
+    early: list[Any] = []
+
+    def from_the_start(argument: str) -> Any:
+        early.append(with_argument(user))
+        return early[0](argument)
+
+    monkeypatch.setattr(sys, "asks", [lambda _: user(), later, from_the_start], raising=False)
     last = with_argument(user)
     assert sys.modules["busy_auth"].early == [None, None, None]
+    assert later is not None
     assert last is not None
-    assert user.load()("request") == last("request") == asks[1]("request") == asks[2]("request") == "ann"
+    assert user.load()("request") == last("request") == later("request") == early[0]("request") == "ann"
 
 
 MEETING = """
@@ -134,6 +139,18 @@ def test_module_that_exits_is_nobody(
     monkeypatch.syspath_prepend(tmp_path)
     assert NamedUser("exits:who")() is None
     assert "could not be loaded (SystemExit: 3)" in caplog.text
+
+
+def test_function_of_two_arguments_is_nobody(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """No integration has two arguments to give: the warning names the function and says so."""
+    (tmp_path / "two_arguments.py").write_text("def who(session, request): return 'ann'\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    ask = with_argument(NamedUser("two_arguments:who"))
+    assert ask is not None
+    assert ask("request") is None
+    assert "'two_arguments:who' could not be loaded (it needs other arguments than one or none)" in caplog.text
 
 
 @pytest.mark.parametrize("target", ["missing_module:function", "sys:missing", "sys:maxsize"])

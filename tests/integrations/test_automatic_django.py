@@ -110,7 +110,7 @@ def test_wsgi_handler_below_an_asgi_application(project: Inspector) -> None:
     """The middleware of an ASGI application opens the request also for Django's WSGI handler below."""
     track("django", user=lambda: "wrong")
     with tracking(*OWN):
-        app = TrackingMiddleware(Starlette(routes=[Mount("/in", app=WsgiToAsgi(WSGIHandler()))]), lambda _: "outer")
+        app = TrackingMiddleware(Starlette(routes=[Mount("/in", app=WsgiToAsgi(WSGIHandler()))]), lambda _: "outer")  # type: ignore[no-untyped-call]
         assert [answer.status_code for answer in aget(app, "/in/work/1", users=["user-6"])] == [200]
     assert {user for _, user, _ in events(project)} == {"outer"}
 

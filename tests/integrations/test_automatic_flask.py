@@ -173,7 +173,7 @@ def test_application_below_an_asgi_application_acts_for_the_outer_user(
     track("fastapi")
     track("flask", ROUTE if by_hand else {})
     outer = FastAPI()
-    outer.mount("/in", WsgiToAsgi(app))
+    outer.mount("/in", WsgiToAsgi(app))  # type: ignore[no-untyped-call]
     if by_hand:
         outer.add_middleware(asgi.TrackingMiddleware, user=lambda _: "ann")
     else:

@@ -70,6 +70,9 @@ class NamedUser:
         if not callable(found):
             warn_once(_NOT_FOUND, repr(self._target), f"a {type(found).__name__} is no function")
             return _nobody
+        if not (_takes(found) or _takes(found, None)):
+            warn_once(_NOT_FOUND, repr(self._target), "it needs other arguments than one or none")
+            return _nobody
         return found  # type: ignore[no-any-return]
 
 
@@ -136,16 +139,20 @@ def takes_argument(function: Callable[..., Any]) -> bool:
         >>> takes_argument(lambda request: None), takes_argument(lambda request=None: None)
         (True, False)
     """
+    return not _takes(function) and _takes(function, None)
+
+
+def _takes(function: Callable[..., Any], *arguments: object) -> bool:
+    """Return True if a function can be called with these arguments; a built-in one may tell nothing and take none."""
     try:
         signature = inspect.signature(function)
-        signature.bind(None)
     except (TypeError, ValueError):
-        return False
+        return not arguments
     try:
-        signature.bind()
+        signature.bind(*arguments)
     except TypeError:
-        return True
-    return False
+        return False
+    return True
 
 
 def flask_login_user(app: Any) -> str | None:
