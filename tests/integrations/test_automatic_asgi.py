@@ -127,11 +127,15 @@ def test_application_s_own_middleware_wins(
     assert "Name them in `features=` of that integration" in caplog.text
 
 
-def test_wrapped_application_is_opened_once(inspector: Inspector) -> None:
-    """A middleware around the application leaves nothing to do, and `bind_user` still names the user."""
-    track("starlette", user=lambda: "wrong")
+def test_wrapped_application_is_opened_once(inspector: Inspector, caplog: pytest.LogCaptureFixture) -> None:
+    """A middleware around the application leaves nothing to do, and `bind_user` still names the user.
+
+    A warning tells that the routes in the settings are not tracked.
+    """
+    track("starlette", {"GET /reports/{number}": "report_view"}, user=lambda: "wrong")
     get(TrackingMiddleware(starlette_app(), user_of), "/reports/1", users=["ann"])
     assert events(inspector) == [("report", "ann")]
+    assert "Name them in `features=` of that integration" in caplog.text
 
 
 def test_async_resolver_is_awaited(inspector: Inspector) -> None:

@@ -53,6 +53,8 @@ class _AsgiApplications:
     def _serve(self, original: Any, scope: Any, receive: Any, send: Any) -> Awaitable[None]:
         middleware = self._middleware or attempt(self._framework, self._made)
         if REQUEST in scope or middleware is None or scope["type"] not in {"http", "websocket"}:
+            if self._routes and scope.get(REQUEST) is True:
+                warn_once(BY_HAND)
             return original(scope, receive, send)  # type: ignore[no-any-return]
         scope[REQUEST] = AutomaticRequest(self._routes)
         return middleware.serve(original, scope, receive, send)  # type: ignore[no-any-return]
