@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import os
 import sys
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -26,6 +27,9 @@ OFF = "off"
 BY_NAME_ONLY = frozenset({"threads"})
 """Integrations of modules that nearly every program imports: only programs that name them want them."""
 
+_BOOTSTRAP = f"{__file__.rpartition(os.sep)[0]}{os.sep}bootstrap"
+"""Folder that `ts-autotrack run` puts on the path: `launcher._run.BOOTSTRAP`, whose module is not needed here."""
+
 hooks = ImportHooks(report_fault)
 """The import hooks of this process."""
 _targets: Targets | None = None
@@ -43,7 +47,8 @@ def activate(*, only_needed: bool = False) -> bool:
 
     Args:
         only_needed: True to leave out integrations that the settings do not name and that no key of `features` needs,
-            such as Celery's for the name of a task. A call without it adds these later.
+            such as Celery's for the name of a task. A call without it adds these later. Below `ts-autotrack run`, whose
+            start another tool's may have replaced, none is left out.
 
     Returns:
         True if this call has activated the library.
@@ -52,6 +57,7 @@ def activate(*, only_needed: bool = False) -> bool:
     is_first = _targets is None
     try:
         values = settings()
+        only_needed = only_needed and _BOOTSTRAP not in sys.path
         if _launched or (only_needed and not is_first) or values["disabled"] or values["exporter"] == "none":
             return False
         _launched = not only_needed
