@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import sys
 from collections.abc import Awaitable, Callable
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from contextvars import ContextVar
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -16,6 +16,7 @@ from ts_autotrack.integrations._http import (
     CONTEXT_HEADERS,
     REQUEST,
     FeatureRoutes,
+    around,
     header_texts,
     request_context,
     take_over,
@@ -111,10 +112,13 @@ class TrackingMiddleware:
             receive, send = _settled_first(receive, request.settle), _settled_first(send, request.settle)
         if self._features and scope["type"] == "http":
             send = self._recording(scope, send, request)
+        token = around.set(scope[REQUEST] is True)
         try:
             with request:
                 return await app(scope, receive, send)
         finally:
+            with suppress(ValueError):  # closed in another context
+                around.reset(token)
             await request.aend()
 
     def _register_responses(self) -> None:

@@ -13,7 +13,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from ts_autotrack import request_scope
-from ts_autotrack.integrations._http import CGI_HEADERS, REQUEST, FeatureRoutes, request_context
+from ts_autotrack.integrations._http import CGI_HEADERS, REQUEST, FeatureRoutes, around, request_context
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -46,6 +46,8 @@ class TrackingMiddleware:
 
     yields = False
     """True for a middleware that no code of the application has added: one inside takes the request over."""
+    knows_user = True
+    """False for such a middleware without a resolver that could know anybody."""
 
     def __init__(
         self,
@@ -66,7 +68,9 @@ class TrackingMiddleware:
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """Serve one request."""
         opened = environ.get(REQUEST)
-        if opened is not None and (self.yields or not opened[0].yields):
+        if opened is not None and (opened[0] is self or not opened[0].yields):
+            return self._app(environ, start_response)
+        if self.yields and ((by_hand := around.get()) or (by_hand is False and not self.knows_user)):
             return self._app(environ, start_response)
         user, headers = self._user, None if self._trust_baggage else partial(_headers, environ)
         scope = request_scope(user and partial(user, environ), context=partial(self.context, environ), headers=headers)
@@ -97,13 +101,14 @@ class OpenResponse:
             request ends before. Test clients close no response.
     """
 
-    __slots__ = ("_body", "_environ", "_request", "_steps", "complete", "on_success")
+    __slots__ = ("_around", "_body", "_environ", "_request", "_steps", "complete", "on_success")
 
     def __init__(self, request: Any, environ: WSGIEnvironment) -> None:
         self.on_success: Callable[[], None] | None = None
         self.complete = False
         self._request = request
         self._environ = environ
+        self._around = environ.get(REQUEST)  # of an automatic middleware
         self._body: Iterable[bytes] = ()
         self._steps: Iterator[bytes] | None = None
 
@@ -171,7 +176,10 @@ class OpenResponse:
     def end(self) -> None:
         """End the request; a second time changes nothing."""
         self._request.end()
-        self._environ.pop(REQUEST, None)  # a test may call an application twice with one environ
+        if self._around is not None:
+            self._environ[REQUEST] = self._around
+        else:
+            self._environ.pop(REQUEST, None)  # a test may call an application twice with one environ
 
 
 def _is_for_the_server(body: object, environ: WSGIEnvironment) -> bool:
