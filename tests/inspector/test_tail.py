@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import pty
@@ -11,6 +12,7 @@ import struct
 import subprocess
 import sys
 import termios
+import threading
 import time
 from typing import TYPE_CHECKING
 
@@ -22,6 +24,7 @@ from tests.inspector.conftest import KEY, TRACK
 from tests.inspector.test_serve import start
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
 pytestmark = pytest.mark.slow
@@ -52,8 +55,7 @@ class Terminal:
 def test_table_in_a_terminal_and_in_a_pipe() -> None:
     """The command serves and shows, or shows the running inspector: as wide as the terminal, in full in a pipe."""
     terminal = Terminal(100)
-    command = [sys.executable, "-m", "ts_autotrack.cli", "inspect", "--tail", "--port"]
-    with subprocess.Popen([*command, "0"], stdout=terminal.others, stderr=terminal.others) as process:
+    with running("0", stdout=terminal.others, stderr=terminal.others) as process:
         terminal.wait_for("/api\r\n")
         url = terminal.text.split()[3]
         httpx.post(f"{url}/track", json=[{**TRACK, "user_id": "u" * 50}], headers=KEY)
@@ -63,9 +65,7 @@ def test_table_in_a_terminal_and_in_a_pipe() -> None:
         shown = terminal.wait_for("refused")
         assert "\x1b[2J" not in shown
         assert shown.count("time ") == 2
-        with subprocess.Popen(
-            [*command, url.rpartition(":")[2]], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-        ) as pipe:
+        with running(url.rpartition(":")[2], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as pipe:
             assert pipe.stdout is not None
             assert pipe.stderr is not None
             head, first, second = (pipe.stdout.readline() for _ in range(3))
@@ -82,6 +82,17 @@ def test_table_in_a_terminal_and_in_a_pipe() -> None:
             assert pipe.wait(DEADLINE) == 0
 
 
+@contextlib.contextmanager
+def running(port: str, **streams: int) -> Iterator[subprocess.Popen[str]]:
+    """Run the command with a table; the process is gone afterwards."""
+    command = [sys.executable, "-m", "ts_autotrack.cli", "inspect", "--tail", "--port", port]
+    with subprocess.Popen(command, text=True, **streams) as process:  # type: ignore[call-overload]
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
 def test_browser_is_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """--open opens the page in the browser of the user, here a program that writes the address to a file."""
     browser = tmp_path / "browser"
@@ -93,6 +104,6 @@ def test_browser_is_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
         end = time.monotonic() + DEADLINE
         while not (tmp_path / "opened").exists() or not (tmp_path / "opened").read_text():
             assert time.monotonic() < end
-            time.sleep(0.01)
+            threading.Event().wait(0.01)
         assert (tmp_path / "opened").read_text() == f"{url}\n"
         process.terminate()
