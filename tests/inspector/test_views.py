@@ -52,6 +52,13 @@ def test_entries_are_filtered_and_paged(cleared: Inspector) -> None:
         assert [entry["feature"] for entry in found] == expected, query
 
 
+def test_filters_know_the_letters_of_all_languages(cleared: Inspector) -> None:
+    """Filters ignore the case of letters beyond ASCII, too."""
+    post(cleared, "/track", [feature("Ölwechsel", "MÜLLER", "Łódź")])
+    for query in ({"user": "müller"}, {"account": "łÓDŹ"}, {"feature": "öl"}, {"text": "müLL"}):
+        assert len(get(cleared, "/entries", **query)["entries"]) == 1, query
+
+
 @pytest.mark.parametrize("query", ["limit=x", "nonsense=1", "before=-1", "request=a", "user=a&user=b"])
 def test_bad_queries_are_refused(inspector: Inspector, query: str) -> None:
     """A query value without a meaning is refused with the reason."""

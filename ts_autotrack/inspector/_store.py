@@ -112,6 +112,7 @@ class Store:
 
     def __init__(self, path: str) -> None:
         self.database = sqlite3.connect(path, timeout=LOCK_TIMEOUT)
+        self.database.create_function("lower_all", 1, _lower, deterministic=True)
         prepare(self.database)
         self.name = self._state("store")
         self._bounded = path == MEMORY
@@ -282,6 +283,10 @@ class Store:
     def _one(self, query: str, *values: Any) -> tuple[Any, ...]:
         row: tuple[Any, ...] = self.database.execute(query, values).fetchone()
         return row
+
+
+def _lower(text: str | None) -> str | None:
+    return None if text is None else text.lower()
 
 
 def _now() -> str:
