@@ -178,6 +178,6 @@ def test_settings_in_readme_are_the_arguments_of_configure() -> None:
 def test_links_in_readme_lead_to_files_and_headings() -> None:
     """Every relative link of README names an existing file, and a heading of that file."""
     for path, heading in re.findall(r"\]\((?!https?:)([^)#]*)#?([^)]*)\)", README):
-        text = (ROOT / (path or "README.md")).read_text()
+        text = (ROOT / (path or "README.md")).read_bytes().decode(errors="replace")
         headings = [line.lstrip("# ").lower().replace(" ", "-") for line in text.splitlines() if line.startswith("#")]
         assert not heading or heading in headings, f"{path}#{heading}"

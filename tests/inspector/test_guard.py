@@ -48,6 +48,15 @@ def test_foreign_page_is_refused(inspector: Inspector, origin: str) -> None:
     assert httpx.get(f"{inspector.url}/faults").json() == {"faults": []}
 
 
+def test_images_and_scripts_of_a_foreign_page_are_refused(inspector: Inspector) -> None:
+    """An image or script of another site's page, which has no Origin, gets 403 and holds no stream; a link works."""
+    image = {"sec-fetch-site": "cross-site", "sec-fetch-mode": "no-cors"}
+    for path in ("/stream", "/events", "/events/latest?timeout=60"):
+        assert httpx.get(inspector.url + path, headers=image).status_code == 403
+    link = {**image, "sec-fetch-mode": "navigate"}
+    assert httpx.get(inspector.url, headers=link).status_code == 200
+
+
 def test_page_of_this_machine_is_answered(inspector: Inspector) -> None:
     """A front end under development, on another port of this machine, may send events."""
     assert post(inspector, "/track", [TRACK], {**KEY, "origin": "http://localhost:3000"}).status_code == 200

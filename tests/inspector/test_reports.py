@@ -78,6 +78,8 @@ def test_report_is_shown(cleared: Inspector) -> None:
         (b"[]", 400, "must be a JSON object"),
         (b'{"pid": true, "program": "p"}', 400, "'pid', a whole number"),
         (b'{"pid": 1, "program": "\\ud800"}', 400, "the report is not JSON"),
+        (b'{"pid": 1, "program": "p", "number": NaN}', 400, "the report is not JSON"),
+        (b'{"pid": 1, "program": "p", "number": 1e400}', 400, "the report is not JSON"),
         (b" " * (MOST_BYTES + 1), 413, "more than 64000 bytes"),
     ],
 )

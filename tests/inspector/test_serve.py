@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
+import socket
 import sqlite3
 import subprocess
 import sys
+import time
 from typing import TYPE_CHECKING
 
 import httpx
@@ -40,3 +43,46 @@ def test_command_prints_events_and_keeps_them_in_sqlite(tmp_path: Path) -> None:
     with sqlite3.connect(database) as connection:
         assert connection.execute("SELECT path, event_name, user_id FROM events").fetchall() == [("/track", "e", "u")]
     connection.close()
+
+
+def test_readers_that_do_not_read_do_not_delay_the_end() -> None:
+    """Within 2 s of SIGTERM the inspector ends, without an error: readers that do not read, and hanging requests."""
+    process, url = start("--port", "0", "--quiet", "--fault", "hang=poison")
+    assert process.stdout is not None
+    port = int(url.rpartition(":")[2])
+    large = [{**TRACK, "properties": {"text": "x" * 1_900_000}}]
+    with process, contextlib.ExitStack() as stack:
+        process.stdout.readline()
+        assert httpx.get(f"{url}/counts").status_code == 200
+        head = "HTTP/1.1\r\nhost: 127.0.0.1\r\n"
+        for request in (f"GET /stream {head}\r\n", f"POST /track {head}content-length: 6\r\n\r\npoison"):
+            client = stack.enter_context(socket.create_connection(("127.0.0.1", port)))
+            client.sendall(request.encode())
+            if request.startswith("GET"):
+                client.recv(1)
+        for _ in range(4):
+            assert httpx.post(f"{url}/track", json=large, headers=KEY).status_code == 200
+        began = time.monotonic()
+        process.send_signal(signal.SIGTERM)
+        process.wait(10)
+        assert time.monotonic() - began < 2
+        assert process.stdout.read() == ""
+
+
+def test_locked_database_is_told(tmp_path: Path) -> None:
+    """While another process locks the database the inspector answers 503 with the reason, and one line tells."""
+    database = tmp_path / "events.db"
+    process, url = start("--port", "0", "--db", str(database))
+    assert process.stdout is not None
+    with process, contextlib.closing(sqlite3.connect(database)) as other:
+        process.stdout.readline()
+        assert httpx.post(f"{url}/track", json=[TRACK], headers=KEY).status_code == 200
+        process.stdout.readline()
+        other.execute("BEGIN EXCLUSIVE")
+        answer = httpx.post(f"{url}/track", json=[TRACK], headers=KEY, timeout=20)
+        assert (answer.status_code, "locked" in answer.json()["message"]) == (503, True)
+        line = "/track answered with 503: the inspector's database fails: database is locked\n"
+        assert process.stdout.readline() == line
+        other.rollback()
+        assert httpx.post(f"{url}/track", json=[TRACK], headers=KEY).status_code == 200
+        process.send_signal(signal.SIGTERM)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+import orjson
 
 from tests.inspector.conftest import TRACK
 from ts_autotrack.inspector import _entries, _store
@@ -31,6 +33,12 @@ CREATE TABLE events (
 """The table of version 0.1.0."""
 
 
+def found(store: Store, limit: int) -> list[dict[str, Any]]:
+    """Return the oldest events, as GET /events sends them."""
+    events: list[dict[str, Any]] = orjson.loads(orjson.dumps(store.find({}, 0, limit)))
+    return events
+
+
 def test_file_of_version_0_1_0_is_opened(tmp_path: Path) -> None:
     """Events of an older file are entries with features and notes; duplicates of them are found, and ids go on."""
     path = str(tmp_path / "old.db")
@@ -42,7 +50,7 @@ def test_file_of_version_0_1_0_is_opened(tmp_path: Path) -> None:
     old.close()
     for expected in (8, 9):  # opened twice
         store = Store(path)
-        assert [event["item"] for event in store.find({}, 0, 1)] == [item]
+        assert [event["item"] for event in found(store, 1)] == [item]
         store.add(ARRIVAL, [item])
         entries = _entries.newest(store, {}, 10)
         assert (entries[0]["id"], entries[0]["duplicate_of"]) == (expected, 7)
@@ -61,7 +69,7 @@ def test_memory_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     assert (store.last_id, _entries.newest(store, {}, 1)[0]["id"]) == (300, 300)
     monkeypatch.setattr(_store, "KEPT_BYTES", 10_000)
     store.add(ARRIVAL, [{**TRACK, "properties": {"x": "y" * 1_000}}] * 20)
-    assert sum(len(json.dumps(event["item"])) for event in store.find({}, 0, 1_000)) <= 10_000
+    assert sum(len(json.dumps(event["item"])) for event in found(store, 1_000)) <= 10_000
     assert store.last_id == 320
 
 

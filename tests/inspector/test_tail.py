@@ -11,6 +11,7 @@ import struct
 import subprocess
 import sys
 import termios
+import threading
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -49,21 +50,10 @@ class Terminal:
         return self.text
 
 
-def tail(port: str, **options: Any) -> Command:
-    """Start the command.
-
-    The variable COLUMNS would hide the terminal's width. GNU readline, which pytest imports, sets COLUMNS for child
-    processes without an environment of their own.
-    """
-    environment = {name: value for name, value in os.environ.items() if name != "COLUMNS"}
-    command = [sys.executable, "-m", "ts_autotrack.cli", "inspect", "--tail", "--port", port]
-    return Command(command, env=environment, text=True, **options)
-
-
 def test_table_in_a_terminal_and_in_a_pipe() -> None:
     """The command serves and shows, or shows the running inspector: as wide as the terminal, in full in a pipe."""
     terminal = Terminal(100)
-    with tail("0", stdout=terminal.others, stderr=terminal.others) as process:
+    with running("0", stdout=terminal.others, stderr=terminal.others) as process:
         terminal.wait_for("/api\r\n")
         url = terminal.text.split()[3]
         httpx.post(f"{url}/track", json=[{**TRACK, "user_id": "u" * 50}], headers=KEY)
@@ -73,8 +63,7 @@ def test_table_in_a_terminal_and_in_a_pipe() -> None:
         shown = terminal.wait_for("refused")
         assert "\x1b[2J" not in shown
         assert shown.count("time ") == 2
-        port = url.rpartition(":")[2]
-        with tail(port, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as pipe:
+        with running(url.rpartition(":")[2], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as pipe:
             assert pipe.stdout is not None
             assert pipe.stderr is not None
             head, first, second = (pipe.stdout.readline() for _ in range(3))
@@ -91,6 +80,17 @@ def test_table_in_a_terminal_and_in_a_pipe() -> None:
             assert pipe.wait(DEADLINE) == 0
 
 
+def running(port: str, **streams: Any) -> Command:
+    """Start the command with a table.
+
+    The variable COLUMNS would hide the terminal's width. GNU readline, which pytest imports, sets COLUMNS for child
+    processes without an environment of their own.
+    """
+    environment = {name: value for name, value in os.environ.items() if name != "COLUMNS"}
+    command = [sys.executable, "-m", "ts_autotrack.cli", "inspect", "--tail", "--port", port]
+    return Command(command, env=environment, text=True, **streams)
+
+
 def test_browser_is_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """--open opens the page in the browser of the user, here a program that writes the address to a file."""
     browser = tmp_path / "browser"
@@ -102,6 +102,6 @@ def test_browser_is_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
         end = time.monotonic() + DEADLINE
         while not (tmp_path / "opened").exists() or not (tmp_path / "opened").read_text():
             assert time.monotonic() < end
-            time.sleep(0.01)
+            threading.Event().wait(0.01)
         assert (tmp_path / "opened").read_text() == f"{url}\n"
         process.terminate()

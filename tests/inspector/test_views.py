@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -10,7 +11,9 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import pytest
 
+from tests.conftest import DEADLINE
 from tests.inspector.conftest import GROUP, KEY, TRACK, get, post
+from ts_autotrack.inspector._stream import MOST_READERS
 
 if TYPE_CHECKING:
     from tests.conftest import Inspector
@@ -47,6 +50,13 @@ def test_entries_are_filtered_and_paged(cleared: Inspector) -> None:
     ):
         found = get(cleared, "/entries", **query)["entries"]
         assert [entry["feature"] for entry in found] == expected, query
+
+
+def test_filters_know_the_letters_of_all_languages(cleared: Inspector) -> None:
+    """Filters ignore the case of letters beyond ASCII, too."""
+    post(cleared, "/track", [feature("Ölwechsel", "MÜLLER", "Łódź")])
+    for query in ({"user": "müller"}, {"account": "łÓDŹ"}, {"feature": "öl"}, {"text": "müLL"}):
+        assert len(get(cleared, "/entries", **query)["entries"]) == 1, query
 
 
 @pytest.mark.parametrize("query", ["limit=x", "nonsense=1", "before=-1", "request=a", "user=a&user=b"])
@@ -230,3 +240,29 @@ def test_page_is_served_to_browsers(inspector: Inspector) -> None:
     for path in ("/_app.py", "/..%2f_app.py", "/page/index.html"):
         assert httpx.get(inspector.url + path).status_code == 404
     assert httpx.get(f"{inspector.url}/").text.startswith("ts-autotrack inspector")
+
+
+@pytest.mark.parametrize("depth", range(955, 975))
+def test_any_accepted_event_is_shown(cleared: Inspector, depth: int) -> None:
+    """GET /events answers with whatever has been accepted, however deeply nested."""
+    body = b'[{"event_name": "e", "user_id": "u", "timestamp": "%s", "deep": %s%s}]'
+    post(cleared, "/track", body % (TRACK["timestamp"].encode(), b"[" * depth, b"]" * depth))
+    assert httpx.get(f"{cleared.url}/events").status_code == 200
+    httpx.delete(f"{cleared.url}/events")  # Python's own json does not read it
+
+
+@pytest.mark.parametrize("number", ["9" * 5_000, "9" * 19, "-1", "x"])
+def test_unknown_request_is_not_found(inspector: Inspector, number: str) -> None:
+    """A number that no request has is answered with 404."""
+    assert httpx.get(f"{inspector.url}/requests/{number}").status_code == 404
+
+
+def test_clients_that_vanish_free_their_places(cleared: Inspector) -> None:
+    """More clients than are served may go away while they wait for an event: others are served soon."""
+    host, port = cleared.url.removeprefix("http://").split(":")
+    for _ in range(MOST_READERS + 10):
+        with socket.create_connection((host, int(port))) as client:
+            client.sendall(b"GET /events/latest?timeout=60 HTTP/1.1\r\nhost: 127.0.0.1\r\n\r\n")
+    end = time.monotonic() + DEADLINE
+    while httpx.get(f"{cleared.url}/events/latest").status_code != 404:
+        assert time.monotonic() < end

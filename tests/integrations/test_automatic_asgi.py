@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import litestar
 import pytest
+import starlette.applications
 from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
 from fastapi import FastAPI
@@ -127,11 +128,15 @@ def test_application_s_own_middleware_wins(
     assert "Name them in `features=` of that integration" in caplog.text
 
 
-def test_wrapped_application_is_opened_once(inspector: Inspector) -> None:
-    """A middleware around the application leaves nothing to do, and `bind_user` still names the user."""
-    track("starlette", user=lambda: "wrong")
+def test_wrapped_application_is_opened_once(inspector: Inspector, caplog: pytest.LogCaptureFixture) -> None:
+    """A middleware around the application leaves nothing to do, and `bind_user` still names the user.
+
+    A warning tells that the routes in the settings are not tracked.
+    """
+    track("starlette", {"GET /reports/{number}": "report_view"}, user=lambda: "wrong")
     get(TrackingMiddleware(starlette_app(), user_of), "/reports/1", users=["ann"])
     assert events(inspector) == [("report", "ann")]
+    assert "Name them in `features=` of that integration" in caplog.text
 
 
 def test_async_resolver_is_awaited(inspector: Inspector) -> None:
@@ -224,6 +229,16 @@ def test_aiohttp_application_s_own_middleware_wins(inspector: Inspector) -> None
     )
     aiohttp_get(app, "/reports/1", ["ann"])
     assert events(inspector) == [("report", "ann"), ("view", "ann")]
+
+
+def test_replaced_class_is_tracked(inspector: Inspector, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A tool may have put a subclass into the framework's module: applications of both classes are tracked, once."""
+    before = starlette_app()
+    monkeypatch.setattr("starlette.applications.Starlette", type("Instrumented", (Starlette,), {}))
+    track("starlette", user=user_of)
+    for app in (before, starlette.applications.Starlette(routes=[Mount("/sub", before)])):
+        get(app, "/reports/1" if app is before else "/sub/reports/1", users=["ann"])
+    assert events(inspector) == [("report", "ann"), ("report", "ann")]
 
 
 def test_integrations_can_be_undone() -> None:

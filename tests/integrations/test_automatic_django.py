@@ -7,12 +7,16 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from asgiref.wsgi import WsgiToAsgi
 from django.conf import settings
 from django.core.checks import run_checks
 from django.core.handlers.asgi import ASGIHandler
+from django.core.handlers.wsgi import WSGIHandler
 from django.test import Client
+from flask import Flask
 from starlette.applications import Starlette
 from starlette.routing import Mount
+from werkzeug.middleware.dispatcher import DispatcherMiddleware
 
 from tests.integrations.apps.django_app import AUTHENTICATION, CHOSEN, SESSION, TRACKING, user_of
 from tests.integrations.asgi_requests import get as aget
@@ -89,6 +93,26 @@ def test_middleware_around_django_wins(project: Inspector) -> None:
     with tracking(*OWN):
         asyncio.run(asend(TrackingMiddleware(ASGIHandler(), who), "/async/1", {"X-User": "user-3"}))
     assert events(project) == [("work", "user-3", None)]
+
+
+def test_project_below_a_flask_application(project: Inspector) -> None:
+    """A project mounted in Flask's `wsgi_app`, both tracked by themselves: `request.user` acts in Django."""
+    track("flask", user=lambda request: f"flask-{request.path}")
+    track("django")
+    with tracking(*OWN, user="user.username"):
+        outer = Flask("outer")
+        outer.wsgi_app = DispatcherMiddleware(outer.wsgi_app, {"/in": WSGIHandler()})  # type: ignore[method-assign]
+        assert outer.test_client().get("/in/work/1", headers={"X-User": "user-5"}).status_code == 200
+    assert {user for _, user, _ in events(project)} == {"user-5"}
+
+
+def test_wsgi_handler_below_an_asgi_application(project: Inspector) -> None:
+    """The middleware of an ASGI application opens the request also for Django's WSGI handler below."""
+    track("django", user=lambda: "wrong")
+    with tracking(*OWN):
+        app = TrackingMiddleware(Starlette(routes=[Mount("/in", app=WsgiToAsgi(WSGIHandler()))]), lambda _: "outer")  # type: ignore[no-untyped-call]
+        assert [answer.status_code for answer in aget(app, "/in/work/1", users=["user-6"])] == [200]
+    assert {user for _, user, _ in events(project)} == {"outer"}
 
 
 def test_project_in_another_application(project: Inspector, caplog: pytest.LogCaptureFixture) -> None:

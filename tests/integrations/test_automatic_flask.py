@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import flask
 import pytest
+from asgiref.wsgi import WsgiToAsgi
+from fastapi import FastAPI
 from flask import Flask
 from flask_login import LoginManager, UserMixin, current_user, login_required, login_user, logout_user
-from werkzeug.test import Client
+from starlette.testclient import TestClient
+from werkzeug.middleware.dispatcher import DispatcherMiddleware
+from werkzeug.test import Client, EnvironBuilder
 
 import ts_autotrack
 from tests.integrations.automatic import events, track, undone
 from tests.integrations.wsgi_events import as_user, header_user
 from ts_autotrack import track_feature
+from ts_autotrack.integrations import asgi
 from ts_autotrack.integrations.flask import Tracking
 from ts_autotrack.integrations.wsgi import TrackingMiddleware
 
@@ -110,6 +115,86 @@ def test_nobody_acts_after_the_logout(inspector: Inspector, members: Flask) -> N
     client.get("/reports/1")
     assert events(inspector) == [("login", "ann")]
     assert ts_autotrack.stats().dropped == {"unattributed": 3}
+
+
+@pytest.mark.parametrize("by_hand", [False, True])
+def test_event_before_the_login_belongs_to_who_logs_in(inspector: Inspector, members: Flask, *, by_hand: bool) -> None:
+    """An event at the beginning of a login view waits for the user; so it does with an integration added by hand."""
+
+    @members.post("/early/<name>")
+    def early(name: str) -> str:
+        report()
+        login_user(Member(name))
+        return "welcome"
+
+    if by_hand:
+        Tracking(members, lambda: current_user.id)  # raises for an anonymous user
+    track("flask")
+    assert members.test_client().post("/early/ann").text == "welcome"
+    assert events(inspector) == [("report", "ann")]
+
+
+@pytest.mark.usefixtures("members")
+@pytest.mark.parametrize("named", [False, True])
+def test_mounted_application_has_its_own_users(inspector: Inspector, app: Flask, *, named: bool) -> None:
+    """An application below another Flask application is asked for its user, as are functions named in the settings."""
+    outer = Flask("outer")
+    outer.wsgi_app = DispatcherMiddleware(outer.wsgi_app, {"/in": app})  # type: ignore[method-assign]
+    track("flask", ROUTE, (lambda: flask.request.headers["X-User"]) if named else None)
+    client = outer.test_client()
+    client.post("/in/login/ann", headers=as_user("ann"))
+    assert client.get("/in/reports/1", headers=as_user("ann")).text == "report"
+    assert events(inspector) == [("login", "ann"), ("report", "ann"), ("report_view", "ann")]
+
+
+@pytest.mark.usefixtures("members")
+def test_application_called_by_a_view_leaves_the_view_s_request(inspector: Inspector, app: Flask) -> None:
+    """The outer route counts although an application inside has opened, and ended, a request of its own."""
+    outer = Flask("outer")
+    outer.get("/outer")(lambda: flask.Response.from_app(app, EnvironBuilder("/reports/1").get_environ() | given()))
+
+    def given() -> dict[str, object]:
+        mark = "ts_autotrack.request"
+        return {mark: flask.request.environ[mark]}
+
+    track("flask", {"GET /outer": "outer", **ROUTE}, lambda: "ann")
+    assert outer.test_client().get("/outer").text == "report"
+    assert events(inspector) == [("outer", "ann"), ("report", "ann"), ("report_view", "ann")]
+
+
+@pytest.mark.parametrize("by_hand", [True, False])
+def test_application_below_an_asgi_application_acts_for_the_outer_user(
+    inspector: Inspector, app: Flask, caplog: pytest.LogCaptureFixture, *, by_hand: bool
+) -> None:
+    """Without users of its own, a Flask application in FastAPI belongs to the request of the outer application.
+
+    So it does, whatever it knows, where the outer application adds the integration.
+    """
+    track("fastapi")
+    track("flask", ROUTE if by_hand else {})
+    outer = FastAPI()
+    outer.mount("/in", WsgiToAsgi(app))  # type: ignore[no-untyped-call]
+    if by_hand:
+        outer.add_middleware(asgi.TrackingMiddleware, user=lambda _: "ann")
+    else:
+        outer.add_middleware(Binding)
+    client = TestClient(outer)
+    assert client.get("/in/reports/1").text == "report"
+    assert events(inspector) == [("report", "ann")]
+    assert ("Name them in `features=`" in caplog.text) is by_hand
+
+
+class Binding:
+    """Middleware of an ASGI application that binds the user."""
+
+    def __init__(self, app: Any) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        """Serve one connection."""
+        if scope["type"] == "http":
+            ts_autotrack.bind_user("ann")
+        await self._app(scope, receive, send)
 
 
 def test_function_of_the_settings_acts(inspector: Inspector, members: Flask) -> None:

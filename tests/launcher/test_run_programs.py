@@ -47,6 +47,37 @@ def test_program_is_tracked(inspector: Inspector, command: list[str]) -> None:
     assert output == "" or "pytest" in command, output
 
 
+USED_BY_FASTAPI = """
+import sys
+sys.path.insert(0, sys.argv[1])
+import own_work
+from fastapi import FastAPI
+from starlette.testclient import TestClient
+app = FastAPI()
+app.get("/{user}")(lambda user: own_work.perform())
+with TestClient(app) as client:
+    for user in ("user-0", "user-1", "user-2"):
+        client.get("/" + user, headers={"X-User": user})
+"""
+OWN_WORK = """
+def perform(): ...
+def who(scope): return dict(scope["headers"])[b"x-user"].decode(), "account-1"
+"""
+
+
+@pytest.mark.parametrize("command", [[*RUN, OTEL, "python"], [OTEL, *RUN, PYTHON]])
+def test_framework_is_tracked_beside_opentelemetry(inspector: Inspector, tmp_path: Path, command: list[str]) -> None:
+    """A framework that no setting names is tracked on either side, also where OpenTelemetry has replaced its class."""
+    (tmp_path / "own_work.py").write_text(OWN_WORK)
+    (tmp_path / "program.py").write_text(USED_BY_FASTAPI)
+    variables = environment(
+        inspector, TS_AUTOTRACK_FEATURES="own_work:perform=report_export", TS_AUTOTRACK_USER="own_work:who"
+    )
+    output = finish([*command, str(tmp_path / "program.py"), str(tmp_path)], variables, tmp_path)
+    assert users(inspector) == THREE, output
+    assert output == ""
+
+
 def test_celery_worker_is_tracked(inspector: Inspector, tmp_path: Path) -> None:
     """Tasks that run in the forked children of a Celery worker leave their events once, with their users."""
     variables = environment(inspector, BROKER_FOLDER=str(tmp_path))

@@ -142,8 +142,50 @@ print([type(finder).__name__ for finder in sys.meta_path].count("ImportHooks"))
 """
     features = {"TS_AUTOTRACK_FEATURES": "textwrap:dedent=text", "TS_AUTOTRACK_INTEGRATIONS": "off"}
     done = run_python(code, TS_AUTOTRACK_EXPORTER="console", **features)
-    assert done.stdout == ("1\n1\n" if first == "launcher" else "1\n0\n"), "who activated, deactivates"
+    assert done.stdout == "1\n1\n", "the launcher's activation stays"
     assert done.stderr.count('"feature_name": "text"') == 1
+
+
+FRAMEWORKS = """
+import sys
+from ts_autotrack.otel.instrumentor import ThriveStackInstrumentor
+ThriveStackInstrumentor().instrument()
+import celery.app, click, flask, starlette.applications
+from ts_autotrack.integrations import _automatic
+print(sorted(_automatic._active))
+import ts_autotrack.auto
+print({"celery", "click", "flask", "starlette"} <= set(_automatic._active), "threads" in _automatic._active)
+ThriveStackInstrumentor().uninstrument()
+print({"celery", "click", "flask", "starlette"} <= set(_automatic._active))
+"""
+
+
+@pytest.mark.parametrize(
+    ("variables", "active"),
+    [
+        ({}, []),
+        ({"TS_AUTOTRACK_FEATURES": "textwrap:dedent=text"}, []),
+        ({"TS_AUTOTRACK_FEATURES": "GET /reports/{id}=report_view"}, ["flask", "starlette"]),
+        ({"TS_AUTOTRACK_FEATURES": "myapp.tasks.export=report_export"}, ["celery", "click"]),
+        ({"TS_AUTOTRACK_FEATURES": "* /reports=report_view", "TS_AUTOTRACK_INTEGRATIONS": "off"}, []),
+    ],
+)
+def test_frameworks_are_tracked_if_the_settings_need_them(variables: dict[str, str], active: list[str]) -> None:
+    """The instrumentor alone activates integrations that a feature needs; the launcher adds all others and keeps them.
+
+    `off` is for both.
+    """
+    done = run_python(FRAMEWORKS, TS_AUTOTRACK_EXPORTER="console", **variables)
+    launched = "False False\nFalse" if "TS_AUTOTRACK_INTEGRATIONS" in variables else "True False\nTrue"
+    assert done.stdout == f"{active}\n{launched}\n", done.stderr
+    assert not done.stderr
+
+
+def test_named_frameworks_are_tracked_beside_needed_ones() -> None:
+    """A name in TS_AUTOTRACK_INTEGRATIONS is a framework more for the instrumentor."""
+    variables = {"TS_AUTOTRACK_FEATURES": "GET /reports=report_view", "TS_AUTOTRACK_INTEGRATIONS": "celery"}
+    done = run_python(FRAMEWORKS.partition("import ts_autotrack.auto")[0], TS_AUTOTRACK_EXPORTER="console", **variables)
+    assert done.stdout == "['celery', 'flask', 'starlette']\n", done.stderr
 
 
 def test_a_broken_integration_is_a_warning(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import sqlite3
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 from starlette.applications import Starlette
-from starlette.responses import PlainTextResponse, Response
+from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Mount, Route
 
 from ts_autotrack._core.contract import REPORTS
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
     from starlette.types import Receive, Scope, Send
 
     from ts_autotrack.inspector._fault import Fault
+
+UNAVAILABLE = 503
 
 GREETING = """ts-autotrack inspector: a local server with ThriveStack's contract, for development and tests.
 
@@ -54,7 +57,8 @@ class Inspector:
         totals = Totals(store.count("accepted"), store.count("refused"))
         totals.load(_entries.cells(store, {}))
         self._state = State(store, totals, Reports(), list(faults), Feed(), show)
-        app = Starlette(routes=_routes(self._state), lifespan=self._lifespan)
+        failures = {sqlite3.Error: self._fail}
+        app = Starlette(routes=_routes(self._state), exception_handlers=failures, lifespan=self._lifespan)
         self._application = Marked(LocalOnly(Faults(app, show, self._state.faults)))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -64,6 +68,13 @@ class Inspector:
     def end_streams(self) -> None:
         """End all streams and waiting requests, before the server waits for open connections."""
         self._state.feed.close()
+
+    async def _fail(self, request: Request, error: Exception) -> Response:
+        """Answer a request while the database is locked, or its disk is full: the sender tries again."""
+        message = f"the inspector's database fails: {error}"
+        if self._state.show is not None:
+            self._state.show(f"{request.url.path} answered with {UNAVAILABLE}: {message}")
+        return JSONResponse({"success": False, "message": message}, UNAVAILABLE)
 
     @asynccontextmanager
     async def _lifespan(self, _: Starlette) -> AsyncIterator[None]:
@@ -80,7 +91,7 @@ def _routes(state: State) -> list[Route | Mount]:
         Route("/events", views.events, methods=["GET", "DELETE"]),
         Route("/events/latest", views.latest),
         Route("/entries", views.entries),
-        Route("/requests/{number:int}", views.request),
+        Route("/requests/{number}", views.request),
         Route("/matrix", views.matrix),
         Route("/counts", views.counts),
         Route("/problems", views.problems),

@@ -123,17 +123,23 @@ def _read(store: Store, values: Mapping[str, Any], order: str, limit: int) -> li
 
 
 def _where(values: Mapping[str, Any]) -> str:
-    conditions = [_CONDITIONS[name] for name in values]
+    # SQLite's own lower() is fast, and knows the letters of ASCII only.
+    conditions = [
+        _CONDITIONS[name].replace("lower(", "lower_all(")
+        if _searches(name) and not value.isascii()
+        else _CONDITIONS[name]
+        for name, value in values.items()
+    ]
     return f"WHERE {' AND '.join(conditions)}" if conditions else ""
 
 
 def _values(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the parameters of conditions; parts of texts in small letters, by which SQLite means ASCII's."""
+    """Return the parameters of conditions; parts of texts in small letters."""
     return {
-        name.replace(" ", "_"): _lower(value) if "instr" in _CONDITIONS[name] else value
+        name.replace(" ", "_"): value.encode(errors="replace").decode().lower() if _searches(name) else value
         for name, value in values.items()
     }
 
 
-def _lower(text: str) -> str:
-    return text.encode(errors="replace").lower().decode()
+def _searches(name: str) -> bool:
+    return "instr" in _CONDITIONS[name]

@@ -1,7 +1,8 @@
 """Refuses requests that come from elsewhere than a program on this machine.
 
 A web page of another site can reach a server on 127.0.0.1: by a name of its own that resolves to this address (DNS
-rebinding, seen in `Host`), or by a form or script (seen in `Origin`).
+rebinding, seen in `Host`), by a form or script (seen in `Origin`), or by an
+image or the like (seen in `Sec-Fetch-Site`).
 """
 
 from __future__ import annotations
@@ -59,7 +60,10 @@ def _refusal(scope: Scope) -> PlainTextResponse | None:
     if len(hosts) != 1 or not _LOCAL.fullmatch(hosts[0]):
         text = "the inspector answers to the hosts 127.0.0.1, localhost and [::1] only\n"
         return PlainTextResponse(text, MISDIRECTED)
-    if not all(_LOCAL_PAGE.fullmatch(origin) for origin in origins):
+    # Images and scripts have no Origin. Their page cannot read the answers, but would hold streams.
+    embedded = "navigate" not in _values(scope, b"sec-fetch-mode")
+    elsewhere = embedded and "cross-site" in _values(scope, b"sec-fetch-site")
+    if elsewhere or not all(_LOCAL_PAGE.fullmatch(origin) for origin in origins):
         return PlainTextResponse("the inspector answers no web page of another site\n", FORBIDDEN)
     return None
 

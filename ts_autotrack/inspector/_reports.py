@@ -55,7 +55,7 @@ class Reports:
 def _parse(body: bytes) -> dict[str, Any]:
     try:
         report = json.loads(body.decode())
-        json.dumps(report, ensure_ascii=False).encode()
+        json.dumps(report, ensure_ascii=False, allow_nan=False).encode()
     except (ValueError, RecursionError) as error:
         message = f"the report is not JSON: {error}"
         raise ReportError(message) from None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import errno
 import socket
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from ts_autotrack.inspector._fault import Fault
 
 HOST = "127.0.0.1"
+PATIENCE = 1.0
+"""Seconds for open requests after the signal to end; then their connections are closed."""
 
 
 def serve(
@@ -89,9 +92,15 @@ class _Server(uvicorn.Server):
         self._inspector = inspector
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """End the streams and all else."""
+        """End the streams and all else. Readers that do not read, and requests hit by `hang`, are cut off."""
         self._inspector.end_streams()
+        cut_off = asyncio.get_running_loop().call_later(PATIENCE, self._abort)
         await super().shutdown(sockets)
+        cut_off.cancel()
+
+    def _abort(self) -> None:
+        for connection in list(self.server_state.connections):
+            connection.transport.abort()
 
 
 def _show(text: str) -> None:

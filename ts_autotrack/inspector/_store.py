@@ -12,6 +12,8 @@ from collections import OrderedDict
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import orjson
+
 from ts_autotrack.inspector._notes import notes_as_json
 from ts_autotrack.inspector._schema import feature_of, prepare
 
@@ -19,6 +21,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 MEMORY = ":memory:"
+LOCK_TIMEOUT = 1.0
+"""Seconds to wait for another process that locks the database; meanwhile nobody is answered."""
 KEPT_EVENTS, KEPT_BYTES = 200_000, 256_000_000
 """Events and their bytes in a database in memory; the oldest are deleted."""
 KEPT_REFUSED, KEPT_REQUESTS = 10_000, 5_000
@@ -107,7 +111,8 @@ class Store:
     """
 
     def __init__(self, path: str) -> None:
-        self.database = sqlite3.connect(path)
+        self.database = sqlite3.connect(path, timeout=LOCK_TIMEOUT)
+        self.database.create_function("lower_all", 1, _lower, deterministic=True)
         prepare(self.database)
         self.name = self._state("store")
         self._bounded = path == MEMORY
@@ -178,7 +183,7 @@ class Store:
             )
 
     def find(self, filters: dict[str, str], after: int, limit: int) -> list[dict[str, Any]]:
-        """Return events as `{"id", "received_at", "path", "item"}`, oldest first.
+        """Return events as `{"id", "received_at", "path", "item"}`, oldest first; items as fragments for orjson.
 
         Args:
             filters: Required values by column; keys outside of FILTERS are ignored.
@@ -188,7 +193,8 @@ class Store:
         values = {column: filters.get(column) for column in FILTERS}
         rows = self.database.execute(_FIND, {**values, "after": after, "limit": limit})
         return [
-            {"id": number, "received_at": at, "path": path, "item": json.loads(item)} for number, at, path, item in rows
+            {"id": number, "received_at": at, "path": path, "item": orjson.Fragment(item)}
+            for number, at, path, item in rows
         ]
 
     def request(self, number: int) -> dict[str, Any] | None:
@@ -277,6 +283,10 @@ class Store:
     def _one(self, query: str, *values: Any) -> tuple[Any, ...]:
         row: tuple[Any, ...] = self.database.execute(query, values).fetchone()
         return row
+
+
+def _lower(text: str | None) -> str | None:
+    return None if text is None else text.lower()
 
 
 def _now() -> str:

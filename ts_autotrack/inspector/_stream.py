@@ -7,6 +7,7 @@ back continues after its Last-Event-ID.
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -111,6 +112,8 @@ class Reader:
                     await asyncio.sleep(min(max(PAUSE, pause), LONGEST_PAUSE))
                 elif not await arrival(news, HEARTBEAT):
                     yield b": nothing new\n\n"
+        except sqlite3.Error:
+            return  # the database is locked; the reader comes back after its last message
         finally:
             feed.readers -= 1
 

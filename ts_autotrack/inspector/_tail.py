@@ -5,7 +5,6 @@ from __future__ import annotations
 import http.client
 import json
 import os
-import shutil
 import sys
 import time
 from datetime import datetime
@@ -137,7 +136,8 @@ class _Table:
 
     def _head(self) -> None:
         """Print the names of the columns at the start, and after a change of the terminal's size."""
-        width = max(_LEAST, shutil.get_terminal_size().columns) if self._styled else _PIPE
+        # The terminal itself is asked: the variable COLUMNS would be out of date after a change of the size.
+        width = max(_LEAST, os.get_terminal_size(sys.stdout.fileno()).columns) if self._styled else _PIPE
         if width != self._width:
             self._width = width
             self._print(_HEAD, self._line("time", "feature", "user", "account", "status", "remarks"))

@@ -27,6 +27,8 @@ MOST_ENTRIES, USUAL_ENTRIES = 1_000, 100
 """Entries in one answer to GET /entries, at most and without `limit`."""
 LONGEST_WAIT = 60.0
 """Seconds that GET /events/latest may wait."""
+LOOK = 0.5
+"""Seconds between two looks whether a waiting client is still there."""
 PROBLEMS = 200
 """Entries of each kind in the answer to GET /problems."""
 _EXACT = ("event_name", "feature", "user_id", "group_id")
@@ -52,7 +54,7 @@ class Views:
             self._state.totals.clear()
             self._state.feed.wake()
             return JSONResponse({"success": True})
-        return JSONResponse({"events": self._state.store.find(dict(query), after, limit)})
+        return as_json({"events": self._state.store.find(dict(query), after, limit)})
 
     async def latest(self, request: Request) -> Response:
         """Answer GET /events/latest: the newest event that matches, as soon as there is such an event."""
@@ -67,7 +69,7 @@ class Views:
             return _busy()
         self._state.feed.readers += 1
         try:
-            found = await self._wait_for(wanted, after, timeout)
+            found = await self._wait_for(request, wanted, after, timeout)
         finally:
             self._state.feed.readers -= 1
         if found is not None:
@@ -94,7 +96,9 @@ class Views:
 
     async def request(self, request: Request) -> Response:
         """Answer GET /requests/NUMBER: the request of an entry, and the answer to it."""
-        found = self._state.store.request(request.path_params["number"])
+        number = request.path_params["number"]
+        known = number.isascii() and number.isdigit() and len(number) <= len(str(MOST_ID))
+        found = self._state.store.request(int(number)) if known else None
         if found is None:
             message = "this request is not kept; the inspector keeps the latest requests only"
             return JSONResponse({"success": False, "message": message}, NOT_FOUND)
@@ -155,8 +159,10 @@ class Views:
         headers = {"cache-control": "no-store", "x-content-type-options": "nosniff"}
         return StreamingResponse(reader.messages(state.feed), headers=headers, media_type="text/event-stream")
 
-    async def _wait_for(self, wanted: dict[str, str], after: int, timeout: float) -> dict[str, Any] | None:
-        """Return the newest matching entry, now or when it arrives."""
+    async def _wait_for(
+        self, request: Request, wanted: dict[str, str], after: int, timeout: float
+    ) -> dict[str, Any] | None:
+        """Return the newest matching entry, now or when it arrives; None if there is none, or the client has gone."""
         state = self._state
         loop = asyncio.get_running_loop()
         end = loop.time() + timeout
@@ -166,8 +172,9 @@ class Views:
             if found := _entries.newest(state.store, {"kind": "accepted", **values, "after": after}, 1):
                 return found[0]
             left = end - loop.time()
-            if left <= 0 or state.feed.closed or not await arrival(news, left):
+            if left <= 0 or state.feed.closed or await request.is_disconnected():
                 return None
+            await arrival(news, min(left, LOOK))
             after = max(after, last_id)
 
 

@@ -140,6 +140,17 @@ def deactivate() -> None:
         _active.clear()
 
 
+def needed_by(features: Iterable[str]) -> set[str]:
+    """Return the names of the integrations that know a key of features, whether their frameworks are there or not.
+
+    Example:
+        >>> sorted(needed_by(["/reports.Reports/Export"]))
+        ['grpc']
+    """
+    kinds = {kind for key in features for kind in _kinds(key)}
+    return {name for name, framework in _TABLE.items() if framework.keys in kinds}
+
+
 def unused_features(features: Iterable[str]) -> list[str]:
     """Return the keys that no active framework knows: a route without a web framework, a task without a task queue.
 

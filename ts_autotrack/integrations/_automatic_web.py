@@ -15,7 +15,7 @@ from ts_autotrack.integrations._http import FeatureRoutes
 from ts_autotrack.integrations._log import warn_once
 from ts_autotrack.integrations._patches import attempt
 from ts_autotrack.integrations._resolver import flask_login_user, starlette_user, with_argument
-from ts_autotrack.integrations._takeover import BY_HAND, REQUEST, AutomaticRequest, take_over
+from ts_autotrack.integrations._takeover import BY_HAND, REQUEST, AutomaticRequest, around, take_over
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
@@ -54,16 +54,17 @@ class _AsgiApplications:
     def _serve(self, original: Any, scope: Any, receive: Any, send: Any) -> Awaitable[None]:
         middleware = self._middleware or attempt(self._framework, self._made)
         if REQUEST in scope or middleware is None or scope["type"] not in {"http", "websocket"}:
+            if self._routes and scope.get(REQUEST) is True:
+                warn_once(BY_HAND)
             return original(scope, receive, send)  # type: ignore[no-any-return]
         scope[REQUEST] = AutomaticRequest(self._routes)
         return middleware.serve(original, scope, receive, send)  # type: ignore[no-any-return]
 
     def _made(self) -> Any:
+        ask = with_argument(self._user) or starlette_user  # without the lock: imports a module of the application
         with self._lock:
             if self._middleware is None:
-                self._middleware = self._kind(
-                    None, with_argument(self._user) or starlette_user, features=self._features
-                )
+                self._middleware = self._kind(None, ask, features=self._features)
             return self._middleware
 
 
@@ -77,19 +78,23 @@ def track_flask(patches: Patches, features: Features, user: User) -> None:
     FeatureRoutes(features)  # a mistake is told now
 
     def add(app: Any) -> None:
+        ask = with_argument(user)  # without the lock: imports a module of the application
         with lock:
             if EXTENSION in app.extensions:
                 return
-            ask = with_argument(user)
             who = partial(flask_login_user, app) if ask is None else lambda: ask(request)
             Tracking(app, who, features=features)
-            app.extensions[EXTENSION][1].automatic = True
+            middleware = app.extensions[EXTENSION][1]
+            middleware.automatic = True
+            middleware.knows_user = ask is not None or hasattr(app, "login_manager")
 
     def call(original: Any, app: Any, args: Any, kwargs: Any) -> Any:
         extension = app.extensions.get(EXTENSION)
         if extension is None:
             attempt("flask", add, app)
         elif features and not extension[1].automatic:
+            warn_once(BY_HAND)
+        if features and around.get():
             warn_once(BY_HAND)
         return original(*args, **kwargs)
 
@@ -124,7 +129,7 @@ def _put_first(handler: Any, features: Features, user: User, *, is_async: bool) 
     class AutomaticMiddleware(TrackingMiddleware):
         def __call__(self, request: Any) -> Any:
             opened = (getattr(request, "scope", None) or request.META).get(REQUEST)
-            if opened is None or take_over(opened, by_hand=False):
+            if (opened is None and not around.get()) or take_over(opened, by_hand=False):
                 return super().__call__(request)
             return self._get_response(request)  # the application tracks its requests outside of Django
 

@@ -36,15 +36,18 @@ class Patches:
         """Replace a function of a module or a method of a class; a second call for the same name changes nothing.
 
         Args:
-            owner: The module, or the class that defines the method.
+            owner: The module, or the class. A tool such as OpenTelemetry may have put a subclass in its place: the
+                class that defines the method is patched.
             name: Name of the function.
             wrapper: wrapt's kind of wrapper: called with the original (bound), the instance, `args` and `kwargs`.
 
         Raises:
-            AttributeError: The owner has no such function of its own: another version of the package.
+            AttributeError: The owner has no such function: another version of the package.
         """
         from wrapt import FunctionWrapper  # lazily: 35 ms, in launched programs without any framework, too
 
+        bases = [base for base in getattr(owner, "__mro__", (owner,)) if base is not object]
+        owner = next((base for base in bases if name in vars(base)), owner)
         key = id(owner), name
         with self._lock:
             if key in self._made:

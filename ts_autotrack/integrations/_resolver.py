@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import inspect
+import os
 import sys
-import threading
 from typing import TYPE_CHECKING, Any
 
 from ts_autotrack.integrations._log import warn_once
@@ -33,33 +34,57 @@ class NamedUser:
 
     def __init__(self, target: str) -> None:
         self._target = target
-        self._lock = threading.RLock()
         self._function: Callable[..., Any] | None = None
 
     def __call__(self) -> Identity:
         """Call the function without an argument; return the acting user."""
         return self.load()()
 
+    def is_ready(self) -> bool:
+        """Return True if the function is known, or known to be missing; False while its module is being imported."""
+        self.load()
+        return self._function is not None
+
     def load(self) -> Callable[..., Any]:
-        """Return the function. Never raises: a function that cannot be loaded is nobody, with one warning."""
-        with self._lock:
-            if self._function is None:
-                self._function = self._find() or _nobody
-            return self._function
+        """Return the function. Never raises: a function that cannot be loaded is nobody, with one warning.
+
+        While its module is being imported, the function is nobody for the moment. No lock is held: another thread may
+        import the module, and ask during this import.
+        """
+        if self._function is None:
+            self._function = self._find()
+        return self._function or _nobody
 
     def _find(self) -> Callable[..., Any] | None:
-        module, _, path = self._target.partition(":")
+        name, _, path = self._target.partition(":")
+        module: Any = None
         try:
-            found: Any = importlib.import_module(module)
-            for name in path.split("."):
-                found = getattr(found, name)
-        except Exception as error:  # noqa: BLE001 - the application's module
+            module = found = _module(name)
+            for part in path.split("."):
+                found = getattr(found, part)
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - the application's module; a script may exit
+            if getattr(getattr(module, "__spec__", None), "_initializing", False):
+                return None
             warn_once(_NOT_FOUND, repr(self._target), f"{type(error).__name__}: {error}")
-            return None
+            return _nobody
         if not callable(found):
             warn_once(_NOT_FOUND, repr(self._target), f"a {type(found).__name__} is no function")
-            return None
+            return _nobody
+        if not (_takes(found) or _takes(found, None)):
+            warn_once(_NOT_FOUND, repr(self._target), "it needs other arguments than one or none")
+            return _nobody
         return found  # type: ignore[no-any-return]
+
+
+def _module(name: str) -> Any:
+    """Return a module. A program started as a script is the module of its file: a second import would run it again."""
+    if name not in sys.modules:
+        main: Any = sys.modules.get("__main__")
+        file: Any = getattr(main, "__file__", None)
+        spec = importlib.util.find_spec(name) if file else None
+        if spec is not None and spec.origin and os.path.realpath(spec.origin) == os.path.realpath(file):
+            return main
+    return importlib.import_module(name)
 
 
 def with_argument(user: Callable[..., Any] | None) -> Callable[[Any], Any] | None:
@@ -69,6 +94,8 @@ def with_argument(user: Callable[..., Any] | None) -> Callable[[Any], Any] | Non
     """
     if user is None:
         return None
+    if isinstance(user, NamedUser) and not user.is_ready():
+        return with_argument_later(user)
     function: Callable[..., Any] = _loaded(user)
     if takes_argument(function):
         return function
@@ -89,6 +116,8 @@ def with_argument_later(user: Callable[..., Any] | None) -> Callable[[Any], Any]
 
     def ask(argument: object) -> Any:
         if not found:
+            if isinstance(user, NamedUser) and not user.is_ready():
+                return None
             found.append(with_argument(user) or _nobody)
         return found[0](argument)
 
@@ -110,16 +139,20 @@ def takes_argument(function: Callable[..., Any]) -> bool:
         >>> takes_argument(lambda request: None), takes_argument(lambda request=None: None)
         (True, False)
     """
+    return not _takes(function) and _takes(function, None)
+
+
+def _takes(function: Callable[..., Any], *arguments: object) -> bool:
+    """Return True if a function can be called with these arguments; a built-in one may tell nothing and take none."""
     try:
         signature = inspect.signature(function)
-        signature.bind(None)
     except (TypeError, ValueError):
-        return False
+        return not arguments
     try:
-        signature.bind()
+        signature.bind(*arguments)
     except TypeError:
-        return True
-    return False
+        return False
+    return True
 
 
 def flask_login_user(app: Any) -> str | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextvars import ContextVar
 from typing import TYPE_CHECKING
 
 from ts_autotrack.integrations._log import warn_once
@@ -13,6 +14,11 @@ REQUEST = "ts_autotrack.request"
 """Key of an ASGI connection scope, or a WSGI environ, whose request is opened already.
 
 In ASGI the value is True or an `AutomaticRequest`, in WSGI the outermost middleware and its `OpenResponse`.
+"""
+around: ContextVar[bool | None] = ContextVar("ts_autotrack_around", default=None)
+"""True in an ASGI request that the application's own integration has opened; False if an automatic one has.
+
+A WSGI application below an ASGI application gets an environ of its own, without `REQUEST`.
 """
 BY_HAND = (
     "the application adds the tracking of its requests itself: the routes in the setting `features` are not tracked "
@@ -39,7 +45,7 @@ def take_over(opened: object, *, by_hand: bool = True) -> bool:
     """Return True if another integration inside takes a request over: the request was opened automatically.
 
     Args:
-        opened: The mark of the request.
+        opened: The mark of the request: the value of `REQUEST`.
         by_hand: True for an integration that the application adds: it knows no features of the settings.
     """
     if isinstance(opened, AutomaticRequest) and not opened.taken_over:
@@ -47,4 +53,4 @@ def take_over(opened: object, *, by_hand: bool = True) -> bool:
         if opened.features and by_hand:
             warn_once(BY_HAND)
         return True
-    return False
+    return isinstance(opened, tuple) and bool(opened[0].automatic)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import sys
 from collections.abc import Awaitable, Callable
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from contextvars import ContextVar
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from ts_autotrack import register_response, request_scope
 from ts_autotrack.integrations._asgi_routes import RouteFinder
 from ts_autotrack.integrations._http import CONTEXT_HEADERS, FeatureRoutes, header_texts, request_context
-from ts_autotrack.integrations._takeover import REQUEST, take_over
+from ts_autotrack.integrations._takeover import REQUEST, around, take_over
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, MutableMapping
@@ -105,10 +105,13 @@ class TrackingMiddleware:
             receive, send = _settled_first(receive, request.settle), _settled_first(send, request.settle)
         if self._features and scope["type"] == "http":
             send = self._recording(scope, send, request)
+        token = around.set(scope[REQUEST] is True)
         try:
             with request:
                 return await app(scope, receive, send)
         finally:
+            with suppress(ValueError):  # closed in another context
+                around.reset(token)
             await request.aend()
 
     def _register_responses(self) -> None:

@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 
 EXTENSION = "ts_autotrack"
 """Key of `app.extensions`: the extension, and its middleware."""
+_ASKED = "ts_autotrack.asked"
+"""Key of the environ of a request in which `user` was asked: events may wait for another answer."""
 _DEEPEST = 50
 """Decorators taken off a view function; a circle of `__wrapped__` has no end."""
 
@@ -113,9 +115,10 @@ class Tracking:
                 opened.on_success = record
             else:
                 record()
-        if streamed and not response.direct_passthrough:
-            current_user()  # asks now: the stream has no request context
-        elif own:
+        runs_later = streamed and not response.direct_passthrough
+        if runs_later or _ASKED in now.environ:
+            current_user()  # asks now, after a login: neither a stream nor the request's end has a request context
+        if own and not runs_later:
             # The functions of `call_on_close` run when the server closes the response.
             opened.complete = not (streamed or getattr(response, "_on_close", True))
 
@@ -133,10 +136,11 @@ class _Middleware(TrackingMiddleware):
         return context
 
 
-def _ask(user: Callable[[], Identity], app: Flask, _: WSGIEnvironment) -> Identity:
+def _ask(user: Callable[[], Identity], app: Flask, environ: WSGIEnvironment) -> Identity:
     """Return the answer of `user`; None outside of the request context of its own application."""
     # The proxy's own comparison takes three times as long.
     own = has_request_context() and current_app._get_current_object() is app  # type: ignore[attr-defined]  # noqa: SLF001
+    environ[_ASKED] = True
     return user() if own else None
 
 

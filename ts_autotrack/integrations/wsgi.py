@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from ts_autotrack import request_scope
 from ts_autotrack.integrations._http import CGI_HEADERS, FeatureRoutes, request_context
-from ts_autotrack.integrations._takeover import REQUEST
+from ts_autotrack.integrations._takeover import REQUEST, around
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -47,6 +47,8 @@ class TrackingMiddleware:
 
     automatic = False
     """True if no code of the application has added the middleware: a middleware inside takes the request over."""
+    knows_user = True
+    """False for an automatic middleware without a resolver that could know a user."""
 
     def __init__(
         self,
@@ -67,7 +69,9 @@ class TrackingMiddleware:
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """Serve one request."""
         opened = environ.get(REQUEST)
-        if opened is not None and (self.automatic or not opened[0].automatic):
+        if opened is not None and (opened[0] is self or not opened[0].automatic):
+            return self._app(environ, start_response)
+        if self.automatic and ((by_hand := around.get()) or (by_hand is False and not self.knows_user)):
             return self._app(environ, start_response)
         user, headers = self._user, None if self._trust_baggage else partial(_headers, environ)
         scope = request_scope(user and partial(user, environ), context=partial(self.context, environ), headers=headers)
@@ -98,13 +102,14 @@ class OpenResponse:
             request ends before. Test clients close no response.
     """
 
-    __slots__ = ("_body", "_environ", "_request", "_steps", "complete", "on_success")
+    __slots__ = ("_around", "_body", "_environ", "_request", "_steps", "complete", "on_success")
 
     def __init__(self, request: Any, environ: WSGIEnvironment) -> None:
         self.on_success: Callable[[], None] | None = None
         self.complete = False
         self._request = request
         self._environ = environ
+        self._around = environ.get(REQUEST)  # of an automatic middleware
         self._body: Iterable[bytes] = ()
         self._steps: Iterator[bytes] | None = None
 
@@ -172,7 +177,10 @@ class OpenResponse:
     def end(self) -> None:
         """End the request; a second time changes nothing."""
         self._request.end()
-        self._environ.pop(REQUEST, None)  # a test may call an application twice with one environ
+        if self._around is not None:
+            self._environ[REQUEST] = self._around
+        else:
+            self._environ.pop(REQUEST, None)  # a test may call an application twice with one environ
 
 
 def _is_for_the_server(body: object, environ: WSGIEnvironment) -> bool:

@@ -1,6 +1,8 @@
 """The instrumentor of `opentelemetry-instrument`: activates the features and integrations that the settings name.
 
-Functions, routes and frameworks are activated as by `ts-autotrack run`. Features of spans come on top.
+Functions, routes and tasks are tracked as below `ts-autotrack run`, and spans with features besides. Below
+`ts-autotrack run` each framework gets its integration; here only a framework that TS_AUTOTRACK_INTEGRATIONS names, or
+that a route, task, command, tool, RPC or field in TS_AUTOTRACK_FEATURES needs.
 
     $ export TS_AUTOTRACK_OTEL_FEATURES="GET /reports/{id}=report_view" TS_AUTOTRACK_INTEGRATIONS=threads
     $ opentelemetry-instrument python app.py
@@ -54,7 +56,7 @@ class ThriveStackInstrumentor(BaseInstrumentor):  # type: ignore[misc]  # likewi
             if "integrations" in kwargs:
                 self._active = tuple(activate(values["integrations"]))
             else:
-                self._has_activated = _activation.activate()
+                self._has_activated = _activation.activate(only_needed=True)
             self._complete_spans(values)
             if "opentelemetry.sdk._logs" in sys.modules:
                 from ts_autotrack.otel import logs
@@ -66,9 +68,9 @@ class ThriveStackInstrumentor(BaseInstrumentor):  # type: ignore[misc]  # likewi
     def _uninstrument(self, **_: Any) -> None:
         deactivate(self._active)
         self._active = ()
-        if self._has_activated:  # and not the launcher
+        if self._has_activated and not _activation.is_launched():  # the launcher's work stays
             _activation.deactivate()
-            self._has_activated = False
+        self._has_activated = False
         if self._processor is not None:
             self._processor.shutdown()  # no provider can remove a processor
             self._processor = None

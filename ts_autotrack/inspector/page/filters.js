@@ -49,8 +49,14 @@ export function matches(entry, filter = current()) {
     has(`${entry.feature ?? ""}\n${entry.item?.event_name ?? ""}`, filter.feature) &&
     has(entry.user_id, filter.user) &&
     has(entry.group_id, filter.account) &&
-    has(filter.text && (JSON.stringify(entry.item) + JSON.stringify(entry.reason ?? "")), filter.text)
+    has(filter.text && asJson(entry.item) + (entry.reason ?? ""), filter.text)
   );
+}
+
+/** Return the item as the inspector keeps and searches it: `{"a": [1, 2]}`, with spaces. Texts hold no line breaks. */
+function asJson(item) {
+  const text = JSON.stringify(item, null, 1);
+  return text.replace(/,\n */g, ", ").replace(/\n */g, "");
 }
 
 /** Offer names in the fields for features and accounts. */
@@ -65,6 +71,7 @@ function offer(id, names) {
 
 function changed() {
   clearTimeout(timer);
+  timer = 0;
   byId("reset").hidden = !isFiltered();
   byId("request-filter").hidden = !request;
   byId("request-filter").textContent = `Request ${request}`;
@@ -85,5 +92,11 @@ form.addEventListener("reset", (event) => {
   event.preventDefault();
   setFilter({});
 });
-// Reads the address before anybody listens.
-setFilter(Object.fromEntries(new URLSearchParams(location.search)));
+/** Take the filter of the address: at the start, and when the reader goes back or forward. */
+function readAddress() {
+  const wanted = Object.fromEntries(new URLSearchParams(location.search));
+  if (JSON.stringify(wanted) !== JSON.stringify(current())) setFilter(wanted);
+}
+
+window.addEventListener("popstate", () => timer || readAddress()); // a text being typed is not in the address yet
+readAddress();

@@ -14,12 +14,13 @@ export class Processes {
 
   /** Take the reports of GET /problems. */
   replace(reports) {
-    this.reports = new Map(reports.map((report) => [key(report), report]));
+    this.reports = new Map(reports.map(plain).map((report) => [key(report), report]));
   }
 
   /** Take one new report. */
   reported(report) {
-    this.reports.set(key(report), report);
+    const shown = plain(report);
+    this.reports.set(key(shown), shown);
   }
 
   /** Return the reports, the latest first. */
@@ -40,6 +41,27 @@ export class Processes {
     const none = "No process has reported. A process reports once it has an endpoint on this machine and tracks something.";
     this.section.replaceChildren(...(found.length ? found.map((report) => card(report, open)) : [make("p.nothing", {}, none)]));
   }
+}
+
+/** Return a report in which the parts that are shown have their types: parts of any other type are left out. */
+function plain(received) {
+  const report = JSON.parse(JSON.stringify(received)); // without raw numbers
+  const lists = ["unattributed", "warnings", "functions", "targets"].map((name) => [name, list(report[name])]);
+  const stats = object(report.stats);
+  return {
+    ...report,
+    ...Object.fromEntries(lists),
+    settings: object(report.settings),
+    stats: stats && { ...stats, dropped: object(stats.dropped) },
+  };
+}
+
+function list(value) {
+  return Array.isArray(value) ? value.filter((part) => part !== null) : undefined;
+}
+
+function object(value) {
+  return value !== null && typeof value === "object" && !Array.isArray(value) ? value : undefined;
 }
 
 /** Return the process and its diagnosis in one paragraph, for the empty page. */

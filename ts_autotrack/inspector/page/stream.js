@@ -16,6 +16,9 @@ const ENTRIES = ["item", "refused", "batch"];
  *
  * The browser reconnects by itself with Last-Event-ID. In addition, the connection is checked when the page becomes
  * visible, when the network returns, and after a sleep.
+ *
+ * A hidden page has no connection and catches up when it is shown: a browser has six connections to one server for all
+ * its pages, and a seventh page would not even load.
  */
 export class Stream {
   /**
@@ -31,9 +34,10 @@ export class Stream {
     this.store = null;
     this.last = 0;
     this.source = null;
+    this.resting = false; // without a connection while the page is hidden
     this.failures = 0;
     this.ticked = Date.now();
-    document.addEventListener("visibilitychange", () => document.hidden || this.check());
+    document.addEventListener("visibilitychange", () => (document.hidden ? this.rest() : this.wake()));
     window.addEventListener("online", () => this.check());
     window.addEventListener("pageshow", (event) => event.persisted && this.check());
     setInterval(() => this.tick(), TICK);
@@ -50,10 +54,24 @@ export class Stream {
   close() {
     this.source?.close();
     this.source = null;
+    this.resting = false;
+  }
+
+  rest() {
+    if (this.source === null) return;
+    this.close();
+    this.resting = true;
+  }
+
+  wake() {
+    if (this.resting) this.connect();
+    else this.check();
   }
 
   connect() {
-    this.source?.close();
+    this.close();
+    this.resting = document.hidden;
+    if (this.resting) return;
     this.source = new EventSource(`/stream?after=${this.last}`);
     this.source.addEventListener("open", () => {
       this.failures = 0;
