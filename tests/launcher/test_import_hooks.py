@@ -116,10 +116,16 @@ def test_other_finders_may_ask_all_finders(program: Program, monkeypatch: pytest
 def test_threads_that_import_together_run_a_hook_once(program: Program) -> None:
     """Two threads that import one module at a time see one import."""
     seen: list[str] = []
-    program.write("shop", "import time; time.sleep(0.05)")
+    importing = threading.Barrier(2)
+
+    def load() -> None:
+        importing.wait(10)
+        program.load("shop")
+
+    program.write("shop", "price = sum(range(1_000_000))")
     program.hooks.install()
     program.hooks.add("shop", lambda module: seen.append(module.__name__))
-    threads = [threading.Thread(target=program.load, args=("shop",)) for _ in range(2)]
+    threads = [threading.Thread(target=load) for _ in range(2)]
     for thread in threads:
         thread.start()
     for thread in threads:

@@ -92,5 +92,8 @@ def test_celery_worker_is_tracked(inspector: Inspector, tmp_path: Path) -> None:
             wait_until(lambda: len(users(inspector)) >= 3 or process.poll() is not None, "three events", PATIENCE)
         finally:
             process.terminate()
-            process.wait(30)
+            try:
+                process.wait(30)
+            finally:
+                process.kill()  # leaving the block waits without a limit
     assert users(inspector) == THREE, log.read_text()
