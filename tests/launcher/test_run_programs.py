@@ -27,12 +27,11 @@ OTEL = "opentelemetry-instrument"
     "command",
     [
         pytest.param([*RUN, PYTHON, "script.py"], id="script"),
-        pytest.param([*RUN, PYTHON, "-m", "script"], id="module"),
         pytest.param([*RUN, PYTHON, "script.py", "gevent"], id="gevent"),
         pytest.param(
             [*RUN, PYTHON, "-m", "pytest", "-q", "--noconftest", "-p", "no:cacheprovider", "check_work.py"], id="pytest"
         ),
-        pytest.param([*RUN, *RUN, PYTHON, "script.py"], id="twice"),
+        pytest.param([*RUN, *RUN, PYTHON, "-m", "script"], id="twice, as a module"),
         pytest.param([*RUN, OTEL, "python", "script.py"], id="outside of opentelemetry-instrument"),
         pytest.param([OTEL, *RUN, PYTHON, "script.py"], id="inside of opentelemetry-instrument"),
         pytest.param(
