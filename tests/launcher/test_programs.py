@@ -127,8 +127,11 @@ def test_program_with_mistakes_runs_as_without_the_launcher(project: Project) ->
     used, output, errors = project.run("app.py", FEATURES=features.partition(";bad")[0])
     assert (used, output) == (["b"], USED[1])
     assert [line.rpartition("ts_autotrack: ")[2] for line in errors.splitlines()] == [
-        "features that are never used: '__main__:bye': the module __main__ has no 'bye': did you mean 'buy'?",
-        "features of modules that do not exist: store.wiews:show",
+        (
+            "the setting features has names without effect: "
+            "'__main__:bye': the module __main__ has no 'bye': did you mean 'buy'?"
+        ),
+        "the setting features names modules that do not exist: store.wiews:show",
     ]
 
 

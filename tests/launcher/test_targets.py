@@ -323,7 +323,7 @@ def test_modules_that_do_not_exist_are_reported(program: Program, caplog: pytest
     program.load("store")
     program.targets.report_missing()
     (record,) = caplog.records
-    assert record.getMessage().endswith("features of modules that do not exist: store.wiews:buy")
+    assert record.getMessage().endswith("the setting features names modules that do not exist: store.wiews:buy")
     assert [program.status(key).state for key in ("store.views:buy", "store.wiews:buy", "elsewhere.views:x")] == [
         "waiting",
         "missing",

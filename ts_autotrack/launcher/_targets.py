@@ -150,7 +150,7 @@ class Targets:
         statuses = [self.statuses[f"{module}:{qualname}"] for qualname in entries]
         bad = [f"{status.key!r}: {status.why}" for status in statuses if status.state != "tracked"]
         if bad:
-            warn_now(("target", module), f"features that are never used: {_some(bad)}")
+            warn_now(("target", module), f"the setting features has names without effect: {_some(bad)}")
 
     def report_missing(self) -> None:
         """Warn once of functions in modules that do not exist. Called at the end of the process.
@@ -166,7 +166,7 @@ class Targets:
                 for qualname, options in waiting.items():
                     self._note(name, qualname, options, "missing", f"there is no module {name!r}")
         if missing:
-            warn_now(("target", "missing"), f"features of modules that do not exist: {_some(missing)}")
+            warn_now(("target", "missing"), f"the setting features names modules that do not exist: {_some(missing)}")
 
 
 def _is_there(module: ModuleType, qualname: str) -> bool:
