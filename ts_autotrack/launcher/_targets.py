@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from functools import partial
 from importlib.machinery import PathFinder
-from types import FunctionType
+from types import FunctionType, ModuleType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ts_autotrack._core.callables import attribute
@@ -19,10 +20,10 @@ from ts_autotrack.launcher._tracking import Outcome, holders, track
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
-    from types import ModuleType
     from typing import TypeAlias
 
     from ts_autotrack.launcher._import_hooks import ImportHooks
+    from ts_autotrack.launcher._lookup import Place
 
     Options: TypeAlias = dict[str, Any]
     """Options of a feature, see `named_features`."""
@@ -126,7 +127,7 @@ class Targets:
         for qualname, options in entries.items():
             outcome = Outcome("missing")
             try:
-                outcome = track(find(module, qualname), options)
+                outcome = track(_find(module, qualname), options)
                 if outcome.replaced is not None:
                     replaced[f"{module.__name__}:{qualname}"] = outcome.replaced
             except NotFoundError as error:
@@ -167,6 +168,19 @@ class Targets:
                     self._note(name, qualname, options, "missing", f"there is no module {name!r}")
         if missing:
             warn_now(("target", "missing"), f"features of modules that do not exist: {_some(missing)}")
+
+
+def _find(module: ModuleType, qualname: str) -> Place:
+    """Return the place under a name in the module that others import: a module may put another one in `sys.modules`.
+
+    Raises:
+        NotFoundError: Neither module has the name.
+    """
+    known = sys.modules.get(module.__name__)
+    if known is not module and isinstance(known, ModuleType):
+        with contextlib.suppress(NotFoundError):
+            return find(known, qualname)
+    return find(module, qualname)
 
 
 def _is_there(module: ModuleType, qualname: str) -> bool:
