@@ -70,8 +70,8 @@ def own_function(function: FunctionType) -> FunctionType:
     """Return the innermost function behind the decorators of a function; the function itself if these hide calls.
 
     A decorator such as `login_required` may answer a call itself: only a call that reaches the inner function is a use.
-    A cache answers calls, too, and so does a function registered with `singledispatch`: these are uses. A function may also be made to look like a function of another
-    module by `functools.wraps`, which has callers of its own.
+    A cache answers calls, too, and so does a function registered with `singledispatch`: these are uses. A function may
+    also be made to look like a function of another module by `functools.wraps`, which has callers of its own.
     """
     inner = list(inner_functions(function))
     if not inner or _answers(function) or any(map(_answers, _chain(function))):

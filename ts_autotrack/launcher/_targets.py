@@ -13,7 +13,7 @@ from ts_autotrack._core.callables import attribute
 from ts_autotrack._core.diagnostics import warn_now
 from ts_autotrack._core.named_features import ALL
 from ts_autotrack._core.parsers import did_you_mean
-from ts_autotrack.launcher._bodies import MAIN, watch_body
+from ts_autotrack.launcher._bodies import MAIN, main_module, watch_body
 from ts_autotrack.launcher._import_hooks import is_running
 from ts_autotrack.launcher._lookup import NotFoundError, find
 from ts_autotrack.launcher._tracking import Outcome, holders, track
@@ -62,19 +62,21 @@ class Targets:
         self.statuses: dict[str, TargetStatus] = {}
         for key, options in features.items():
             module, _, qualname = key.partition(":")
+            module = main_module() if module == MAIN else module
             self._by_module.setdefault(module, {})[qualname] = options
             self._note(module, qualname, options, "waiting")
 
     def register(self, hooks: ImportHooks) -> None:
         """Track each function when its module has been imported, and while its module runs."""
         for name in self._by_module:
-            if name == MAIN or is_running(sys.modules.get(name)):
+            is_main = name == main_module()
+            if is_main or is_running(sys.modules.get(name)):
                 self._watch_body(name)
-            if name != MAIN:
+            if not is_main:
                 hooks.add(name, self.on_import)
 
     def _watch_body(self, name: str) -> None:
-        if not watch_body(name, partial(self._on_begin, name), partial(self._on_line, name)) and name == MAIN:
+        if not watch_body(name, partial(self._on_begin, name), partial(self._on_line, name)) and name == main_module():
             why = "another tool traces the program: move the function to a module of its own"
             for qualname, options in self._by_module[name].items():
                 self._note(name, qualname, options, "missing", why)
@@ -162,7 +164,7 @@ class Targets:
         missing = []
         for name in self._by_module:
             waiting = self._waiting(name)
-            if waiting and name != MAIN and name not in sys.modules and not _may_exist(name):
+            if waiting and name != main_module() and name not in sys.modules and not _may_exist(name):
                 missing += [f"{name}:{qualname}" for qualname in waiting]
                 for qualname, options in waiting.items():
                     self._note(name, qualname, options, "missing", f"there is no module {name!r}")
