@@ -6,6 +6,7 @@ import asyncio
 import importlib
 import sys
 import threading
+from importlib.machinery import PathFinder
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -380,6 +381,26 @@ def test_modules_that_do_not_exist_are_reported(program: Program, caplog: pytest
         "missing",
         "waiting",
     ]
+
+
+def test_modules_of_a_finder_in_front_are_reported(
+    program: Program, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """At the end, a module that a finder in front of the launcher's has imported is a warning."""
+
+    class InFront:
+        """Finds modules past the launcher's finder."""
+
+        find_spec = PathFinder.find_spec
+
+    program.write("shop", "def buy(): ...")
+    program.track("shop:buy=buy")
+    monkeypatch.setattr(sys, "meta_path", [InFront, *sys.meta_path])
+    program.load("shop")
+    program.targets.report_missing()
+    (record,) = caplog.records
+    assert "another finder in sys.meta_path" in record.getMessage()
+    assert "shop. Decorate" in record.getMessage()
 
 
 def test_callables_of_other_kinds_are_replaced(program: Program, uses: Uses) -> None:

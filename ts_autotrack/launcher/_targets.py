@@ -156,20 +156,35 @@ class Targets:
             warn_now(("target", module), f"features that are never used: {_some(bad)}")
 
     def report_missing(self) -> None:
-        """Warn once of functions in modules that do not exist. Called at the end of the process.
+        """Warn once of functions in modules that do not exist, and in modules that other finders have imported.
+
+        Called at the end of the process.
 
         A module that exists may just not be needed by this process, and neither is an application that was never
         imported: pip and the parent of a reloader run under the launcher, too.
         """
-        missing = []
+        missing, passed = [], []
         for name in self._by_module:
-            waiting = self._waiting(name)
-            if waiting and name != main_module() and name not in sys.modules and not _may_exist(name):
+            waiting = self._waiting(name) if name != main_module() else {}
+            if waiting and name in sys.modules:
+                passed += [name] if _is_loaded(sys.modules[name]) else []
+            elif waiting and not _may_exist(name):
                 missing += [f"{name}:{qualname}" for qualname in waiting]
                 for qualname, options in waiting.items():
                     self._note(name, qualname, options, "missing", f"there is no module {name!r}")
         if missing:
             warn_now(("target", "missing"), f"features of modules that do not exist: {_some(missing)}")
+        if passed:
+            message = (
+                f"features of these modules were not tracked, because another finder in sys.meta_path, in front of this "
+                f"library's, imported them: {_some(passed)}. Decorate their functions with track_feature"
+            )
+            warn_now(("target", "passed"), message)
+
+
+def _is_loaded(module: ModuleType) -> bool:
+    """Return True unless the code of a module runs, or waits for the first use of the module."""
+    return not is_running(module) and type(module).__name__ != "_LazyModule"
 
 
 def _find(module: ModuleType, qualname: str) -> Place:
