@@ -176,7 +176,7 @@ class Targets:
             warn_now(("target", "missing"), f"features of modules that do not exist: {_some(missing)}")
         if passed:
             message = (
-                f"features of these modules were not tracked, because another finder in sys.meta_path, in front of this "
+                "features of these modules were not tracked, because another finder in sys.meta_path, in front of this "
                 f"library's, imported them: {_some(passed)}. Decorate their functions with track_feature"
             )
             warn_now(("target", "passed"), message)
