@@ -367,6 +367,31 @@ def test_all_functions_of_a_module(program: Program, uses: Uses) -> None:
     program.targets.report_missing()  # at the end of the process: raises nothing
 
 
+def test_all_functions_of_a_module_have_names_of_their_own(program: Program, uses: Uses) -> None:
+    """With "*", lambdas and functions of a decorator without `wraps` are told apart; an alias is no feature."""
+    program.write(
+        "shop",
+        """
+        __all__ = ["alias", "pay", "buy", "total", "tax"]
+        def plain(function):
+            def inner(): return function()
+            return inner
+        @plain
+        def buy(): ...
+        @plain
+        def pay(): ...
+        def total(): ...
+        alias = total
+        tax = lambda: 0
+        """,
+    )
+    program.track({"shop:*": "*"})
+    shop = program.load("shop")
+    for function in (shop.buy, shop.pay, shop.total, shop.tax):
+        function()
+    assert uses.new() == ["buy", "pay", "total", "tax"]
+
+
 def test_modules_that_do_not_exist_are_reported(program: Program, caplog: pytest.LogCaptureFixture) -> None:
     """At the end, a module missing in a package that was imported is a warning; one that was not needed is none."""
     program.write("store.__init__", "")

@@ -126,7 +126,9 @@ class Targets:
 
     def _track(self, module: ModuleType, entries: Mapping[str, Options]) -> None:
         replaced: dict[str, Any] = {}
-        for qualname, options in entries.items():
+        for qualname, given in entries.items():
+            # By `__name__`, all lambdas would be one feature, and all functions of a decorator without `wraps`.
+            options = {**given, "feature": qualname.rpartition(".")[2]} if given["feature"] == ALL else given
             outcome = Outcome("missing")
             try:
                 outcome = track(_find(module, qualname), options)
@@ -212,7 +214,8 @@ def _public_functions(module: ModuleType) -> list[str]:
     """Return the names of the public functions that a module defines itself."""
     public = vars(module).get("__all__")
     names = [name for name in list(vars(module)) if not name.startswith("_")] if public is None else list(public)
-    return [name for name in names if _is_function_of(module, vars(module).get(name))]
+    found = [name for name in names if _is_function_of(module, vars(module).get(name))]
+    return sorted(found, key=lambda name: attribute(vars(module)[name], "__name__") != name)  # aliases last
 
 
 def _is_function_of(module: ModuleType, found: Any) -> bool:
