@@ -36,10 +36,10 @@ def _target_finding(status: TargetStatus) -> Finding:
         why = f" ({status.why})" if status.why else ""
         kind = _kind(status.key)
         return Finding("target", "ok", f"{status.key} = {status.feature}: {kind}, {status.mechanism}{why}")
+    if status.key.startswith("__main__:"):
+        return Finding("target", "note", f"{status.key} = {status.feature}: only the running program has it")
     reason = f": {status.why}" if status.why else ""
     seen = f"{status.key} = {status.feature}: {status.state}{reason}"
-    if status.state == "waiting" and status.key.startswith("__main__:"):
-        return Finding("target", "note", f"{seen}; only the running program has it")
     return Finding("target", "error", seen, "Correct the name in the setting features, or the import above.")
 
 
