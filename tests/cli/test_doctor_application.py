@@ -229,3 +229,21 @@ def test_removed_interpreter() -> None:
         "error",
         "/nonexistent/bin/python3 cannot be started: No such file or directory",
     )
+
+
+STARTS_OTHERS = """
+import os, subprocess, sys
+subprocess.run([sys.executable, "-c", "import ts_autotrack; ts_autotrack.track('e', user_id='u')"], check=True)
+if not (child := os.fork()):
+    sys.exit()
+assert os.waitpid(child, 0)[1] == 0
+"""
+
+
+def test_processes_of_an_import(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Processes that an import starts or forks write no events into the application's file, and report nothing."""
+    (folder / "starter.py").write_text(STARTS_OTHERS)
+    monkeypatch.setenv("TS_AUTOTRACK_JSONL_PATH", str(folder / "events.jsonl"))
+    found = check_application(parse([sys.executable, "-m", "uvicorn", "starter:app"]), sys.executable)
+    assert [finding.seen for finding in found if finding.check == "application"] == ["the import of starter works"]
+    assert not (folder / "events.jsonl").exists()

@@ -92,6 +92,7 @@ def _environment(command: Command, folder: str) -> dict[str, str]:
     if command.django:
         kept.setdefault("DJANGO_SETTINGS_MODULE", command.django)
     own = {"TS_AUTOTRACK_EXPORTER": "memory", LAUNCHED_FROM: folder, "PYTHONDONTWRITEBYTECODE": "1"}
+    own["TS_AUTOTRACK_JSONL_PATH"] = "-"  # processes that an import starts would append their events to the file
     return {**kept, **own}
 
 
