@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import subprocess
 import sys
 from contextlib import closing
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.conftest import ScriptedServer
+from tests.conftest import ScriptedServer, wait_until
 from ts_autotrack.cli import main
 from ts_autotrack.cli.doctor.application import check_application
 from ts_autotrack.cli.doctor.command import Command, parse
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from ts_autotrack.cli.doctor.findings import Finding
 
 pytestmark = pytest.mark.slow
@@ -189,3 +191,59 @@ def test_wrong_command_lines(capsys: pytest.CaptureFixture[str]) -> None:
         assert ended.value.code == 2
     assert main(["doctor", "--", "no-such-program"]) == 1
     assert "there is no program no-such-program" in capsys.readouterr().out
+
+
+STARTED = """
+import os, pathlib, subprocess, sys, time
+own = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"], start_new_session=True)
+pathlib.Path(os.environ["STARTED"]).write_text(f"{os.getpid()} {own.pid}")
+time.sleep(600)
+"""
+
+
+def has_ended(process: int) -> bool:
+    """Return True if a process has ended, or is only waited for by its parent."""
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    except OSError:
+        return True
+
+
+def test_nothing_goes_on_after_a_signal(tmp_path: Path) -> None:
+    """SIGTERM ends the command, the child that imports, and a process that the import has put into its own session."""
+    (tmp_path / "endless.py").write_text(STARTED)
+    started = tmp_path / "started"
+    variables = {"STARTED": str(started), "TS_AUTOTRACK_EXPORTER": "none", "TS_AUTOTRACK_USER": "endless:f"}
+    command = [sys.executable, "-m", "ts_autotrack.cli", "doctor"]
+    with subprocess.Popen(command, cwd=tmp_path, env={**os.environ, **variables}, stdout=subprocess.DEVNULL) as doctor:
+        wait_until(lambda: started.exists() and started.read_text(), "the import")
+        doctor.terminate()
+    assert doctor.returncode == 128 + signal.SIGTERM
+    wait_until(lambda: all(has_ended(int(process)) for process in started.read_text().split()), "their ends")
+
+
+def test_removed_interpreter() -> None:
+    """A program whose first line names a Python that was removed is an error that names this Python."""
+    (found,) = check_application(Command(program="gunicorn"), "/nonexistent/bin/python3")
+    assert (found.level, found.seen) == (
+        "error",
+        "/nonexistent/bin/python3 cannot be started: No such file or directory",
+    )
+
+
+STARTS_OTHERS = """
+import os, subprocess, sys
+subprocess.run([sys.executable, "-c", "import ts_autotrack; ts_autotrack.track('e', user_id='u')"], check=True)
+if not (child := os.fork()):
+    sys.exit()
+assert os.waitpid(child, 0)[1] == 0
+"""
+
+
+def test_processes_of_an_import(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Processes that an import starts or forks write no events into the application's file, and report nothing."""
+    (folder / "starter.py").write_text(STARTS_OTHERS)
+    monkeypatch.setenv("TS_AUTOTRACK_JSONL_PATH", str(folder / "events.jsonl"))
+    found = check_application(parse([sys.executable, "-m", "uvicorn", "starter:app"]), sys.executable)
+    assert [finding.seen for finding in found if finding.check == "application"] == ["the import of starter works"]
+    assert not (folder / "events.jsonl").exists()

@@ -52,6 +52,9 @@ def test_env_finds_the_interpreter(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     [
         ("gunicorn -k uvicorn.workers.UvicornWorker -b localhost:8000 myapp", ("myapp",)),
         ("gunicorn -w 2 myapp.wsgi:application", ("myapp.wsgi",)),
+        ("gunicorn --preload myapp", ("myapp",)),
+        ("gunicorn -c gunicorn.conf.py", ()),
+        ("dramatiq myapp.broker myapp.tasks --processes 2 --watch src", ("myapp.broker", "myapp.tasks")),
         ("uvicorn --host 127.0.0.1 --factory myapp.main:make", ("myapp.main",)),
         ("celery -A proj worker", ("proj",)),
         ("celery --app=proj.celery worker", ("proj.celery",)),

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.conftest import run_python
+from tests.conftest import run_python, wait_until
 from ts_autotrack._core.outbox.file import OutboxFile
 from ts_autotrack._core.outbox.quarantine import Quarantine
 from ts_autotrack._core.outbox.reports import ReportFile
@@ -18,6 +20,7 @@ from ts_autotrack.cli.doctor.processes import check_processes, find_outbox
 from ts_autotrack.typing import RejectedItem
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from ts_autotrack.cli.doctor.findings import Finding
@@ -123,3 +126,39 @@ def test_pid(tmp_path: Path) -> None:
     done = run_python(f"import os; os.chdir({str(tmp_path)!r})\n{code}", TS_AUTOTRACK_OUTBOX="box")
     assert done.stdout.splitlines() == [f"{tmp_path}/box []", "error"], done.stderr
     assert find_outbox("/srv/box", None) == ("/srv/box", [])
+
+
+@pytest.mark.slow
+def test_pid_of_a_running_process(tmp_path: Path, alive_process: subprocess.Popen[str]) -> None:
+    """--pid shows the places of a real process whose events have no user, and changes nothing in its outbox."""
+    pid = str(alive_process.pid)
+    before = {path: path.read_bytes() for path in (tmp_path / "box").iterdir()}
+    done = run_python(f"import sys; from ts_autotrack.cli import main; sys.exit(main(['doctor', '--pid', {pid!r}]))")
+    assert f"process {pid} (app.py): accepted 2, delivered 0" in done.stdout, done.stderr
+    assert "nobody without a user at __main__, line 3, 2 times" in done.stdout
+    assert {path: path.read_bytes() for path in (tmp_path / "box").iterdir()} == before
+
+
+@pytest.fixture
+def alive_process(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
+    """A process that has tracked two events without a user, and has written its report."""
+    (tmp_path / "app.py").write_text(ALIVE)
+    variables = {"THRIVESTACK_ENDPOINT": "http://127.0.0.1:1", "TS_AUTOTRACK_OUTBOX": "box"}
+    with subprocess.Popen(
+        [sys.executable, "app.py"],
+        cwd=tmp_path,
+        env={**os.environ, **variables},
+        stdin=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    ) as process:
+        wait_until((tmp_path / "box" / f"process-{process.pid}.json").exists, "the report")
+        yield process
+        process.communicate("")
+
+
+ALIVE = """import sys
+from ts_autotrack import track
+for _ in range(2): track("nobody")
+sys.stdin.read()
+"""

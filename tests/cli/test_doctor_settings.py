@@ -72,6 +72,7 @@ def test_key_in_a_shared_file(tmp_path: Path) -> None:
     ("variables", "level", "reason"),
     [
         ({}, "error", "there is no key"),
+        ({"THRIVESTACK_APIKEY": KEY}, "note", "the variable THRIVESTACK_APIKEY is no setting"),
         ({"THRIVESTACK_API_KEY": KEY, "THRIVESTACK_ENDPOINT": "htps://x"}, "error", "the endpoint is refused"),
         ({"THRIVESTACK_API_KEY": KEY, "DO_NOT_TRACK": "1"}, "warning", "DO_NOT_TRACK is set"),
         ({"THRIVESTACK_API_KEY": KEY, "TS_AUTOTRACK_DISABLED": "1"}, "warning", "TS_AUTOTRACK_DISABLED=1"),

@@ -18,6 +18,8 @@ from ts_autotrack._core import diagnostics
 from ts_autotrack._core.client import client
 from ts_autotrack._core.config import load
 from ts_autotrack._core.counters import MAX_PLACES, OTHER_PLACES, Counters
+from ts_autotrack._core.delivery import reporter
+from ts_autotrack._core.redaction import mask, protect
 from ts_autotrack._core.report import encode, program, report, settings_of
 from ts_autotrack._core.transports.http import HttpTransport
 from ts_autotrack.testing import capture_events
@@ -174,10 +176,31 @@ def test_inspector_that_hangs_delays_neither_events_nor_the_end_for_long(inspect
         assert flush(10)
         began = time.monotonic()
         assert shutdown(10)
-        assert time.monotonic() - began < 8  # two reports of half a second, on a busy machine
+        assert time.monotonic() - began < 8  # a report of half a second, on a busy machine
     finally:
         inspecting.hold.set()
     assert [item["event_name"] for item in inspecting.items] == ["first", "second"]
+
+
+def test_flush_and_the_end_wait_for_no_report(inspecting: ScriptedServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A report in progress is ended when `flush` or the end of the process needs the sender; no event is lost."""
+    monkeypatch.setattr(reporter, "TIMEOUT", 60.0)
+    inspecting.hold = threading.Event()
+    try:
+        track("first", user_id="u")
+        wait_until(lambda: inspecting.reports, "a report")
+        track("second", user_id="u")
+        assert flush(20)
+        worker: Any = client.worker
+        worker._reporter._next_at = worker._reporter._repeat_at = 0.0
+        track("third", user_id="u")
+        wait_until(lambda: len(inspecting.reports) == 2, "the next report")
+        track("fourth", user_id="u")
+        assert shutdown(20)
+    finally:
+        inspecting.hold.set()
+    assert [item["event_name"] for item in inspecting.items] == ["first", "second", "third", "fourth"]
+    assert len(inspecting.reports) == 2
 
 
 def test_places_are_bounded() -> None:
@@ -238,3 +261,15 @@ def test_suppressed_events_have_no_place(inspecting: ScriptedServer) -> None:
     found = last_report(inspecting, 2)
     assert found["unattributed"] == []
     assert found["drops"] == {"suppressed": 1}
+
+
+def test_long_report_costs_little() -> None:
+    """Credentials are masked in the shortened report only: masking 1 MB would stop all threads for 0.1 s."""
+    protect(KEY)
+    places = {(f"place {number}", "e", "x" * 5_000): 1 for number in range(MAX_PLACES)}
+    values = report(Stats(1, 0, 0, 0, {"unattributed": 1}), load({"endpoint": ENDPOINT, "api_key": KEY}), places)
+    began = time.thread_time()
+    mask(json.dumps(values))
+    halfway = time.thread_time()
+    assert len(encode(values)) <= 60_000
+    assert time.thread_time() - halfway < halfway - began

@@ -101,6 +101,30 @@ def test_program_is_tracked_in_every_form(project: Project) -> None:
         assert project.run(*command) == USED, command
 
 
+WORKERS = """
+import multiprocessing, sys
+from ts_autotrack import user_context
+def buy(): return 1
+def work(number):
+    with user_context("user_1"):
+        return buy()
+def main():
+    with multiprocessing.get_context(sys.argv[1]).Pool(2) as pool:
+        print(sum(pool.map(work, range(5))))
+        pool.close()
+        pool.join()
+if __name__ == "__main__":
+    main()
+"""
+
+
+@pytest.mark.parametrize("start_method", ["spawn", "forkserver", "fork"])
+def test_main_is_tracked_in_children_of_multiprocessing(project: Project, start_method: str) -> None:
+    """Functions of `__main__` that run in a pool's workers count, and the helpers of multiprocessing say nothing."""
+    project.write("app.py", WORKERS)
+    assert project.run("app.py", start_method, FEATURES="__main__:buy=buy") == (["buy"] * 5, "5\n", "")
+
+
 def test_first_line_of_a_program_is_enough(project: Project) -> None:
     """`import ts_autotrack.auto` as the first line of a script, or of its package, tracks the functions below it."""
     project.write("app.py", ACTIVATION + ACTIVATION + APP)

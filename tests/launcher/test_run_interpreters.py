@@ -131,3 +131,11 @@ def test_installed_environment_is_tracked_without_a_command(inspector: Inspector
     library.write_text(text)
     assert finish([python, "-m", "ts_autotrack.cli", "uninstall"], variables).count("deleted") == 3
     assert list(packages.rglob("*autotrack*")) == []
+
+
+@pytest.mark.parametrize("variable", ["TS_AUTOTRACK_DISABLED", "DO_NOT_TRACK"])
+def test_a_library_that_is_off_is_not_imported(inspector: Inspector, variable: str) -> None:
+    """A launched program imports nothing of the library while the environment turns it off."""
+    variables = environment(inspector, TS_AUTOTRACK_FEATURES="store:buy=buy", **{variable: "True"})
+    expected = "['_ts_autotrack_start']\n"
+    assert finish([*RUN, PYTHON, "-c", f"import sys; {OWN_MODULES}"], variables) == expected

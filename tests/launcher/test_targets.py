@@ -6,6 +6,7 @@ import asyncio
 import importlib
 import sys
 import threading
+from importlib.machinery import PathFinder
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -175,6 +176,57 @@ def test_decorated_functions_count_the_calls_that_reach_them(program: Program, u
     assert uses.new() == ["dumps"]
 
 
+def test_a_look_alike_of_a_tracked_function_is_tracked_itself(program: Program, uses: Uses) -> None:
+    """A function with the `functools.wraps` of a function that is tracked, too, counts under its own name."""
+    program.write("shop", "def export(): return 1")
+    program.write("office", "import functools, shop\n@functools.wraps(shop.export)\ndef export_v2(): return 2")
+    program.track("shop:export=export;office:export_v2=export_v2")
+    office = program.load("office")
+    assert [office.export_v2(), office.shop.export()] == [2, 1]
+    assert uses.new() == ["export_v2", "export"]
+
+
+def test_every_call_of_a_dispatching_function_counts(program: Program, uses: Uses) -> None:
+    """A call of a function with `singledispatch` counts, whichever registered function answers."""
+    program.write(
+        "shop",
+        """
+        import functools
+        @functools.singledispatch
+        def render(value): return "object"
+        @render.register
+        def _(value: int): return "int"
+        """,
+    )
+    program.track("shop:render=render")
+    shop = program.load("shop")
+    assert [shop.render("text"), shop.render(1)] == ["object", "int"]
+    assert uses.new() == ["render", "render"]
+
+
+def test_a_module_that_replaces_itself_is_tracked(program: Program, uses: Uses) -> None:
+    """In the module that stands in `sys.modules` after an import, the named functions count, with options, too."""
+    program.write(
+        "shop",
+        """
+        import sys, types
+        def export(file_format): return file_format
+        class Archive:
+            def store(self): ...
+        module = types.ModuleType(__name__)
+        module.__file__ = __file__
+        module.export, module.Store = export, Archive
+        sys.modules[__name__] = module
+        """,
+    )
+    program.track({"shop:export": {"feature": "export", "capture": ["file_format"]}, "shop:Archive.store": "store"})
+    shop = program.load("shop")
+    shop.export("csv")
+    shop.Store().store()
+    assert uses.new() == ["export", "store"]
+    assert uses.events.one("export").properties["file_format"] == "csv"
+
+
 def test_methods_of_a_hierarchy_count_once(program: Program, uses: Uses) -> None:
     """An override that calls super counts the base once; an inherited method counts for the named subclass alone."""
     program.write(
@@ -315,6 +367,31 @@ def test_all_functions_of_a_module(program: Program, uses: Uses) -> None:
     program.targets.report_missing()  # at the end of the process: raises nothing
 
 
+def test_all_functions_of_a_module_have_names_of_their_own(program: Program, uses: Uses) -> None:
+    """With "*", lambdas and functions of a decorator without `wraps` are told apart; an alias is no feature."""
+    program.write(
+        "shop",
+        """
+        __all__ = ["alias", "pay", "buy", "total", "tax"]
+        def plain(function):
+            def inner(): return function()
+            return inner
+        @plain
+        def buy(): ...
+        @plain
+        def pay(): ...
+        def total(): ...
+        alias = total
+        tax = lambda: 0
+        """,
+    )
+    program.track({"shop:*": "*"})
+    shop = program.load("shop")
+    for function in (shop.buy, shop.pay, shop.total, shop.tax):
+        function()
+    assert uses.new() == ["buy", "pay", "total", "tax"]
+
+
 def test_modules_that_do_not_exist_are_reported(program: Program, caplog: pytest.LogCaptureFixture) -> None:
     """At the end, a module missing in a package that was imported is a warning; one that was not needed is none."""
     program.write("store.__init__", "")
@@ -329,6 +406,26 @@ def test_modules_that_do_not_exist_are_reported(program: Program, caplog: pytest
         "missing",
         "waiting",
     ]
+
+
+def test_modules_of_a_finder_in_front_are_reported(
+    program: Program, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """At the end, a module that a finder in front of the launcher's has imported is a warning."""
+
+    class InFront:
+        """Finds modules past the launcher's finder."""
+
+        find_spec = PathFinder.find_spec
+
+    program.write("shop", "def buy(): ...")
+    program.track("shop:buy=buy")
+    monkeypatch.setattr(sys, "meta_path", [InFront, *sys.meta_path])
+    program.load("shop")
+    program.targets.report_missing()
+    (record,) = caplog.records
+    assert "another finder in sys.meta_path" in record.getMessage()
+    assert "shop. Decorate" in record.getMessage()
 
 
 def test_callables_of_other_kinds_are_replaced(program: Program, uses: Uses) -> None:

@@ -5,6 +5,7 @@
     python -m tests.transparency --all                        all packages of the table
     python -m tests.transparency --python python3.12 ...      another interpreter than the running one
     python -m tests.transparency --floor ...                  a closure that does nothing, too, for comparison
+    python -m tests.transparency --launched ...               named by settings and launched, instead of decorated
     python -m tests.transparency --scratch DIR ...            keep environment, sources, output and events in DIR
 
 From Python 3.12 on decorating may break no test. Before, a tracked function is a closure: decorating may break no more
@@ -45,7 +46,8 @@ def run(scratch: Path, arguments: argparse.Namespace) -> int:
     print(f"{arguments.python}: environment made in {time.monotonic() - began:.0f} s", flush=True)
     status = 0
     for package in packages:
-        undecorated, decorated = environment.run(package, "undecorated"), environment.run(package, "decorated")
+        undecorated = environment.run(package, "undecorated")
+        decorated = environment.run(package, "launched" if arguments.launched else "decorated")
         floor = environment.run(package, "floor") if floor_is_bound or arguments.floor else None
         comparison = Comparison(package, undecorated, decorated, floor)
         print("\n".join(lines(comparison)))
@@ -62,6 +64,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--all", action="store_true", help="all packages of the table")
     parser.add_argument("--python", default=sys.executable, help="interpreter; default: the running one")
     parser.add_argument("--floor", action="store_true", help="run with a closure that does nothing, too")
+    parser.add_argument("--launched", action="store_true", help="functions named by settings, instead of decorated")
     parser.add_argument("--scratch", help="a new directory to keep; default: a temporary directory")
     arguments = parser.parse_args()
     if unknown := [name for name in arguments.packages if name not in PACKAGES]:

@@ -10,13 +10,14 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
+from tests.transparency._names import names_of
 from tests.transparency._packages import BUILD_REQUIREMENTS, Package
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import TypeAlias
 
-Mode: TypeAlias = 'Literal["undecorated", "decorated", "floor"]'
+Mode: TypeAlias = 'Literal["undecorated", "decorated", "launched", "floor"]'
 
 ROOT = Path(__file__).parents[2]
 PLUGIN = Path(__file__).parent / "plugin"
@@ -30,7 +31,7 @@ class Run(NamedTuple):
     Attributes:
         tests: Outcome of each test, by its id.
         errors: Message of each failure, by the id of the test or module.
-        decorated: Number of functions in the source that got the decorator.
+        decorated: Number of functions in the source that got the decorator; of launched ones, that are tracked.
         account: The library's account at the end: accepted, delivered and so on.
         dropped: Dropped events, by reason.
         messages: The library's log messages.
@@ -95,9 +96,10 @@ class Environment:
         options = ["-q", "--tb=short", "-p", "no:cacheprovider", *plugins, *deselected, *package.arguments]
         began = time.monotonic()
         output = self._scratch / f"{package.name}-{mode}.txt"
+        launcher = self._launcher(package, folder) if mode == "launched" else []
         with output.open("w") as file:
             subprocess.run(
-                [self._python, "-m", "pytest", *options],
+                [*launcher, self._python, "-m", "pytest", *options],
                 cwd=folder,
                 env=_environment(TRANSPARENCY=json.dumps(order)),
                 stdout=file,
@@ -120,6 +122,14 @@ class Environment:
             found.get("messages", []),
             time.monotonic() - began,
         )
+
+    def _launcher(self, package: Package, folder: Path) -> list[str]:
+        """Name the functions of a package in a settings file in its folder; return the words that launch a command."""
+        (packages,) = (self._scratch / "venv" / "lib").glob("python*/site-packages")
+        keys = [key for module in package.modules for key in names_of(packages, module)]
+        lines = ['integrations = "off"', "[features]", *(f'"{key}" = "*"' for key in keys)]
+        (folder / "ts_autotrack.toml").write_text("\n".join(lines))
+        return [self._python, "-m", "ts_autotrack.cli", "run", "--"]
 
     def _pip(self, *words: str) -> None:
         _check(self._python, "-m", "pip", "--quiet", "--disable-pip-version-check", *words)

@@ -23,6 +23,12 @@ if TYPE_CHECKING:
 
 NAME = "ts_autotrack launcher"
 MAIN = "__main__"
+MAIN_OF_CHILD = "__mp_main__"
+"""Name under which a child process of multiprocessing runs the code of its parent's `__main__` once more."""
+_AWAITED = (MAIN, MAIN_OF_CHILD)
+"""Modules whose code may be about to run."""
+_BEGIN_OF_WORK = "_bootstrap"
+"""Function of multiprocessing that runs the work of a child: after `__mp_main__`, if that runs at all."""
 _IDS = (5, 4, 3)
 """Tool ids of `sys.monitoring` to try. The id is freed as soon as no target is left."""
 _monitoring: Any = getattr(sys, "monitoring", None)
@@ -43,10 +49,15 @@ def watch_body(name: str, on_start: OnStart, on_line: OnLine) -> bool:
     frame: FrameType | None = sys._getframe(1)  # noqa: SLF001 - inspect is heavy to import
     while frame is not None and not _is_body(frame, name):
         frame = frame.f_back
-    if frame is None and name != MAIN:
+    if frame is None and name not in _AWAITED:
         return False
     body = (Tracing if _monitoring is None else Monitoring)(name, on_start, on_line)
     return body.start(frame)
+
+
+def main_module() -> str:
+    """Return the name of the module that runs the program's own code in this process."""
+    return MAIN_OF_CHILD if any(word.startswith("from multiprocessing.") for word in sys.orig_argv) else MAIN
 
 
 def _is_body(frame: FrameType, name: str) -> bool:
@@ -92,6 +103,8 @@ class Monitoring:
     def _started(self, code: CodeType, _: int) -> object:
         if self._code is None and _is_body(sys._getframe(1), self._name):  # noqa: SLF001 - the frame of the code
             self._begin(code)
+        elif self._code is None and self._name == MAIN_OF_CHILD and code.co_name == _BEGIN_OF_WORK:
+            self._stop(code)
         return _monitoring.DISABLE
 
     def _line(self, code: CodeType, _: int) -> object:
@@ -107,6 +120,7 @@ class Monitoring:
 
     def _stop(self, code: CodeType) -> None:
         self._code = None
+        _monitoring.set_events(self._tool, 0)
         _monitoring.set_local_events(self._tool, code, 0)
         for event in (_monitoring.events.PY_START, _monitoring.events.LINE, _monitoring.events.PY_RETURN):
             _monitoring.register_callback(self._tool, event, None)
@@ -134,6 +148,8 @@ class Tracing:
 
     def _called(self, frame: FrameType, _: str, __: object) -> Any:
         if not _is_body(frame, self._name):
+            if self._name == MAIN_OF_CHILD and frame.f_code.co_name == _BEGIN_OF_WORK:
+                sys.settrace(None)
             return None
         if self._on_start(frame.f_code.co_names):
             sys.settrace(None)

@@ -11,8 +11,11 @@ from ts_autotrack._core.parsers import did_you_mean
 if TYPE_CHECKING:
     from types import FunctionType, ModuleType
 
-CACHE_NAMES = frozenset({"cache", "cache_clear", "cache_info", "cache_key", "cache_parameters"})
-"""Attributes of `functools.lru_cache`, cachetools and others: they answer calls without the function inside."""
+ANSWERING_NAMES = frozenset({"cache", "cache_clear", "cache_info", "cache_key", "cache_parameters", "dispatch"})
+"""Attributes of `functools.lru_cache`, cachetools, `functools.singledispatch` and others.
+
+They answer calls without the function inside: from a cache, or by another function.
+"""
 
 
 class NotFoundError(LookupError):
@@ -67,17 +70,17 @@ def own_function(function: FunctionType) -> FunctionType:
     """Return the innermost function behind the decorators of a function; the function itself if these hide calls.
 
     A decorator such as `login_required` may answer a call itself: only a call that reaches the inner function is a use.
-    A cache answers calls, too, and these are uses. A function may also be made to look like a function of another
-    module by `functools.wraps`, which has callers of its own.
+    A cache answers calls, too, and so does a function registered with `singledispatch`: these are uses. A function may
+    also be made to look like a function of another module by `functools.wraps`, which has callers of its own.
     """
     inner = list(inner_functions(function))
-    if not inner or _is_cache(function) or any(map(_is_cache, wrapped_objects(function))):
+    if not inner or _answers(function) or any(map(_answers, wrapped_objects(function))):
         return function
     return inner[-1] if _is_known_as(inner[-1], function) else function
 
 
-def _is_cache(target: Any) -> bool:
-    return any(attribute(target, name) is not None for name in CACHE_NAMES)
+def _answers(target: Any) -> bool:
+    return any(attribute(target, name) is not None for name in ANSWERING_NAMES)
 
 
 def _is_known_as(inner: FunctionType, outer: FunctionType) -> bool:

@@ -2,27 +2,28 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from functools import partial
 from importlib.machinery import PathFinder
-from types import FunctionType
+from types import FunctionType, ModuleType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ts_autotrack._core.callables import attribute
 from ts_autotrack._core.diagnostics import warn_now
 from ts_autotrack._core.named_features import ALL
 from ts_autotrack._core.parsers import did_you_mean
-from ts_autotrack.launcher._bodies import MAIN, watch_body
+from ts_autotrack.launcher._bodies import MAIN, main_module, watch_body
 from ts_autotrack.launcher._import_hooks import is_running
 from ts_autotrack.launcher._lookup import NotFoundError, find
 from ts_autotrack.launcher._tracking import Outcome, holders, track
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
-    from types import ModuleType
     from typing import TypeAlias
 
     from ts_autotrack.launcher._import_hooks import ImportHooks
+    from ts_autotrack.launcher._lookup import Place
 
     Options: TypeAlias = dict[str, Any]
     """Options of a feature, see `named_features`."""
@@ -61,19 +62,21 @@ class Targets:
         self.statuses: dict[str, TargetStatus] = {}
         for key, options in features.items():
             module, _, qualname = key.partition(":")
+            module = main_module() if module == MAIN else module
             self._by_module.setdefault(module, {})[qualname] = options
             self._note(module, qualname, options, "waiting")
 
     def register(self, hooks: ImportHooks) -> None:
         """Track each function when its module has been imported, and while its module runs."""
         for name in self._by_module:
-            if name == MAIN or is_running(sys.modules.get(name)):
+            is_main = name == main_module()
+            if is_main or is_running(sys.modules.get(name)):
                 self._watch_body(name)
-            if name != MAIN:
+            if not is_main:
                 hooks.add(name, self.on_import)
 
     def _watch_body(self, name: str) -> None:
-        if not watch_body(name, partial(self._on_start, name), partial(self._on_line, name)) and name == MAIN:
+        if not watch_body(name, partial(self._on_start, name), partial(self._on_line, name)) and name == main_module():
             why = "another tool traces the program: move the function to a module of its own"
             for qualname, options in self._by_module[name].items():
                 self._note(name, qualname, options, "missing", why)
@@ -123,10 +126,12 @@ class Targets:
 
     def _track(self, module: ModuleType, entries: Mapping[str, Options]) -> None:
         replaced: dict[str, Any] = {}
-        for qualname, options in entries.items():
+        for qualname, given in entries.items():
+            # By `__name__`, all lambdas would be one feature, and all functions of a decorator without `wraps`.
+            options = {**given, "feature": qualname.rpartition(".")[2]} if given["feature"] == ALL else given
             outcome = Outcome("missing")
             try:
-                outcome = track(find(module, qualname), options)
+                outcome = track(_find(module, qualname), options)
                 if outcome.replaced is not None:
                     replaced[f"{module.__name__}:{qualname}"] = outcome.replaced
             except NotFoundError as error:
@@ -153,20 +158,48 @@ class Targets:
             warn_now(("target", module), f"the setting features has names without effect: {_some(bad)}")
 
     def report_missing(self) -> None:
-        """Warn once of functions in modules that do not exist. Called at the end of the process.
+        """Warn once of functions in modules that do not exist, and in modules that other finders have imported.
+
+        Called at the end of the process.
 
         A module that exists may just not be needed by this process, and neither is an application that was never
         imported: pip and the parent of a reloader run under the launcher, too.
         """
-        missing = []
+        missing, passed = [], []
         for name in self._by_module:
-            waiting = self._waiting(name)
-            if waiting and name != MAIN and name not in sys.modules and not _may_exist(name):
+            waiting = self._waiting(name) if name != main_module() else {}
+            if waiting and name in sys.modules:
+                passed += [name] if _is_loaded(sys.modules[name]) else []
+            elif waiting and not _may_exist(name):
                 missing += [f"{name}:{qualname}" for qualname in waiting]
                 for qualname, options in waiting.items():
                     self._note(name, qualname, options, "missing", f"there is no module {name!r}")
         if missing:
             warn_now(("target", "missing"), f"the setting features names modules that do not exist: {_some(missing)}")
+        if passed:
+            message = (
+                "features of these modules were not tracked, because another finder in sys.meta_path, in front of this "
+                f"library's, imported them: {_some(passed)}. Decorate their functions with track_feature"
+            )
+            warn_now(("target", "passed"), message)
+
+
+def _is_loaded(module: ModuleType) -> bool:
+    """Return True unless the code of a module runs, or waits for the first use of the module."""
+    return not is_running(module) and type(module).__name__ != "_LazyModule"
+
+
+def _find(module: ModuleType, qualname: str) -> Place:
+    """Return the place under a name in the module that others import: a module may put another one in `sys.modules`.
+
+    Raises:
+        NotFoundError: Neither module has the name.
+    """
+    known = sys.modules.get(module.__name__)
+    if known is not module and isinstance(known, ModuleType):
+        with contextlib.suppress(NotFoundError):
+            return find(known, qualname)
+    return find(module, qualname)
 
 
 def _is_there(module: ModuleType, qualname: str) -> bool:
@@ -181,7 +214,8 @@ def _public_functions(module: ModuleType) -> list[str]:
     """Return the names of the public functions that a module defines itself."""
     public = vars(module).get("__all__")
     names = [name for name in list(vars(module)) if not name.startswith("_")] if public is None else list(public)
-    return [name for name in names if _is_function_of(module, vars(module).get(name))]
+    found = [name for name in names if _is_function_of(module, vars(module).get(name))]
+    return sorted(found, key=lambda name: attribute(vars(module)[name], "__name__") != name)  # aliases last
 
 
 def _is_function_of(module: ModuleType, found: Any) -> bool:

@@ -53,12 +53,20 @@ def track(place: Place, options: dict[str, Any]) -> Outcome:
         return Outcome("not callable", why=why)
     if not callable(found) and not isinstance(found, classmethod | staticmethod):
         return Outcome("not callable", why=f"an object of the class {type(found).__name__} is not callable")
-    if is_tracked(found):
+    if is_tracked(found) and not _only_looks_tracked(found):
         return Outcome("tracked", why="a decorator, or another name of the function, tracks it already")
     try:
         return _tracked(place, decorator(options), options)
     except (TypeError, ValueError) as error:
         return Outcome("failed", why=str(error))
+
+
+def _only_looks_tracked(found: Any) -> bool:
+    """Return True for a function of its own that `functools.wraps` makes look like a tracked one.
+
+    A decorator holds the function that it calls in its closure.
+    """
+    return type(found) is FunctionType and found.__closure__ is None and id(found.__code__) not in watched_codes
 
 
 def _tracked(place: Place, feature: Feature, options: dict[str, Any]) -> Outcome:

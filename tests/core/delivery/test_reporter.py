@@ -13,7 +13,9 @@ from ts_autotrack._core.delivery.reporter import COST_FACTOR, FILE_INTERVAL, PAU
 from ts_autotrack.typing import Response, Stats
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
+
+    import pytest
 
 
 class FakeInspector:
@@ -25,6 +27,8 @@ class FakeInspector:
         self.reports: list[bytes] = []
         self.asked = 0
         self.cpu = 0.0
+        self.cancelled = 0
+        self.during: Callable[[], None] = lambda: None
 
     def ask(self, timeout: float) -> None:
         """Count the question."""
@@ -37,12 +41,17 @@ class FakeInspector:
         until = time.thread_time() + self.cpu
         while time.thread_time() < until:
             pass
+        self.during()
         self.reports.append(body)
         return self.answer
 
     def send(self, path: str, bodies: Sequence[bytes], timeout: float) -> Response:
         """Take no events."""
         raise NotImplementedError
+
+    def cancel(self) -> None:
+        """Count the end of a request from another thread."""
+        self.cancelled += 1
 
     def close(self) -> None:
         """Do nothing."""
@@ -74,7 +83,7 @@ class Bench:
     def __init__(self) -> None:
         self.transport = FakeInspector()
         self.stats = Stats(1, 0, 0, 0, {"unattributed": 1})
-        config = load({"endpoint": "http://127.0.0.1:1", "api_key": "k"})
+        config = load({"endpoint": "http://127.0.0.1:1", "api_key": "k", "in_tests": True})
         lock: Any = threading.RLock()
         self.destination = Destination(config, lambda: self.transport, lock, threading.Lock())
         self.destination.transport()
@@ -165,3 +174,40 @@ def test_last_report_keeps_to_the_deadline() -> None:
     assert len(bench.transport.reports) == 1
     bench.reporter.finish(time.monotonic() + 10)
     assert b'"ended":true' in bench.transport.reports[-1]
+
+
+def test_last_report_waits_for_no_silent_inspector() -> None:
+    """The end of a process waits for one request at most: an inspector that did not answer gets no last report."""
+    bench = Bench()
+    bench.transport.answer = Response(0)
+    assert bench.run() == 1
+    bench.reporter.finish(time.monotonic() + 10)
+    assert len(bench.transport.reports) == 1
+    bench.transport.answer = Response(200)
+    assert bench.run() == 2
+    bench.reporter.finish(time.monotonic() + 10)
+    assert len(bench.transport.reports) == 3
+
+
+def test_interrupt_ends_a_report_only() -> None:
+    """A report in progress can be ended from another thread; the last report and requests with events go on."""
+    bench = Bench()
+    bench.reporter.interrupt()
+    assert bench.transport.cancelled == 0
+    bench.transport.during = bench.reporter.interrupt
+    bench.run()
+    assert bench.transport.cancelled == 1
+    bench.reporter.finish(time.monotonic() + 10)
+    assert bench.transport.cancelled == 1
+
+
+def test_no_question_in_tests(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Under pytest no request is made that the application did not cause: a test may count its server's requests."""
+    bench = Bench()
+    bench.transport.inspector = None
+    monkeypatch.setenv("PYTEST_VERSION", "8")
+    monkeypatch.setenv("TS_AUTOTRACK_IN_TESTS", "0")
+    bench.destination.config = load({"endpoint": "http://127.0.0.1:1", "api_key": "k"})
+    bench.destination.transport()
+    assert bench.run() == 0
+    assert bench.transport.asked == 0

@@ -111,6 +111,11 @@ def test_unreachable_proxy_is_named(
         ("HTTPS_PROXY", "nonsense://user:pass@proxy", "HTTPS_PROXY=nonsense://***@proxy cannot be used: the scheme"),
         ("ALL_PROXY", "socks://127.0.0.1:1080", "ALL_PROXY=socks://127.0.0.1:1080 cannot be used: the scheme"),
         ("https_proxy", "http://proxy:port", "https_proxy=http://proxy:port cannot be used: "),
+        (
+            "https_proxy",
+            "http://user:pass/word@proxy:1",
+            "https_proxy=http://***@proxy:1 cannot be used: write",
+        ),
         ("SSL_CERT_FILE", "/missing/ca.pem", "SSL_CERT_FILE=/missing/ca.pem cannot be used: No such file"),
         ("SSL_CERT_FILE", os.devnull, f"SSL_CERT_FILE={os.devnull} cannot be used: "),
         ("SSL_CERT_DIR", "/missing/certs", "SSL_CERT_DIR=/missing/certs cannot be used: there is no such directory"),

@@ -3,7 +3,7 @@
 The plugin runs in the environment of the package under test, where no other module of these tests can be imported. It
 takes its orders from the environment variable TRANSPARENCY, a JSON object with these keys:
 
-    mode      "undecorated", "decorated" or "floor"
+    mode      "undecorated", "decorated", "launched" (by `ts-autotrack run`, which tracks the functions) or "floor"
     modules   names of the top-level modules to decorate
     result    path of the file to write at the end of the tests
     events    path of the file that receives the events
@@ -142,9 +142,9 @@ def _last_line(report: pytest.TestReport | pytest.CollectReport) -> str:
 
 def decorate(outcomes: Outcomes, order: dict[str, Any]) -> None:
     """Turn the library on, and decorate the package with `track_feature`."""
-    sys.meta_path.insert(
-        0, DecoratingFinder(order["modules"])
-    )  # first: the library's own dependencies may import the package
+    if order["mode"] != "launched":
+        finder = DecoratingFinder(order["modules"])
+        sys.meta_path.insert(0, finder)  # first: the library's own dependencies may import the package
     if order["mode"] == "floor":
         setattr(builtins, DECORATOR, floor)
         outcomes.result = lambda: {"decorated": DecoratingLoader.decorated}
@@ -163,13 +163,20 @@ def decorate(outcomes: Outcomes, order: dict[str, Any]) -> None:
         stats = ts_autotrack.stats()
         counters = ("accepted", "delivered", "pending", "rejected", "handed_over")
         return {
-            "decorated": DecoratingLoader.decorated,
+            "decorated": DecoratingLoader.decorated or _launched(),
             "account": {name: getattr(stats, name) for name in counters},
             "dropped": dict(stats.dropped),
             "messages": messages.texts,
         }
 
     outcomes.result = result
+
+
+def _launched() -> int:
+    """Return the number of functions that the launcher tracks."""
+    from ts_autotrack.launcher._activation import target_statuses  # noqa: PLC0415 - after the finder
+
+    return sum(status.state == "tracked" for status in target_statuses())
 
 
 def pytest_configure(config: pytest.Config) -> None:

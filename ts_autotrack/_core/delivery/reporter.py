@@ -2,11 +2,12 @@
 
 It works on the sender's thread while nothing is due. Only an inspector on this machine gets reports: the header of its
 answers tells. A process whose events all lack a user sends no request that could have such an answer, so it asks an
-endpoint on this machine with an empty GET.
+endpoint on this machine with an empty GET, but not under pytest: a test may count the requests that its server gets.
 """
 
 from __future__ import annotations
 
+import threading
 import time
 from typing import TYPE_CHECKING, Protocol, cast
 
@@ -87,6 +88,9 @@ class Reporter:
         self._next_at = self._write_at = self._repeat_at = 0.0
         self._sent: object = None  # the state in the last report
         self._written: object = None
+        self._lock = threading.Lock()
+        self._interruptible = False  # a request of `run` is in progress
+        self._failed = False  # the last request brought no answer
 
     def run(self) -> None:
         """Report if a report is due. Never raises."""
@@ -97,21 +101,43 @@ class Reporter:
         self._next_at = now + INTERVAL
         try:
             self._write(now)
-            self._send(now + TIMEOUT)
+            self._allow_interrupt(allowed=True)
+            try:
+                self._send(now + TIMEOUT)
+            finally:
+                self._allow_interrupt(allowed=False)
         except Exception as error:  # noqa: BLE001 - the barrier
             diagnostics.fault("reporting", error)
         self._next_at = max(self._next_at, now + COST_FACTOR * (time.thread_time() - began))
 
     def finish(self, deadline: float | None) -> None:
-        """Send the last report before `deadline`, and remove the file. Never raises."""
+        """Send the last report before `deadline`, and remove the file. Never raises.
+
+        An inspector that did not answer gets none: the end of the process would wait for it a second time.
+        """
         now = time.monotonic()
         try:
             if self._file is not None:
                 self._file.remove()
                 self._file.remove_stale()
-            self._send(now + TIMEOUT if deadline is None else min(deadline, now + TIMEOUT), ended=True)
+            if not self._failed:
+                self._send(now + TIMEOUT if deadline is None else min(deadline, now + TIMEOUT), ended=True)
         except Exception as error:  # noqa: BLE001 - the barrier
             diagnostics.fault("reporting", error)
+
+    def interrupt(self) -> None:
+        """End a request of `run` in progress, from any thread: events wait for the sender's thread."""
+        # A signal handler may interrupt this method on the same thread, so it does not wait for the lock.
+        if self._lock.acquire(blocking=False):
+            try:
+                if self._interruptible:
+                    self._destination.cancel()
+            finally:
+                self._lock.release()
+
+    def _allow_interrupt(self, *, allowed: bool) -> None:
+        with self._lock:
+            self._interruptible = allowed
 
     def _write(self, now: float) -> None:
         """Write the file if events were dropped since the last time, or if somebody has deleted it."""
@@ -141,13 +167,17 @@ class Reporter:
         if transport.inspector is None:
             if stats.pending or not stats.dropped:
                 return  # the answer to the first events tells
+            if not config.in_tests:
+                return
             transport.ask(deadline - now)
+            self._failed = transport.inspector is None
         state = stats, config, list(diagnostics.recent), len(mechanisms.known())
         if not transport.inspector:
             self._next_at = now + PAUSE
         elif ended or state != self._sent or now >= self._repeat_at:
             body = encode(report(stats, config, self._counters.unattributed.copy(), ended=ended))
-            if transport.report(body, deadline - time.monotonic()).status:
+            self._failed = not transport.report(body, deadline - time.monotonic()).status
+            if not self._failed:
                 self._sent, self._repeat_at = state, now + SIGN_OF_LIFE
             else:
                 self._next_at = now + PAUSE

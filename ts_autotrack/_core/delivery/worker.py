@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
 POLL_INTERVAL = 0.02
 """Seconds between two looks at the exporter at the end of a process with an outbox."""
+PATIENCE = 0.03
+"""Seconds after which a report in progress is ended, if the end of the process or `flush` waits for it."""
 
 
 class Worker:
@@ -126,7 +128,9 @@ class Worker:
         if not self._thread.started and not request.done.wait(min(timeout, UNCERTAIN)):
             timeout = max(0.0, timeout - UNCERTAIN)
             self.wake()  # a signal handler interrupted the start, which is repeated after this time
-        request.done.wait(timeout)
+        if not request.done.wait(min(timeout, PATIENCE)):
+            self._reporter.interrupt()
+            request.done.wait(max(0.0, timeout - PATIENCE))
         return request.settled
 
     def stop(self, timeout: float, grace: float | None = None) -> bool:
@@ -151,6 +155,11 @@ class Worker:
 
     def _wait_for_end(self, timeout: float, grace: float | None) -> bool:
         """Return True once the thread has ended; False if that takes too long, or with a `grace` if a request fails."""
+        deadline = time.monotonic() + timeout
+        if self._ended.wait(min(timeout, PATIENCE)):
+            return True
+        self._reporter.interrupt()
+        timeout = max(0.0, deadline - time.monotonic())
         if grace is None:
             return self._ended.wait(timeout)
         deadline = time.monotonic() + max(timeout, grace)

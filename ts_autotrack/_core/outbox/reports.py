@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+import sys
 from contextlib import suppress
 
 from ts_autotrack._core.outbox.paths import create_private
@@ -82,6 +83,8 @@ def _found(directory: str) -> list[tuple[str, int]]:
 
 def _is_current(path: str, process: int) -> bool:
     """Return False if the process that wrote a file has ended. Its id may belong to a later process now."""
+    if sys.platform == "win32":  # pragma: no cover - the suite runs on Linux
+        return _is_running(process)
     try:
         os.kill(process, 0)
         return started_at(process) <= os.stat(path).st_mtime_ns or not os.path.exists("/proc/self/stat")
@@ -89,3 +92,22 @@ def _is_current(path: str, process: int) -> bool:
         return True  # a process of another user
     except (OSError, OverflowError):
         return False
+
+
+if sys.platform == "win32":  # pragma: no cover - the suite runs on Linux
+
+    def _is_running(process: int) -> bool:
+        """Return True if a process runs, or if it belongs to another user. `os.kill(process, 0)` would send Ctrl-C."""
+        import ctypes  # lazily: needed on Windows only
+
+        kernel = ctypes.WinDLL("kernel32", use_last_error=True)
+        kernel.OpenProcess.restype = ctypes.c_void_p
+        handle = kernel.OpenProcess(_SYNCHRONIZE, False, process)
+        if not handle:
+            return ctypes.get_last_error() == _ACCESS_DENIED
+        try:
+            return bool(kernel.WaitForSingleObject(ctypes.c_void_p(handle), 0) == _WAIT_TIMEOUT)
+        finally:
+            kernel.CloseHandle(ctypes.c_void_p(handle))
+
+    _SYNCHRONIZE, _ACCESS_DENIED, _WAIT_TIMEOUT = 0x100000, 5, 258

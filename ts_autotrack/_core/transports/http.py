@@ -5,6 +5,7 @@ from __future__ import annotations
 import encodings.idna
 import encodings.punycode
 import logging
+import re
 import sys
 import threading
 import time
@@ -178,6 +179,10 @@ class HttpTransport(HttpClient):
         return self.post(REPORTS, body, timeout)
 
 
+_QUOTED = re.compile(r"'([^']*)'")
+_UNREADABLE = "write special characters of its credentials as %XX, such as %2F for a slash"
+
+
 def _client(headers: dict[str, str], context: ssl.SSLContext | None, proxy: ProxySetting | None) -> httpx.Client:
     """Return a client that takes nothing more from the environment.
 
@@ -196,7 +201,10 @@ def _client(headers: dict[str, str], context: ssl.SSLContext | None, proxy: Prox
     except (ValueError, ImportError, httpx.InvalidURL) as error:
         if proxy is None:
             raise
-        message = f"{proxy.shown} cannot be used: {error}"
+        reason = str(error)
+        if any(part not in proxy.shown for part in _QUOTED.findall(reason)) and "@" in proxy.url:
+            reason = _UNREADABLE  # the HTTP client quotes a part of the password
+        message = f"{proxy.shown} cannot be used: {reason}"
         raise NetworkSettingError(message) from None
 
 

@@ -13,6 +13,8 @@ import os
 import signal
 import subprocess
 import tempfile
+import threading
+import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +31,10 @@ TIMEOUT = 30.0
 """Seconds for all imports of the application."""
 MAX_REPORT = 2_000_000
 """Bytes of the child's findings that are read."""
+_MARK = "_TS_AUTOTRACK_DOCTOR"
+"""Variable that marks the child and the processes that it starts."""
+_SIGNALLED = 128
+"""Exit status of a process that a signal has ended, less the signal's number, as in a shell."""
 _CODE = "import sys; from ts_autotrack.cli.doctor.probe import main; main(*sys.argv[1:])"
 _OFF = ("TS_AUTOTRACK_DISABLED", "DO_NOT_TRACK", "TS_AUTOTRACK_OUTBOX")
 """Variables that the child does without: the checks shall see the application as if the library were on."""
@@ -67,10 +73,13 @@ def check_application(command: Command, python: str, timeout: float = TIMEOUT) -
     with tempfile.TemporaryDirectory() as scratch:
         report, errors = Path(scratch, "report"), Path(scratch, "errors")
         report.touch()
-        with errors.open("wb") as stderr:
-            code = _run(
-                [python, "-c", _CODE, json.dumps(task), str(report)], _environment(command, folder), stderr, timeout
-            )
+        arguments = [python, "-c", _CODE, json.dumps(task), str(report)]
+        try:
+            with errors.open("wb") as stderr:
+                code = _run(arguments, _environment(command, folder), stderr, timeout)
+        except OSError as error:  # the first line of a program names a Python that was removed
+            do = "Make the virtual environment anew, or give the command of the one in use."
+            return [Finding("application", "error", f"{python} cannot be started: {error.strerror}", do)]
         found, activity = _read(report)
         found = [finding for finding in found if not _is_repeated(finding, found)]
         if activity != "end":
@@ -83,40 +92,71 @@ def _environment(command: Command, folder: str) -> dict[str, str]:
     if command.django:
         kept.setdefault("DJANGO_SETTINGS_MODULE", command.django)
     own = {"TS_AUTOTRACK_EXPORTER": "memory", LAUNCHED_FROM: folder, "PYTHONDONTWRITEBYTECODE": "1"}
+    own["TS_AUTOTRACK_JSONL_PATH"] = "-"  # processes that an import starts would append their events to the file
     return {**kept, **own}
 
 
 def _run(arguments: list[str], environment: dict[str, str], stderr: Any, timeout: float) -> int | None:
     """Return the exit status of the child; None if it was killed at its time limit."""
-    process = subprocess.Popen(  # noqa: S603 - the operator's own command names the interpreter
-        arguments,
-        env=environment,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=stderr,
-        start_new_session=True,
-    )
+    mark = uuid.uuid4().hex
+    with _signals_raise():
+        process = subprocess.Popen(  # noqa: S603 - the operator's own command names the interpreter
+            arguments,
+            env={**environment, _MARK: mark},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=stderr,
+            start_new_session=True,
+        )
+        try:
+            return process.wait(timeout)
+        except subprocess.TimeoutExpired:
+            return None
+        finally:
+            _kill(process, f"{_MARK}={mark}".encode())
+
+
+@contextlib.contextmanager
+def _signals_raise() -> Iterator[None]:
+    """Let SIGTERM and SIGHUP raise, as Ctrl-C does: the child is killed before this command ends."""
+    previous = {}
+    if threading.current_thread() is threading.main_thread():
+        for number in (getattr(signal, name, None) for name in ("SIGTERM", "SIGHUP")):
+            if number is not None and signal.getsignal(number) is signal.SIG_DFL:
+                previous[number] = signal.signal(number, _end)
     try:
-        return process.wait(timeout)
-    except subprocess.TimeoutExpired:
-        return None
+        yield
     finally:
-        _kill(process)
+        for number, handler in previous.items():
+            signal.signal(number, handler)
 
 
-def _kill(process: subprocess.Popen[bytes]) -> None:
-    """Kill the child and its own children, which an import may have started."""
+def _end(number: int, _: object) -> None:
+    raise SystemExit(_SIGNALLED + number)
+
+
+def _kill(process: subprocess.Popen[bytes], mark: bytes) -> None:
+    """Kill the child and its own children, which an import may have started.
+
+    Args:
+        process: The child.
+        mark: Entry in the environment of the child and of its children, which may have sessions of their own (Linux).
+    """
     with contextlib.suppress(OSError):
         if hasattr(os, "killpg"):
             os.killpg(process.pid, signal.SIGKILL)
         else:
             process.kill()
     process.wait()
+    for folder in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            if mark in (folder / "environ").read_bytes().split(b"\0"):
+                os.kill(int(folder.name), signal.SIGKILL)
 
 
 def _read(report: Path) -> tuple[list[Finding], str]:
     """Return the child's findings, and the activity that it began last."""
-    found, activity = [], "start"
+    found, activity = [], "the application's Python"
     with report.open("rb") as file:
         lines = file.read(MAX_REPORT).decode(errors="replace").splitlines()
     for line in lines:

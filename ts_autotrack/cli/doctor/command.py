@@ -23,8 +23,10 @@ _EXEC = re.compile(rb"'''exec' (?:\"([^\"]+)\"|(\S+)) ")
 _SETTINGS_MODULE = re.compile(r"DJANGO_SETTINGS_MODULE[\"']\s*,\s*[\"']([\w.]+)")
 _WITH_VALUE = ("-W", "-X", "--check-hash-based-pycs")
 """Options of Python whose value may be the next argument."""
-_NAMED_LAST = ("gunicorn", "dramatiq")
-"""Programs whose last argument is a module, also without a colon."""
+_NAMED = ("gunicorn", "dramatiq")
+"""Programs whose arguments name modules, also without a colon."""
+_FLAGS = ("--preload", "--reload", "--daemon", "-D")
+"""Options of these programs without a value."""
 
 
 class Command(NamedTuple):
@@ -132,8 +134,11 @@ def _modules(program: str, arguments: Sequence[str]) -> tuple[str, ...]:
         if name in ("-A", "--app"):
             following = arguments[position + 1] if position + 1 < len(arguments) else ""
             found.append((value if sign else following).partition(":")[0].removesuffix(".py"))
-    if program in _NAMED_LAST and not found and arguments:
-        found.append(arguments[-1])
+    if program in _NAMED and not found:
+        before = ("", *arguments)
+        found += [
+            name for option, name in zip(before, arguments, strict=False) if option in _FLAGS or option[:1] != "-"
+        ]
     return tuple(dict.fromkeys(name for name in found if _NAME.fullmatch(name)))
 
 

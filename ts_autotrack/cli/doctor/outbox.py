@@ -1,4 +1,4 @@
-"""Checks of the outbox: directory, disk, and waiting, refused and unreadable events. Nothing is changed."""
+"""Checks of the outbox: directory, disk, and waiting, refused and unreadable events. No event is changed."""
 
 from __future__ import annotations
 

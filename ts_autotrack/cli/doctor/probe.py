@@ -150,9 +150,12 @@ def main(task: str, path: str) -> None:
     sys.path[0] = values["folder"]
     sys.argv = [values["script"] or "ts-autotrack"]  # an application may read its arguments while it is imported
     logging.raiseExceptions = False
+    own = os.getpid()
     with Path(path).open("a", encoding="utf-8") as file:
 
         def report(entry: object) -> None:
+            if os.getpid() != own:
+                os._exit(0)  # a child that an import forked, and whose SystemExit has been caught here
             file.write(f"{json.dumps(entry)}\n")
             file.flush()
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ts_autotrack._core import project
-from ts_autotrack._core.config import LOCAL_KEY, SETTINGS, Config, environment, read
+from ts_autotrack._core.config import LOCAL_KEY, SETTINGS, Config, all_variables, environment, read
 from ts_autotrack._core.redaction import mask_url
 from ts_autotrack.cli.doctor.findings import Finding, count
 
@@ -128,6 +128,11 @@ def _credentials(settings: Settings) -> Iterator[Finding]:
     if not key and not token:
         do = "Set THRIVESTACK_API_KEY, or TS_AUTOTRACK_EXPORTER=console to see the events in the terminal."
         yield Finding("key", "error", "no events are sent: there is no key", do)
+        known = {setting.variable for setting in SETTINGS.values()}
+        for variable in sorted(all_variables()):
+            if variable.upper().startswith("THRIVESTACK") and variable not in known:
+                do = "The key belongs into THRIVESTACK_API_KEY."
+                yield Finding("key", "note", f"the variable {variable} is no setting of this library", do)
         return
     if key == LOCAL_KEY and not environment("THRIVESTACK_API_KEY"):
         yield Finding("key", "ok", "no key is needed for an endpoint on this machine")
