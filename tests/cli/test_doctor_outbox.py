@@ -102,7 +102,7 @@ def test_report_of_a_process(tmp_path: Path) -> None:
     found = by_level(list(check_processes(str(tmp_path), None)))
     assert f"process {os.getpid()} (app.py): accepted 7" in found["ok"]
     assert "x without a user at app.view, line 0, 2 times" in found["warning"]
-    assert "3 events dropped as queue_full" in found["warning"]
+    assert "3 events dropped as queue_full: the queue in memory was full" in found["warning"]
     assert "10 places more" in found["note"]
     assert by_level(list(check_processes(str(tmp_path), os.getppid()))).keys() == {"note"}
     report.write(b'["damaged')
@@ -152,7 +152,8 @@ def alive_process(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
         stderr=subprocess.DEVNULL,
         text=True,
     ) as process:
-        wait_until((tmp_path / "box" / f"process-{process.pid}.json").exists, "the report")
+        report = tmp_path / "box" / f"process-{process.pid}.json"
+        wait_until(lambda: report.exists() and json.loads(report.read_text())["stats"]["accepted"] == 2, "the report")
         yield process
         process.communicate("")
 

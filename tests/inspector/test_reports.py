@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 import httpx
 import pytest
 
 from tests.inspector.conftest import get
+from ts_autotrack._core.notices import DROPS, OFF
 from ts_autotrack.inspector._diagnosis import diagnose
 from ts_autotrack.inspector._reports import MOST_BYTES, MOST_PROCESSES, Reports
+from ts_autotrack.typing import DropReason
 
 if TYPE_CHECKING:
     from tests.conftest import Inspector
@@ -26,7 +28,7 @@ def stats(**numbers: Any) -> dict[str, Any]:
     [
         (stats(delivered=5), ""),
         ({**stats(), "off_reason": "no_api_key"}, "no key is set. Set THRIVESTACK_API_KEY"),
-        ({**stats(), "off_reason": "in_tests"}, "The process runs under pytest"),
+        ({**stats(), "off_reason": "in_tests"}, "The library is off: pytest runs, or has started the process"),
         ({**stats(), "off_reason": "disabled"}, "Unset TS_AUTOTRACK_DISABLED"),
         ({**stats(), "off_reason": ["odd"]}, "The library is off: ['odd']."),
         (stats(accepted=0), "No event has been tracked yet. An event means success"),
@@ -56,6 +58,11 @@ def test_diagnosis(report: dict[str, Any], sentence: str) -> None:
     found = diagnose(report)
     assert sentence in found
     assert bool(found) == bool(sentence)
+
+
+def test_each_drop_reason_has_a_cause() -> None:
+    """Every drop reason is explained in one of the two tables that doctor and the inspector share."""
+    assert sorted([*DROPS, *OFF]) == sorted(get_args(DropReason))
 
 
 def test_report_is_shown(cleared: Inspector) -> None:

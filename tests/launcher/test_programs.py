@@ -159,6 +159,15 @@ def test_program_with_mistakes_runs_as_without_the_launcher(project: Project) ->
     ]
 
 
+def test_program_that_another_tool_runs_is_a_warning(project: Project) -> None:
+    """Functions of a program that coverage runs are not seen, which a warning says at the end."""
+    project.write("app.py", APP)
+    used, output, errors = project.run("-m", "coverage", "run", "app.py")
+    assert (used, output) == (["show"], USED[1])
+    assert "functions of the program itself were not tracked" in errors
+    assert "__main__:buy; __main__:pay; __main__:Order.send" in errors
+
+
 def test_inactive_library_hooks_nothing(project: Project) -> None:
     """With the exporter "none", or disabled, no import hook is installed, and no function is touched."""
     show = (
@@ -212,8 +221,8 @@ def test_frameworks_and_users_need_no_code(project: Project) -> None:
         """,
     )
     features = "GET /items/<int:number>=item_view;store.views:show=show"
-    found = project.run("app.py", FEATURES=features, INTEGRATIONS="", USER="store.auth:user")
+    found = project.run("app.py", FEATURES=features, INTEGRATIONS="all,threads", USER="store.auth:user")
     assert found == (["item_view", "show"], "7 404 4\n", "")
-    used, output, errors = project.run("app.py", FEATURES=features, INTEGRATIONS="flask", USER="store.auth:usr")
+    used, output, errors = project.run("app.py", FEATURES=features, INTEGRATIONS="Flask", USER="store.auth:usr")
     assert (used, output) == ([], "7 404 4\n")
     assert errors.count("TS_AUTOTRACK_USER='store.auth:usr' could not be loaded") == 1

@@ -97,8 +97,8 @@ def configure(  # noqa: PLR0913 - the settings
             a module. As text: entries `name=feature` with ";" between them, or a JSON object. Read once, by
             `ts-autotrack run`, `import ts_autotrack.auto` or `opentelemetry-instrument`.
         user: Name of the function that returns the acting user, such as "myapp.auth:current_user"; read likewise.
-        integrations: Names of the integrations to activate, such as "celery", or "off"; default: of each framework that
-            the program imports. Read likewise.
+        integrations: Names of the integrations to activate, such as "celery"; "off" for none; "all", the default, for
+            each framework that the program imports, beside which "threads" may be named. Read likewise.
         otel_features: Features by OpenTelemetry span: names of spans, and routes of server spans, such as
             `{"GET /reports/{id}": "report_view", "export-report": "report_export"}`. Read when an exporter or
             processor of `ts_autotrack.otel` is made.

@@ -340,7 +340,7 @@ SETTINGS: dict[str, Setting] = {
     "properties": Setting("TS_AUTOTRACK_PROPERTIES", parsers.values, None),
     "features": Setting("TS_AUTOTRACK_FEATURES", _features, {}),
     "user": Setting("TS_AUTOTRACK_USER", parsers.target, None),
-    "integrations": Setting("TS_AUTOTRACK_INTEGRATIONS", parsers.names, ()),
+    "integrations": Setting("TS_AUTOTRACK_INTEGRATIONS", parsers.integrations, ()),
     "otel_features": Setting("TS_AUTOTRACK_OTEL_FEATURES", parsers.features, {}),
     "otel_properties": Setting("TS_AUTOTRACK_OTEL_PROPERTIES", parsers.names, ()),
     "otel_errors": Setting("TS_AUTOTRACK_OTEL_ERRORS", parsers.flag, default=False),

@@ -228,6 +228,11 @@ def names(value: Any) -> tuple[str, ...]:
     return tuple(name.strip() for name in value if name.strip())
 
 
+def integrations(value: Any) -> tuple[str, ...]:
+    """Parse names of integrations, in any case."""
+    return tuple(name.lower() for name in names(value))
+
+
 def _features(text: str) -> dict[str, str] | None:
     """Return the entries of "key=name,key=name"; None if the text has another form."""
     entries = [entry.rpartition("=") for entry in text.split(",") if entry.strip()]

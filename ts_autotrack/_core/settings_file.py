@@ -69,4 +69,4 @@ def _check_names(place: str, path: str, table: Mapping[str, Any], names: Mapping
         warn(("setting", path, name), f"{place} has no setting {name!r}{did_you_mean(name, names)}", "warning")
     for name in [name for name in table if names.get(name)]:
         message = f"{path}: {name} belongs in the environment, not in a file that is shared"
-        warn(("setting", path, name), message, "warning")
+        warn(("credential", path, name), message, "warning")

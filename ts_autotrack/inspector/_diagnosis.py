@@ -4,31 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from ts_autotrack._core.notices import DROPS, OFF
+
 SHOWN = 3
 """Places in one sentence."""
-_OFF = {
-    "no_api_key": "The library is off: no key is set. Set THRIVESTACK_API_KEY; for an inspector on this machine, "
-    "THRIVESTACK_ENDPOINT is enough.",
-    "disabled": "The library is off by a setting. Unset TS_AUTOTRACK_DISABLED and DO_NOT_TRACK, and set "
-    "TS_AUTOTRACK_EXPORTER to something else than none.",
-    "in_tests": "The process runs under pytest, and its endpoint is on another machine. Set THRIVESTACK_ENDPOINT to "
-    "this inspector, or TS_AUTOTRACK_IN_TESTS=1.",
-    "bad_endpoint": "The library is off: THRIVESTACK_ENDPOINT is not a valid address. Correct the variable; the "
-    "warning in the process's log names the fault.",
-    "shutdown": "The library was shut down in this process. Calls after shutdown() are not tracked; call configure() "
-    "to start again.",
-}
-"""Sentences by the reason why the library is off."""
-_DROPS = {
-    "suppressed": "inside suppress(), or tracked by a finalizer",
-    "queue_full": "the queue in memory was full; raise TS_AUTOTRACK_MAX_QUEUE or TS_AUTOTRACK_MAX_QUEUE_BYTES",
-    "outbox_full": "the outbox was full; raise TS_AUTOTRACK_OUTBOX_BYTES",
-    "outbox_corrupt": "an outbox file became unreadable and was set aside",
-    "too_large": "larger than a request may be; track fewer or shorter values",
-    "invalid": "not valid as events; the warnings name the reason",
-    "fault": "a fault of the library; please report the warning",
-}
-"""Causes by drop reason. Reasons of an inactive library are in `_OFF`."""
 
 
 def diagnose(report: dict[str, Any]) -> str:
@@ -42,7 +21,8 @@ def diagnose(report: dict[str, Any]) -> str:
     """
     account = _Account(report)
     if off := report.get("off_reason"):
-        return _OFF.get(off if isinstance(off, str) else "", f"The library is off: {off}.")
+        cause, remedy = OFF.get(off, (off, "")) if isinstance(off, str) else (off, "")
+        return f"The library is off: {cause}. {remedy}".rstrip()
     sentences = [
         _nothing_tracked(report, account),
         _unattributed(report, account),
@@ -89,10 +69,7 @@ def _unattributed(report: dict[str, Any], account: _Account) -> str:
     places = [_place(entry) for entry in _list(report.get("unattributed")) if _object(entry).get("place")]
     more = f" and {_count(len(places) - SHOWN, 'more place')}" if len(places) > SHOWN else ""
     where = f" at {', '.join(places[:SHOWN])}{more}" if places else ""
-    return (
-        f"No user was known for {_count(number, 'event')}{where}. Name the user there by `with user_context(...)`, or "
-        "by bind_user(...) earlier in the request."
-    )
+    return f"No user was known for {_count(number, 'event')}{where}. {DROPS['unattributed'][1]}"
 
 
 def _waiting(report: dict[str, Any], account: _Account) -> str:
@@ -118,9 +95,12 @@ def _dropped(account: _Account) -> list[str]:
     sentences = []
     for reason, number in account.dropped.items():
         were = f"{_count(number, 'event')} {'was' if number == 1 else 'were'}"
-        if reason in _DROPS:
-            sentences.append(f"{were} dropped as {reason}: {_DROPS[reason]}.")
-        elif reason != "unattributed":
+        if reason == "unattributed":
+            continue
+        if reason in DROPS:
+            cause, remedy = DROPS[reason]
+            sentences.append(f"{were} dropped as {reason}: {cause}. {remedy}".rstrip())
+        else:
             sentences.append(f"{were} tracked while the library was off ({reason}).")
     return sentences
 

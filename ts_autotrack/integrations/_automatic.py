@@ -125,6 +125,11 @@ def activate(
         return _active[name]
 
 
+def problem_of(name: str) -> str | None:
+    """Return the reason why a framework is not tracked; None if it is, or its module is not imported."""
+    return _active.get(name)
+
+
 def deactivate() -> None:
     """Undo all calls of `activate`: later requests, tasks and calls are not tracked. Meant for tests."""
     with _lock:
@@ -168,7 +173,9 @@ def _track(framework: _Framework, features: Mapping[str, Mapping[str, Any]], use
         part = importlib.import_module(f"{__package__}.{framework.part}")
         track: Callable[..., None] = getattr(part, framework.function)
         track(*framework.application, _patches, own, *([user] if framework.asks else []))
-    except Exception as error:  # noqa: BLE001 - another version of the framework, or a broken installation
+    except ImportError as error:
+        return f"this version of {framework.module} lacks a part that the integration needs ({error})"
+    except Exception as error:  # noqa: BLE001 - a broken installation, or a key that is no route
         return f"{type(error).__name__}: {error}"
     return None
 

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from ts_autotrack.launcher._targets import TargetStatus
     from ts_autotrack.typing import Identity
 
-OFF = "off"
-"""Value of the setting `integrations` that activates none."""
+OFF, ALL = "off", "all"
+"""Values of the setting `integrations`: no integration, and the default, beside which "threads" may be named."""
 
 BY_NAME_ONLY = frozenset({"threads"})
 """Integrations of modules that nearly every program imports: active only if the settings name them."""
@@ -114,13 +114,13 @@ def _chosen(named: tuple[str, ...], features: Iterable[str], only_needed: bool) 
     from ts_autotrack.integrations import _automatic as automatic  # lazily: not for programs without integrations
 
     for name in named:
-        if name not in automatic.FRAMEWORKS:
+        if name not in (*automatic.FRAMEWORKS, ALL):
             hint = did_you_mean(name, automatic.FRAMEWORKS) or f". Integrations: {', '.join(automatic.FRAMEWORKS)}"
             warn_now(("integration", name), f"TS_AUTOTRACK_INTEGRATIONS: there is no integration {name!r}{hint}")
     if only_needed:
         needed = automatic.needed_by(features)
     else:
-        needed = set() if named else automatic.FRAMEWORKS.keys() - BY_NAME_ONLY
+        needed = set() if named and ALL not in named else automatic.FRAMEWORKS.keys() - BY_NAME_ONLY
     return [name for name in automatic.FRAMEWORKS if name in named or name in needed]
 
 

@@ -158,7 +158,7 @@ class Targets:
             warn_now(("target", module), f"the setting features has names without effect: {_some(bad)}")
 
     def report_missing(self) -> None:
-        """Warn once of functions in modules that do not exist, and in modules that other finders have imported.
+        """Warn once of functions in modules that do not exist, or that were imported or run past the launcher.
 
         Called at the end of the process.
 
@@ -167,7 +167,10 @@ class Targets:
         """
         missing, passed = [], []
         for name in self._by_module:
-            waiting = self._waiting(name) if name != main_module() else {}
+            if name == main_module():
+                self._report_main(name)
+                continue
+            waiting = self._waiting(name)
             if waiting and name in sys.modules:
                 passed += [name] if _is_loaded(sys.modules[name]) else []
             elif waiting and not _may_exist(name):
@@ -182,6 +185,20 @@ class Targets:
                 f"library's, imported them: {_some(passed)}. Decorate their functions with track_feature"
             )
             warn_now(("target", "passed"), message)
+
+    def _report_main(self, name: str) -> None:
+        """Warn of functions that the program has, and that were not seen: another tool has run the program's code."""
+        module, passed = sys.modules.get(name), []
+        for qualname in self._by_module[name]:
+            status = self.statuses.get(f"{name}:{qualname}")  # none for `*` after the import
+            if module is not None and status is not None and status.state != "tracked" and _is_there(module, qualname):
+                passed.append(status.key)
+        if passed:
+            message = (
+                f"functions of the program itself were not tracked, because another tool has run it: {_some(passed)}. "
+                "Move them to a module"
+            )
+            warn_now(("target", "main"), message)
 
 
 def _is_loaded(module: ModuleType) -> bool:

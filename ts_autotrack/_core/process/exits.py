@@ -86,5 +86,5 @@ def _prepare_uvicorn(drain: Callable[[], object]) -> None:
 _NO_HANDLER = (
     "SIGTERM would end this process without delivering its last events: the first event came from a thread, and only "
     "the main thread can set a handler. Call ts_autotrack.configure() in the main thread, or set the key in the "
-    "environment before ts_autotrack is imported."
+    "environment before ts_autotrack is imported; below `ts-autotrack run`, import a module with features there."
 )

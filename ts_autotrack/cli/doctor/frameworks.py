@@ -10,7 +10,7 @@ from ts_autotrack import is_tracked
 from ts_autotrack._core.callables import wrapped_objects
 from ts_autotrack._core.named_features import is_function
 from ts_autotrack.cli.doctor.findings import Finding
-from ts_autotrack.integrations._automatic import FRAMEWORKS, activate, unused_features
+from ts_autotrack.integrations._automatic import FRAMEWORKS, problem_of, unused_features
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -59,13 +59,13 @@ def _imported(name: str, chosen: tuple[str, ...], *, active: bool) -> Finding:
     if "off" in chosen:
         seen = f"{name} is imported, and TS_AUTOTRACK_INTEGRATIONS=off"
         return Finding("integrations", "note", seen, "Remove the setting to let `ts-autotrack run` activate it.")
-    if chosen and name not in chosen:
+    if chosen and "all" not in chosen and name not in chosen:
         seen = f"{name} is imported, and TS_AUTOTRACK_INTEGRATIONS names only {', '.join(chosen)}"
         return Finding("integrations", "note", seen, f"Add {name} to the setting to activate it.")
     if not active:
         seen = f"{name} is imported; its integration needs its lines of code, or `ts-autotrack run`"
         return Finding("integrations", "note", seen)
-    problem = activate(name, {})  # activated already, by the import
+    problem = problem_of(name)
     if problem is None:
         return Finding("integrations", "ok", f"the integration {name} is active by the settings")
     return Finding("integrations", "warning", f"the integration {name} is not active: {problem}")

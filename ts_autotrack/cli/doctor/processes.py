@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ts_autotrack._core.config import SETTINGS
+from ts_autotrack._core.notices import DROPS, OFF
 from ts_autotrack._core.outbox.reports import report_files
 from ts_autotrack.cli.doctor.findings import Finding, count
 
@@ -18,17 +19,6 @@ MAX_REPORT = 2_000_000
 """Bytes of a report that are read."""
 MAX_PLACES = 20
 """Places with unattributed events that are listed for each process."""
-
-_CAUSES = {
-    "queue_full": "The server is too slow or away: raise TS_AUTOTRACK_MAX_QUEUE, or use an outbox.",
-    "outbox_full": "The server is too slow or away: raise TS_AUTOTRACK_OUTBOX_BYTES.",
-    "outbox_corrupt": "Check the disk; unreadable files end in .corrupt.",
-    "too_large": "Capture smaller values: an event has 2 MB at most.",
-    "invalid": "The log names each call that is no event.",
-    "fault": "This is a fault of ts_autotrack: please report the warning in the log.",
-    "shutdown": "Track nothing after shutdown().",
-}
-"""Advice for each drop reason that is no choice of the operator."""
 
 
 def outbox_of(pid: int) -> str:
@@ -104,12 +94,14 @@ def _report_findings(path: Path) -> Iterator[Finding]:
     figures = [f"{key} {stats[key]}" for key in ("accepted", "delivered", "pending", "rejected") if key in stats]
     yield Finding("process", "ok", f"{name}: {', '.join(figures) or 'no figures'}")
     if reason := report.get("off_reason"):
-        yield Finding("process", "warning", f"{name} sends no events: {reason}", "See its settings and log.")
+        cause, remedy = OFF.get(reason, (reason, "See its settings and log."))
+        yield Finding("process", "warning", f"{name} sends no events: {cause}", remedy)
     yield from _places(name, _list(report.get("unattributed")))
     for reason, number in _table(report.get("drops")).items():
-        if reason in _CAUSES and number:
-            seen = f"{name}: {count(number, 'event')} dropped as {reason}"
-            yield Finding("process", "warning", seen, _CAUSES[reason])
+        cause, remedy = {**DROPS, "shutdown": OFF["shutdown"]}.get(reason, ("", ""))
+        if number and remedy and reason != "unattributed":
+            seen = f"{name}: {count(number, 'event')} dropped as {reason}: {cause}"
+            yield Finding("process", "warning", seen, remedy)
 
 
 def _places(name: str, entries: list[Any]) -> Iterator[Finding]:
@@ -119,8 +111,7 @@ def _places(name: str, entries: list[Any]) -> Iterator[Finding]:
         times = count(int(place.get("count") or 0), "time")
         event = place.get("feature") or place.get("event") or "an event"
         seen = f"{name}: {event} without a user at {place.get('place')}, {times}"
-        do = "Name the user before: user_context(...), bind_user(...), or the user= of the integration."
-        yield Finding("unattributed", "warning", seen, do)
+        yield Finding("unattributed", "warning", seen, DROPS["unattributed"][1])
     if len(places) > MAX_PLACES:
         yield Finding("unattributed", "note", f"{name}: {count(len(places) - MAX_PLACES, 'place')} more")
 

@@ -25,14 +25,14 @@ class Settings(NamedTuple):
         values: Values by name.
         from_file: Names of the settings that the settings file changes.
         file: Path of the settings file; an empty text without one.
-        warnings: Messages about bad settings, with their levels.
+        warnings: Messages about bad settings, each with its key and level, as `config.read` gives them.
     """
 
     config: Config
     values: dict[str, Any]
     from_file: frozenset[str]
     file: str
-    warnings: list[tuple[str, str]]
+    warnings: list[tuple[Hashable, str, str]]
 
 
 def read_settings(folder: str, *, named: bool = False) -> Settings:
@@ -43,15 +43,15 @@ def read_settings(folder: str, *, named: bool = False) -> Settings:
         named: True if the operator has named the application's command. Otherwise a file of another user does not
             count, as it does not count for a program of this user.
     """
-    warnings: list[tuple[str, str]] = []
+    warnings: list[tuple[Hashable, str, str]] = []
 
-    def collect(_: Hashable, message: str, level: str) -> None:
-        if (message, level) not in warnings:
-            warnings.append((message, level))
+    def collect(*warning: Any) -> None:
+        if warning not in warnings:
+            warnings.append(warning)
 
     found = project.nearest(folder)
     if found and not named and not project.is_trusted(found[0]):
-        warnings.append((f"{found[0]} is ignored: it belongs to another user", "warning"))
+        warnings.append((("setting", found[0]), f"{found[0]} is ignored: it belongs to another user", "warning"))
         found, folder = None, ""
     values = read({}, folder, collect)
     without_file = read({}, "", lambda *_: None)
@@ -66,8 +66,8 @@ def check_settings(settings: Settings) -> Iterator[Finding]:
     for name, setting in SETTINGS.items():
         if source := _source(name, setting, settings):
             yield Finding("settings", "ok", f"{source}: {name} = {_shown(name, settings.values[name])}")
-    for message, level in settings.warnings:
-        shared = "belongs in the environment" in message
+    for key, message, level in settings.warnings:
+        shared = isinstance(key, tuple) and key[0] == "credential"
         reported: Level = "error" if shared or level == "error" else "warning"
         do = "Remove it from the file, and replace the credential: it may have been read." if shared else ""
         yield Finding("settings", reported, message, do or "Correct or remove the value.")
@@ -100,7 +100,7 @@ def _file_finding(settings: Settings) -> Finding:
 def _source(name: str, setting: Setting, settings: Settings) -> str:
     """Return the source of a setting's value; an empty text for the default."""
     given = environment(setting.variable)
-    if given and not any(message.startswith(f"{setting.variable}=") for message, _ in settings.warnings):
+    if given and all(key != ("setting", setting.variable) for key, _, _ in settings.warnings):
         return setting.variable
     return Path(settings.file).name if name in settings.from_file else ""
 
