@@ -15,6 +15,7 @@ import pytest
 
 from tests.conftest import Answer, run_python, wait_until
 from tests.faults._outboxes import APP, EACH, KEPT, KILL, OUTAGE, SUCCESSOR, events_files, numbers, succeed
+from ts_autotrack.cli import main
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -221,22 +222,21 @@ def test_adoption_does_not_wait_for_the_flush_interval(
     assert len(numbers(inspector)) == 22
 
 
-def test_busy_outbox_can_be_looked_at(
-    alive: dict[str, str],
-    outbox: Path,
-    cli: Callable[..., str],
-) -> None:
+def test_busy_outbox_can_be_looked_at(alive: dict[str, str], outbox: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """`status` and `export` work again and again beside processes which come, write and go."""
     code = APP + "\nwith user_context('u', group_id='g'):\n  for n in range(10**6): work(n); time.sleep(0.0001)"
     busy = [
         subprocess.Popen([sys.executable, "-c", code], env={**os.environ, **alive, **setting}) for setting in ({}, EACH)
     ]
+    words = ["outbox", "status", "--directory", str(outbox)]
     try:
         wait_until(lambda: len(events_files(outbox)) == 2, "the files of both")
         for _ in range(15):
-            lines = cli("status").splitlines()[1:]
+            assert main(words) == 0
+            lines = capsys.readouterr().out.splitlines()[1:]
             assert [line for line in lines if re.search(r"  waiting \d+  \d+ bytes  in use$", line)] == lines
-            cli("export", "--pending")
+            assert main(["outbox", "export", "--pending", *words[2:]]) == 0
+            capsys.readouterr()
     finally:
         for process in busy:
             process.kill()

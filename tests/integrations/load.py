@@ -93,10 +93,17 @@ def endless_requests() -> Iterator[Request]:
     return chain.from_iterable(requests_of_users(1_000, first) for first in range(0, 10**9, 1_000))
 
 
-def problems(answered: Sequence[Request], items: Sequence[Mapping[str, Any]]) -> list[str]:
+def problems(
+    answered: Sequence[Request], items: Sequence[Mapping[str, Any]], runs: Mapping[int, int] | None = None
+) -> list[str]:
     """Compare the events that arrived with the requests that were answered; return the differences.
 
     An event of a request that was not answered is no difference: the server may have ended in between.
+
+    Args:
+        answered: The requests.
+        items: The events.
+        runs: How often each request was worked on, by its number; default: once.
     """
     users = {request.number: request.user for request in answered}
     seen: dict[int, list[tuple[Any, ...]]] = {}
@@ -106,7 +113,8 @@ def problems(answered: Sequence[Request], items: Sequence[Mapping[str, Any]]) ->
     found = []
     for number, user in users.items():
         events = seen.get(number, [])
-        expected = [] if user is None else [(user, f"account-{user}", f"plan-{user}")]
+        times = 1 if runs is None else runs[number]
+        expected = [] if user is None else [(user, f"account-{user}", f"plan-{user}")] * times
         if events != expected:
             found.append(f"request {number} of {user}: events of {events}")
     return found

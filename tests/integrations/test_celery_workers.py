@@ -66,9 +66,9 @@ class Worker:
         with known if user else contextlib.nullcontext():
             self._app.send_task(task, (request.number,))
 
-    def done(self) -> Counter[int]:
-        """Return the numbers of finished tasks."""
-        path = self._folder / "done"
+    def done(self, file: str = "done") -> Counter[int]:
+        """Return the numbers of finished tasks, each as often as Celery ran it: at a worker's end sometimes twice."""
+        path = self._folder / file
         return Counter(map(int, path.read_text().split())) if path.exists() else Counter()
 
     def close(self) -> None:
@@ -89,16 +89,17 @@ def worker(redis_url: str, inspector: Inspector, tmp_path: Path) -> Iterator[Wor
     uninstrument_celery()
 
 
-def mistakes(requests: list[Request], items: list[dict[str, Any]]) -> list[str]:
+def mistakes(worker: Worker, requests: list[Request], items: list[dict[str, Any]]) -> list[str]:
     """Return the differences between the events of finished tasks and the tasks."""
+    worked, finished = worker.done("worked"), worker.done()
     with_number: Callable[[str], list[dict[str, Any]]] = lambda name: [  # noqa: E731
         item
         for item in items
         if name in (item["event_name"], item["properties"].get("feature_name")) and "number" in item["properties"]
     ]
-    found = problems(requests, with_number("work")) + problems(requests, with_number("finished"))
+    found = problems(requests, with_number("work"), worked) + problems(requests, with_number("finished"), finished)
     users = Counter(item["user_id"] for item in items if item["properties"].get("feature_name") == "finish")
-    if users != Counter(request.user for request in requests if request.user):
+    if users != Counter(request.user for request in requests for _ in range(finished[request.number]) if request.user):
         found.append(f"features by configuration: {users}")
     if len({item["context"]["event_id"] for item in items}) != len(items):
         found.append("an event twice")
@@ -112,7 +113,7 @@ def test_no_event_has_another_user(worker: Worker, inspector: Inspector, pool: s
     with worker.running(POOLS[pool]), ThreadPoolExecutor(4) as publishers:
         list(publishers.map(worker.publish, requests))
         wait_until(lambda: sum(worker.done().values()) == len(requests), "all tasks done", 60)
-    assert mistakes(requests, inspector.items()) == []
+    assert mistakes(worker, requests, inspector.items()) == []
 
 
 @pytest.mark.parametrize("options", ["-P prefork -c 2", "-P threads -c 8"])
@@ -140,8 +141,7 @@ def test_sigterm_under_load_loses_nothing(worker: Worker, inspector: Inspector, 
         load.join(30)
     with worker.running(options):
         wait_until(lambda: len(worker.done()) == len(published), "all tasks done", 60)
-    assert set(worker.done().values()) == {1}
-    assert mistakes(published, inspector.items()) == []
+    assert mistakes(worker, published, inspector.items()) == []
 
 
 def test_a_killed_child_loses_nothing_with_an_outbox(worker: Worker, inspector: Inspector, tmp_path: Path) -> None:

@@ -7,13 +7,17 @@ import signal
 from pathlib import Path
 from typing import Any
 
+import billiard.pool
 import celery
 
 from ts_autotrack import track, track_feature
 from ts_autotrack.integrations.celery import instrument_celery
 
 FOLDER = Path(os.environ.get("CELERY_TEST_FOLDER", "."))
-"""Folder of the file `done`, to which each finished task adds a line."""
+"""Folder of the files `worked` and `done`, to which each finished task adds a line."""
+
+billiard.pool.GUARANTEE_MESSAGE_CONSUMPTION_RETRY_LIMIT = 20
+"""Tenths of a second, in place of 30 s, that the end of a child waits for its parent, which may read no more."""
 
 app: Any = celery.Celery("celery_app", broker=os.environ.get("CELERY_TEST_BROKER"))
 app.conf.update(worker_hijack_root_logger=False, task_reject_on_worker_lost=True)
@@ -27,6 +31,8 @@ def work(self: Any, number: int) -> None:
     if number % 3 == 0 and not self.request.retries:
         raise self.retry(countdown=0)
     app.send_task("finish", (number,))
+    with (FOLDER / "worked").open("a") as file:
+        file.write(f"{number}\n")
 
 
 @app.task(name="finish")
