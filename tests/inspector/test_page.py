@@ -105,7 +105,7 @@ def test_events_appear_without_a_reload(running: RunningInspector, page: Page) -
     print("milliseconds from the request to the row:", [round(delay * 1000) for delay in delays])
     assert delays[-1] < 1
     assert [row[2] for row in rows(page)] == [f"feature_{number}" for number in range(9, -1, -1)]
-    assert page.locator("#total").inner_text() == "10 events kept"
+    assert page.locator("#total").inner_text() == "10 items kept"
 
 
 def test_the_page_catches_up_after_a_restart(context: BrowserContext, tmp_path: Path) -> None:
@@ -141,7 +141,7 @@ def test_the_page_catches_up_after_a_restart(context: BrowserContext, tmp_path: 
         inspector.send(used("elsewhere"))
         page.get_by_role("button", name="elsewhere").wait_for()
         wait_until(lambda: [row[2] for row in rows(page)] == ["elsewhere"], "only the new file's event is shown")
-        assert page.locator("#total").inner_text() == "1 event kept"
+        assert page.locator("#total").inner_text() == "1 item kept"
         assert observed.faults() == []
     finally:
         inspector.close()
@@ -183,7 +183,7 @@ def test_fifty_thousand_events(running: RunningInspector, page: Page) -> None:
         if start == MANY - LIVE:
             page.goto(running.url)
         running.send(*(used(f"feature_{n % 50}", f"user_{n}", f"account_{n % 20}") for n in range(start, start + 1000)))
-    page.locator("#total", has_text="50,000 events kept").wait_for()
+    page.locator("#total", has_text="50,000 items kept").wait_for()
     began = time.monotonic()
     page.reload()
     page.locator("#rows tr").first.wait_for()

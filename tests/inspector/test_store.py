@@ -7,6 +7,7 @@ import sqlite3
 from typing import TYPE_CHECKING, Any
 
 import orjson
+import pytest
 
 from tests.inspector.conftest import TRACK
 from ts_autotrack.inspector import _entries, _store
@@ -15,7 +16,6 @@ from ts_autotrack.inspector._store import Arrival, Refusal, Store
 if TYPE_CHECKING:
     from pathlib import Path
 
-    import pytest
 
 ARRIVAL = Arrival("/track", {}, 1, 200, {})
 OLD_SCHEMA = """
@@ -57,6 +57,18 @@ def test_file_of_version_0_1_0_is_opened(tmp_path: Path) -> None:
         assert (entries[-1]["feature"], entries[-1]["request"]) == ("a", None)
         assert next(cell[:2] for cell in _entries.cells(store, {})) == ("a", None)
         store.close()
+
+
+def test_another_program_s_table_is_left_alone(tmp_path: Path) -> None:
+    """A database whose table `events` belongs to another program is refused, and stays as it is."""
+    path = tmp_path / "other.db"
+    with sqlite3.connect(path) as other:
+        other.execute("CREATE TABLE events (name TEXT)")
+    other.close()
+    before = path.read_bytes()
+    with pytest.raises(sqlite3.DatabaseError, match="is not an inspector's"):
+        Store(str(path))
+    assert path.read_bytes() == before
 
 
 def test_memory_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import json
 import secrets
-from typing import TYPE_CHECKING
+import sqlite3
 
 from ts_autotrack.inspector._notes import notes_as_json
 
-if TYPE_CHECKING:
-    import sqlite3
-
-_TABLES = """
+_EVENTS = """
 CREATE TABLE IF NOT EXISTS events (
     id INTEGER PRIMARY KEY,
     received_at TEXT NOT NULL,
@@ -21,7 +18,11 @@ CREATE TABLE IF NOT EXISTS events (
     group_id TEXT,
     event_id TEXT,
     item TEXT NOT NULL
-);
+)
+"""
+_FIRST = {"id", "received_at", "path", "event_name", "user_id", "group_id", "event_id", "item"}
+"""Columns of `events` in each version."""
+_TABLES = """
 CREATE TABLE IF NOT EXISTS refused (
     id INTEGER PRIMARY KEY,
     received_at TEXT NOT NULL,
@@ -68,9 +69,17 @@ CREATE INDEX IF NOT EXISTS events_late ON events (id) WHERE out_of_order;
 
 
 def prepare(database: sqlite3.Connection) -> None:
-    """Create missing tables, and add missing columns to the table of an earlier version."""
-    database.executescript(_TABLES)
+    """Create missing tables, and add missing columns to the table of an earlier version.
+
+    Raises:
+        sqlite3.Error: If the file is another program's, or cannot be written.
+    """
+    database.execute(_EVENTS)
     present = {row[1] for row in database.execute("PRAGMA table_info(events)")}
+    if not present.issuperset(_FIRST):
+        message = "its table `events` is not an inspector's"
+        raise sqlite3.DatabaseError(message)
+    database.executescript(_TABLES)
     with database:
         database.execute("BEGIN IMMEDIATE")
         for name in _ADDED.keys() - present:

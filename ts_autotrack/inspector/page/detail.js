@@ -43,6 +43,7 @@ export class Detail {
     this.panel.hidden = false;
     this.panel.scrollTop = 0;
     document.body.classList.add("with-detail");
+    byId("announcer").textContent = `${nameOf(entry)} is shown in full beside the table`;
     this.readRequest(entry, request);
   }
 

@@ -102,7 +102,8 @@ function figures(cell) {
   const total = make("strong", {}, figure(cell.count));
   const last = make("time", { datetime: cell.last_at, title: bothTimes(cell.last_at) }, shortTime(cell.last_at));
   // No filter stands for "no account".
-  const shown = cell.account ? button("", open, { class: "cell" }) : make("div.cell");
+  const name = `${cell.feature}, ${cell.account}: ${count(cell.count, "event")}, the last at ${shortTime(cell.last_at)}`;
+  const shown = cell.account ? button("", open, { class: "cell", "aria-label": name }) : make("div.cell");
   shown.append(total, sparkline(cell.per_minute ?? []), last);
   return shown;
 }

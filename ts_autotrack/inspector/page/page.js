@@ -87,7 +87,7 @@ function showConnection() {
 }
 
 function showTotal() {
-  byId("total").textContent = total ? `${count(total, "event")} kept` : "";
+  byId("total").textContent = total ? `${count(total, "item")} kept` : "";
   if (total || isFiltered()) hideEmpty();
   else showEmpty(processes.silent());
 }
