@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import signal
 import subprocess
@@ -235,6 +236,7 @@ def clean_library(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.Temp
     monkeypatch.chdir(tmp_path_factory.mktemp("cwd"))
     monkeypatch.setattr(diagnostics, "reraise", True)
     monkeypatch.setattr(observers, "observers", ())
+    logging.root.setLevel(logging.WARNING)  # Celery's workers and Litestar's applications set the level
     warn_once.cache_clear()
     scope = _current.set(Scope())
     yield
