@@ -340,7 +340,8 @@ def test_many_dead_files_are_opened_once(inspector: Inspector, alive: dict[str, 
     subprocess.run([sys.executable, "-c", DEAD, outbox, "120"], check=True)
     done = run_python(FIRST, **alive, **EACH)
     mine, all_mine, opened = map(int, done.stdout.split())
-    assert mine == all_mine == 2, done.stderr  # to create the file, and by SQLite
+    # To create the file, and by SQLite, of which Python 3.10 does not tell.
+    assert mine == all_mine == (2 if sys.version_info >= (3, 11) else 1), done.stderr
     assert opened <= 2 + 2 * 120  # the header, and by SQLite
     assert len(inspector.items(event_name="dead")) == 120
     assert events_files(outbox) == []
