@@ -83,6 +83,7 @@ def test_memory_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     store.add(ARRIVAL, [{**TRACK, "properties": {"x": "y" * 1_000}}] * 20)
     assert sum(len(json.dumps(event["item"])) for event in found(store, 1_000)) <= 10_000
     assert store.last_id == 320
+    store.close()
 
 
 def test_file_keeps_all_events(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -95,6 +96,7 @@ def test_file_keeps_all_events(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) 
         store.refuse(ARRIVAL, Refusal("x", None, None, "reason", None))
     assert [store.count(kind) for kind in ("accepted", "refused")] == [10, 5]
     assert [store.request(number) is not None for number in (15, 16, 20)] == [False, True, True]
+    store.close()
 
 
 def test_clear_uses_no_id_twice(tmp_path: Path) -> None:
@@ -109,3 +111,4 @@ def test_clear_uses_no_id_twice(tmp_path: Path) -> None:
     store.add(ARRIVAL, [TRACK])
     assert store.name == name
     assert [event["id"] for event in store.find({}, 0, 9)] == [5]
+    store.close()

@@ -132,6 +132,7 @@ def test_reader_holds_nothing_but_a_position(monkeypatch: pytest.MonkeyPatch) ->
 
     assert [[entry["id"] for entry in batch] for batch in asyncio.run(read())] == [[1, 2, 3], [4, 5, 6], [7, 8]]
     assert feed.readers == 0
+    store.close()
 
 
 def test_streams_are_limited(cleared: Inspector) -> None:

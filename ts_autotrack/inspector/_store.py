@@ -113,7 +113,11 @@ class Store:
     def __init__(self, path: str) -> None:
         self.database = sqlite3.connect(path, timeout=LOCK_TIMEOUT)
         self.database.create_function("lower_all", 1, _lower, deterministic=True)
-        prepare(self.database)
+        try:
+            prepare(self.database)
+        except sqlite3.Error:
+            self.database.close()
+            raise
         self.name = self._state("store")
         self._bounded = path == MEMORY
         self._count, self._bytes = self._one("SELECT count(*), coalesce(sum(length(item)), 0) FROM events")
