@@ -30,6 +30,17 @@ if TYPE_CHECKING:
 DEADLINE = 10.0
 
 
+def terminate(process: subprocess.Popen[Any], patience: float = 60.0) -> None:
+    """End a process by SIGTERM; kill it, and fail, if it needs longer than `patience` seconds."""
+    process.terminate()
+    try:
+        process.wait(patience)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+        raise
+
+
 def wait_until(condition: Callable[[], Any], what: str, deadline: float = DEADLINE) -> Any:
     """Return the condition's first true value; fail after `deadline` seconds with the name of the condition."""
     end = time.monotonic() + deadline

@@ -112,7 +112,7 @@ def test_application_of_fastapi(folder: Path) -> None:
 
 
 def test_applications_that_break(folder: Path) -> None:
-    """A crash, an exit and an endless import end in a finding; what was found before counts."""
+    """A crash, an exit and an endless import are a finding each; earlier findings stay."""
     (folder / "crash.py").write_text("import os; os._exit(3)\n")
     (folder / "leave.py").write_text("import sys; sys.exit('needs a database')\n")
     (folder / "server.py").write_text("import threading; threading.Event().wait()\n")

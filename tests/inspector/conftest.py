@@ -71,7 +71,7 @@ class Stream:
             assert event != "end"
 
     def entries(self, number: int) -> list[dict[str, Any]]:
-        """Return the next entries, whatever the messages that hold them."""
+        """Return the next entries, in one message or several."""
         found: list[dict[str, Any]] = []
         while len(found) < number:
             event, data = self.message()

@@ -93,7 +93,7 @@ class Observed:
         return [address for address in self.addresses if not address.startswith((f"{url}/", "data:"))]
 
     def faults(self) -> list[str]:
-        """Return the errors but for those of a connection that ended with the inspector."""
+        """Return the errors, without errors of connections that ended with the inspector."""
         return [error for error in self.errors if "net::ERR_" not in error]
 
 

@@ -244,7 +244,7 @@ def test_page_is_served_to_browsers(inspector: Inspector) -> None:
 
 @pytest.mark.parametrize("depth", range(955, 975))
 def test_any_accepted_event_is_shown(cleared: Inspector, depth: int) -> None:
-    """GET /events answers with whatever has been accepted, however deeply nested."""
+    """GET /events returns each accepted item, however deeply nested."""
     body = b'[{"event_name": "e", "user_id": "u", "timestamp": "%s", "deep": %s%s}]'
     post(cleared, "/track", body % (TRACK["timestamp"].encode(), b"[" * depth, b"]" * depth))
     assert httpx.get(f"{cleared.url}/events").status_code == 200

@@ -121,7 +121,7 @@ def test_threads_that_import_and_ask_never_wait_for_each_other(tmp_path: Path) -
 
 
 def test_script_is_not_run_a_second_time(tmp_path: Path) -> None:
-    """The function may be in the file that Python was started with: it is that of the running program."""
+    """The function may be in the file that Python was started with: the file does not run a second time."""
     script = tmp_path / "own_script.py"
     script.write_text(
         "from ts_autotrack.integrations._resolver import NamedUser\nprint('started')\n"

@@ -168,7 +168,7 @@ def test_application_below_an_asgi_application_acts_for_the_outer_user(
 ) -> None:
     """Without users of its own, a Flask application in FastAPI belongs to the request of the outer application.
 
-    So it does, whatever it knows, where the outer application adds the integration.
+    Where the outer application adds the integration itself, the Flask application's own users do not count.
     """
     track("fastapi")
     track("flask", ROUTE if by_hand else {})

@@ -136,7 +136,7 @@ def test_faststream(inspector: Inspector, *, own: bool) -> None:
 
 @OWN
 def test_rq(inspector: Inspector, redis_url: str, *, own: bool) -> None:
-    """Jobs of RQ's own class belong to their publisher; those of a TrackedJob are written and run once."""
+    """Jobs of RQ's own class belong to their publisher; a TrackedJob is written and run once."""
     track("rq", {f"{succeed.__module__}.succeed": "report_export"})
     connection = redis.Redis.from_url(redis_url)
     options: dict[str, Any] = {"job_class": AppJob} if own else {}

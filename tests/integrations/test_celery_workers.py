@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import celery
 import pytest
 
-from tests.conftest import wait_until
+from tests.conftest import terminate, wait_until
 from tests.integrations.load import ROOT, Request, endless_requests, problems, requests_of_users
 from ts_autotrack import user_context
 from ts_autotrack.integrations.celery import instrument_celery, uninstrument_celery
@@ -52,12 +52,7 @@ class Worker:
         try:
             yield process
         finally:
-            process.terminate()
-            try:
-                process.wait(60)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
+            terminate(process)
 
     def publish(self, request: Request, task: str = "work") -> None:
         """Publish a task for a user, or for nobody."""

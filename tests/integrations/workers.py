@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import redis
 
-from tests.conftest import wait_until
+from tests.conftest import terminate, wait_until
 from tests.integrations.apps.queue_work import DONE
 from tests.integrations.load import ROOT, requests_of_users
 
@@ -55,12 +55,7 @@ class Queue:
                 yield
                 assert process.poll() is None, f"the worker ended with {process.returncode}"
             finally:
-                process.terminate()
-                try:
-                    process.wait(30)
-                except subprocess.TimeoutExpired:
-                    process.kill()
-                    raise
+                terminate(process)
 
     def wait_for(self, count: int) -> None:
         """Wait until so much work is done."""

@@ -11,7 +11,7 @@ import urllib.request
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tests.conftest import wait_until
+from tests.conftest import terminate, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -66,12 +66,7 @@ def serving(
             assert process.poll() is None, output.read_text()
             yield
         finally:
-            process.terminate()
-            try:
-                process.wait(30)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                raise
+            terminate(process)
 
 
 def get(port: int, path: str) -> None:

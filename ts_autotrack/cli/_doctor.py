@@ -34,7 +34,7 @@ def add_doctor(commands: Any) -> None:
         help="check settings, network, outbox and code, and say what to do",
         description="Reads the settings as an application started in this folder would, sends one request without an "
         "event, and imports the application's modules in a child process with a time limit: code at their module level "
-        "runs there, a script does not. Sends and changes no event, but for the one of --send. Exit status: 0 if no "
+        "runs there, a script does not. No event is sent or changed; --send sends one. Exit status: 0 if no "
         "finding is an error, 1 otherwise, 2 for a wrong command line.",
     )
     doctor.add_argument("--send", action="store_true", help="send one event ts_autotrack_doctor of a user of that name")

@@ -26,8 +26,8 @@ def add_run(commands: Any) -> None:
         "`integrations` and `user` in each of its Python processes, and in their children. Processes of another "
         "environment without ts_autotrack are left alone. Python ignores PYTHONPATH with -I and -E, and this folder "
         "with -S.",
-        epilog="exit status: that of COMMAND; 127 if there is no such command, 126 if it cannot be started, 2 for bad "
-        "arguments",
+        epilog="exit status: the status of COMMAND; 127 if there is no such command, 126 if it cannot be started, 2 "
+        "for bad arguments",
     )
     run.add_argument(
         "--env-file",

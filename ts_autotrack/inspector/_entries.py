@@ -86,7 +86,7 @@ def newest(store: Store, values: Mapping[str, Any], limit: int) -> list[dict[str
 def cells(store: Store, values: Mapping[str, Any]) -> list[tuple[str, str | None, int, int, str]]:
     """Return feature, account, minute, number of events and time of the last event, of accepted items of /track.
 
-    The minute is that of the arrival, since 1970; 0 stands for all minutes more than half an hour ago.
+    The minute of the arrival counts from 1970; 0 stands for all minutes more than half an hour ago.
     """
     conditions = _where({**values, "kind": "accepted"})
     minute = "CAST(strftime('%s', received_at) AS INTEGER) / 60"

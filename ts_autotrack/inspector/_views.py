@@ -1,4 +1,4 @@
-"""The endpoints that show what the inspector has received: for the page, and for programs."""
+"""Endpoints that show the received events and their problems, for the page and for programs."""
 
 from __future__ import annotations
 

@@ -90,7 +90,7 @@ def _import_stack() -> None:
 
 
 def _found(own: ImportHooks, name: str, path: Any, target: Any) -> ModuleSpec | None:
-    """Return the spec that the other finders find. Their exceptions are those of the import."""
+    """Return the spec that the other finders find. An exception of a finder fails the import, as without hooks."""
     for finder in list(sys.meta_path):
         find = None if finder is own else getattr(finder, "find_spec", None)
         spec: ModuleSpec | None = find(name, path, target) if find is not None else None

@@ -98,7 +98,7 @@ class ThriveStackLogExporter(Flushes, LogRecordExporter):
 
     Its first batch adds a `ThriveStackLogRecordProcessor` to the global provider, if that is where the records come
     from. Earlier records, and records of another provider, have the user in their attributes. Behind the simple
-    processor, baggage can name their user, too. The options are those of the processor.
+    processor, baggage can name their user, too. The processor has the same options.
 
     Example:
         >>> from opentelemetry.sdk._logs import LoggerProvider

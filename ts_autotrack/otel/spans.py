@@ -130,8 +130,8 @@ class ThriveStackSpanExporter(Flushes, SpanExporter):
     """Makes events of exported spans: the exporter "thrivestack" of OTEL_TRACES_EXPORTER and of declarative files.
 
     Its first batch adds a `ThriveStackSpanProcessor` to the global provider, if the spans come from this provider.
-    Earlier spans, and spans of another provider, have the user in their attributes only. The options are those of the
-    processor.
+    Earlier spans, and spans of another provider, have the user in their attributes only. The processor has the same
+    options.
 
     Example:
         >>> from opentelemetry.sdk.trace import TracerProvider

@@ -6,7 +6,7 @@ import { diagnosis } from "./processes.js";
 
 const silent = make("section", {});
 
-/** Show the way to the first event. `reports` are those of processes that have delivered nothing. */
+/** Show the way to the first event. `reports`: reports of the processes that have delivered nothing. */
 export function showEmpty(reports) {
   const place = byId("empty");
   const title = make("h3", {}, "Processes that have reported, and delivered nothing");

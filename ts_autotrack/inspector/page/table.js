@@ -104,7 +104,7 @@ export class Table {
     else this.focus((step > 0 ? from.nextElementSibling : from.previousElementSibling) ?? from);
   }
 
-  /** Put the keyboard on a row: the given one, or that of the open entry. */
+  /** Put the keyboard on a row: the given row, or the row of the open entry. */
   focus(line = this.lineOf(this.chosen)) {
     line?.querySelector("button").focus({ preventScroll: true });
     line?.scrollIntoView({ block: "nearest" });
