@@ -85,6 +85,24 @@ def test_with_an_outbox_the_next_run_sends(inspector: Inspector, hanging: str, t
 
 
 @pytest.mark.slow
+def test_program_too_slow_for_a_request_has_waited_in_vain(hanging: str, tmp_path: Path) -> None:
+    """With an outbox only the first of several programs waits, also if it comes to no request meanwhile."""
+    slow = f"""
+import httpx, time
+opens = httpx.Client.__init__
+def opens_slowly(*args, **kwargs):
+    time.sleep(0.7)
+    opens(*args, **kwargs)
+httpx.Client.__init__ = opens_slowly
+{PROGRAM}"""
+    settings = {"TS_AUTOTRACK_OUTBOX": str(tmp_path), "TS_AUTOTRACK_EXIT_TIMEOUT": "60", "APP_USER": "ann"}
+    assert run_python(slow, THRIVESTACK_ENDPOINT=hanging, **settings).stderr == ""  # no request has been made
+    assert (tmp_path / "unanswered").exists()
+    done = run_python(PROGRAM, THRIVESTACK_ENDPOINT=hanging, **settings)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.slow
 def test_with_an_outbox_and_a_server_every_run_delivers(inspector: Inspector, tmp_path: Path) -> None:
     """A short program's event arrives with its own run, once."""
     settings = {"TS_AUTOTRACK_OUTBOX": str(tmp_path / "outbox"), "APP_USER": "ann"}

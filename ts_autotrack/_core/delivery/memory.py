@@ -82,14 +82,14 @@ class MemoryWorker:
     Attributes:
         in_memory: True: this worker does not send.
         stopping, ended: False: events of a process that goes on after `shutdown` are kept, too.
-        failing: False: there are no requests.
+        failing, answered: False: there are no requests.
         waiting_flushes: 0: a flush does its work at once.
         durable, in_flight: 0: no outbox, no requests.
     """
 
     in_memory: Literal[True] = True
     waiting_flushes = 0
-    stopping = ended = failing = False
+    stopping = ended = failing = answered = False
     durable = in_flight = 0
 
     def __init__(self, config: Config, buffer: Buffer, counters: Counters, lock: RLock) -> None:

@@ -199,6 +199,11 @@ class Worker:
         return self._exporter.failing
 
     @property
+    def answered(self) -> bool:
+        """True if the server has accepted events, and no request has failed since."""
+        return self._counters.delivered > 0 and not self.failing
+
+    @property
     def in_flight(self) -> int:
         """Events of the request in progress."""
         return self._exporter.sending
