@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from typing import TYPE_CHECKING, Any
 
@@ -76,6 +77,31 @@ def test_calls_that_fail_while_off_are_no_events() -> None:
     with pytest.raises(LookupError):
         fail()
     assert stats().accepted == 0
+
+
+@pytest.mark.usefixtures("inspector")
+def test_accepted_counts_each_event_once_while_events_move() -> None:
+    """`accepted` neither goes down nor beyond the number of calls begun, while a thread drains."""
+    begun = [0]
+
+    def run() -> None:
+        for number in range(6_000):
+            begun[0] = number + 1
+            track("event", user_id="u")
+
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    thread = threading.Thread(target=run)
+    thread.start()
+    seen, wrong = 0, []
+    while thread.is_alive():
+        accepted, latest = stats().accepted, begun[0]
+        if not seen <= accepted <= latest:
+            wrong.append((seen, accepted, latest))
+        seen = accepted
+    sys.setswitchinterval(interval)
+    assert wrong == []
+    assert stats().accepted == 6_000
 
 
 @track_feature("bare")

@@ -172,6 +172,7 @@ class Counters:
 
     Attributes:
         taken: Records taken from the buffer; also the sequence number of the last one.
+        moving: True while the records of a batch may be counted both in `taken` and in the buffer.
         adopted: Events taken over from ended processes.
         handed_over: Events left in an outbox for any process.
         delivered: Events accepted by the server.
@@ -188,6 +189,7 @@ class Counters:
         "delivered",
         "dropped",
         "handed_over",
+        "moving",
         "rejected",
         "rejects",
         "taken",
@@ -196,6 +198,7 @@ class Counters:
 
     def __init__(self) -> None:
         self.taken = 0
+        self.moving = False
         self.adopted = 0
         self.handed_over = 0
         self.delivered = 0

@@ -141,7 +141,7 @@ def test_returned_generators_of_many_threads_are_all_counted() -> None:
         thread.start()
     for thread in threads:
         thread.join()
-    assert account_closes().accepted == 12_000
+    assert stats().accepted == 12_000
     assert not stats().dropped.get("fault")
 
 

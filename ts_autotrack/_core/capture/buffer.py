@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from itertools import islice
+from time import sleep
 
 from ts_autotrack._core.contract import MAX_ITEMS
 from ts_autotrack._core.counters import AtomicCounter, MemoryBudget, memory_budget
@@ -19,6 +20,9 @@ if TYPE_CHECKING:
 
 DEFAULT_LIMIT = 100_000
 """Records that may wait until the settings are read."""
+
+MAX_READS = 1_000
+"""Attempts at an account in which no event counts twice. The caller may be a signal handler inside a drain."""
 
 CLOSED, SLOW_ONLY = 0, -1
 """Values of `Buffer.append_limit` besides a length."""
@@ -184,7 +188,12 @@ class Buffer:
             in_flight: Events of the request in progress.
         """
         replaced, held = placeholders.read(), self.held
-        account = counters.stats(self.dropped(), len(self.records) + held, pending + held, replaced)
+        for _ in range(MAX_READS):
+            taken = counters.taken
+            account = counters.stats(self.dropped(), len(self.records) + held, pending + held, replaced)
+            if counters.taken == taken and not counters.moving:
+                break
+            sleep(0)
         return account._replace(in_flight=in_flight, capacity=self.limit)
 
     def dropped(self) -> dict[DropReason, int]:

@@ -119,9 +119,14 @@ class Drainer:
         return len(records) or most
 
     def _finish_batch(self, records: list[Record], taken: int) -> None:
-        self._counters.taken = taken + len(records)
-        self.buffer.remove(records)
-        self._batch = None
+        counters = self._counters
+        counters.moving = True
+        try:
+            counters.taken = taken + len(records)
+            self.buffer.remove(records)
+            self._batch = None
+        finally:
+            counters.moving = False
 
     def _recover(self, records: list[Record], taken: int, dropped: dict[DropReason, int]) -> None:
         """Finish or undo a batch that a Ctrl-C or a raising signal handler interrupted."""
