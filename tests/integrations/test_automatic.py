@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.conftest import run_python
-from ts_autotrack.integrations._resolver import NamedUser, with_argument, with_argument_later, without_argument
+from ts_autotrack.integrations._named_user import NamedUser, with_argument, with_argument_later, without_argument
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -95,7 +95,7 @@ def test_module_that_asks_during_its_import_is_asked_again(tmp_path: Path, monke
 
 MEETING = """
 import sys, threading
-from ts_autotrack.integrations._resolver import NamedUser
+from ts_autotrack.integrations._named_user import NamedUser
 
 user = NamedUser("own_auth:who")
 importing, asking = threading.Event(), threading.Event()
@@ -124,7 +124,7 @@ def test_script_is_not_run_a_second_time(tmp_path: Path) -> None:
     """The function may be in the file that Python was started with: the file does not run a second time."""
     script = tmp_path / "own_script.py"
     script.write_text(
-        "from ts_autotrack.integrations._resolver import NamedUser\nprint('started')\n"
+        "from ts_autotrack.integrations._named_user import NamedUser\nprint('started')\n"
         "user = 'nobody'\ndef who(): return user\nuser = 'ann'\nprint(NamedUser('own_script:who')())\n"
     )
     done = subprocess.run([sys.executable, script], capture_output=True, text=True, check=True, timeout=60)

@@ -11,8 +11,8 @@ import sys
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
+from ts_autotrack.integrations._named_user import with_argument_later, without_argument
 from ts_autotrack.integrations._patches import attempt
-from ts_autotrack.integrations._resolver import with_argument_later, without_argument
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping

@@ -11,10 +11,11 @@ import threading
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from ts_autotrack.integrations._framework_users import flask_login_user, starlette_user
 from ts_autotrack.integrations._http import FeatureRoutes
 from ts_autotrack.integrations._log import warn_once
+from ts_autotrack.integrations._named_user import with_argument
 from ts_autotrack.integrations._patches import attempt
-from ts_autotrack.integrations._resolver import flask_login_user, starlette_user, with_argument
 from ts_autotrack.integrations._takeover import BY_HAND, REQUEST, AutomaticRequest, around, take_over
 
 if TYPE_CHECKING:

@@ -104,7 +104,7 @@ def _named_user(name: str | None) -> Callable[[], Identity] | None:
     """Return the resolver that the settings name. Its first call imports the function's module."""
     if name is None:
         return None
-    from ts_autotrack.integrations._resolver import NamedUser  # lazily: needed by programs with the setting only
+    from ts_autotrack.integrations._named_user import NamedUser  # lazily: needed by programs with the setting only
 
     return NamedUser(name)
 
