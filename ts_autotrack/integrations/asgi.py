@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import sys
 from collections.abc import Awaitable, Callable
-from contextlib import nullcontext, suppress
+from contextlib import nullcontext
 from contextvars import ContextVar
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -18,6 +18,7 @@ from ts_autotrack.integrations._takeover import REQUEST, around, take_over
 if TYPE_CHECKING:
     from collections.abc import Mapping, MutableMapping
     from contextlib import AbstractContextManager
+    from contextvars import Token
 
     from ts_autotrack.typing import Identity
 
@@ -110,8 +111,7 @@ class TrackingMiddleware:
             with request:
                 return await app(scope, receive, send)
         finally:
-            with suppress(ValueError):  # closed in another context
-                around.reset(token)
+            _reset(token)
             await request.aend()
 
     def _register_responses(self) -> None:
@@ -149,6 +149,14 @@ class TrackingMiddleware:
             await send(message)
 
         return record_and_send
+
+
+def _reset(token: Token[bool | None]) -> None:
+    """Reset `around`, unless the request ends in another context than it began."""
+    try:
+        around.reset(token)
+    except ValueError:
+        return
 
 
 def _settled_first(
