@@ -78,9 +78,9 @@ how, pause = sys.argv[1], float(sys.argv[2])
 thread = threading.Thread(target=lambda: ts_autotrack.track("e", user_id="u", group_id="g"))
 thread.start()
 time.sleep(pause)
-settled = ts_autotrack.shutdown(5) if how == "shutdown" else ts_autotrack.flush(5)
+settled = ts_autotrack.shutdown(30) if how == "shutdown" else ts_autotrack.flush(30)
 thread.join()
-settled = ts_autotrack.flush(5) and settled
+settled = ts_autotrack.flush(30) and settled
 now = ts_autotrack.stats()
 print(settled, now.accepted, now.delivered + sum(now.dropped.values()))
 """
