@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import logging
 import os
@@ -85,6 +86,12 @@ class Inspector:
     def close(self) -> None:
         """Close the connection."""
         self._client.close()
+
+
+def pytest_collection_finish() -> None:
+    """Leave what the collected modules have imported out of all later garbage collections: 0.3 s each otherwise."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")

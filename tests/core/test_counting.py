@@ -113,16 +113,7 @@ def bind(user_id: str, outer: dict[str, Any], inner: dict[str, Any]) -> None:
 ACTIONS: list[Callable[[str, dict[str, Any], dict[str, Any]], None]] = [nest, bind]
 
 
-@pytest.fixture
-def few_objects() -> Iterator[None]:
-    """Collections that look at new objects only: after other tests there are millions."""
-    gc.collect()
-    gc.freeze()
-    yield
-    gc.unfreeze()
-
-
-@pytest.mark.usefixtures("waiting", "few_objects")
+@pytest.mark.usefixtures("waiting")
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=30)
 @given(st.lists(st.tuples(st.sampled_from(ACTIONS), texts, properties, properties), max_size=20))
 def test_the_count_bounds_the_memory(actions: list[tuple[Any, str, dict[str, Any], dict[str, Any]]]) -> None:
