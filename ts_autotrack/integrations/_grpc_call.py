@@ -28,6 +28,10 @@ _LEFT_ALONE = (
 )
 
 
+_OK = (None, 0, grpc.StatusCode.OK)
+"""Codes of an RPC that ends well; in grpc.aio a code may be a number, and 0 before any is set."""
+
+
 class Call:
     """One RPC: its request, and the application's method inside the request.
 
@@ -93,6 +97,7 @@ class Call:
     def answer(self, request: Any, context: Any) -> Any:
         """Run a method with one answer."""
         self._seen.append(context)
+        context = self._noting_status(context)
         try:
             with self.request:
                 answer = self._behavior(request, context)
@@ -104,6 +109,7 @@ class Call:
     def stream(self, request: Any, context: Any) -> Iterator[Any]:
         """Run a method that returns an iterator of answers."""
         self._seen.append(context)
+        context = self._noting_status(context)
         with self.request:
             steps = iter(self._behavior(request, context))
         return self._steps(steps, context)
@@ -165,10 +171,46 @@ class Call:
         finally:
             await self.request.aend()
 
+    def _noting_status(self, context: Any) -> Any:
+        """Return the context for a method that is no coroutine function; for grpc.aio one that notes the status."""
+        return context if self._use is None or hasattr(context, "code") else _NotingContext(context)
+
     def _succeed(self, context: Any, *, answered: bool = False) -> None:
         """Record the feature of the method if the status is OK."""
         if self._use is not None and _is_ok(context, answered=answered):
             self._use()
+
+
+class _NotingContext:
+    """Context of a method that is no coroutine function under grpc.aio: notes the status, which gRPC does not tell.
+
+    There `abort` raises in recent versions of grpcio only; in 1.71 it returns, and the method goes on.
+    """
+
+    __slots__ = ("_aborted", "_code", "_context")
+
+    def __init__(self, context: Any) -> None:
+        self._context = context
+        self._aborted = False
+        self._code: object = None
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._context, name)
+
+    def abort(self, code: Any, *details: Any, **others: Any) -> Any:
+        """End the RPC with an error."""
+        self._aborted = True
+        return self._context.abort(code, *details, **others)
+
+    def set_code(self, code: Any) -> None:
+        """Set the status of the RPC."""
+        self._code = code
+        self._context.set_code(code)
+
+    @property
+    def ends_well(self) -> bool:
+        """True unless the method has aborted, or has set the code of an error."""
+        return not self._aborted and self._code in _OK
 
 
 def _ask(user: Callable[[Any], Any], seen: list[Any]) -> Any:
@@ -178,11 +220,13 @@ def _ask(user: Callable[[Any], Any], seen: list[Any]) -> Any:
 
 def _is_ok(context: Any, *, answered: bool) -> bool:
     """Return True if the RPC ends with status OK; cancelled RPCs only count if the client has an answer."""
+    if isinstance(context, _NotingContext):
+        return context.ends_well
     try:
         if hasattr(context, "is_active"):
-            return context.code() in (None, grpc.StatusCode.OK) and (answered or context.is_active())
+            return context.code() in _OK and (answered or context.is_active())
         if hasattr(context, "done"):  # grpc.aio
-            return context.code() in (None, 0, grpc.StatusCode.OK) and (answered or not context.done())
+            return context.code() in _OK and (answered or not context.done())
     except (AttributeError, NotImplementedError):  # optional in a context of a test
         pass
     return True

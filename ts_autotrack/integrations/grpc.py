@@ -119,8 +119,7 @@ class AioTrackingInterceptor(_Interceptor, grpc.aio.ServerInterceptor):  # type:
 
     Args:
         user: Callable that takes the ServicerContext and returns who acts; sync or async.
-        features: Names of features by full method name. For a method that is no coroutine function, gRPC does not tell
-            the code that `context.set_code` has set: the method counts unless it raises or aborts.
+        features: Names of features by full method name.
         trust_baggage: True to accept ids in OpenTelemetry baggage of the call's metadata.
 
     Raises:
