@@ -200,8 +200,8 @@ class Worker:
 
     @property
     def answered(self) -> bool:
-        """True if the server has accepted events, and no request has failed since."""
-        return self._counters.delivered > 0 and not self.failing
+        """True once the server has accepted an event."""
+        return self._counters.delivered > 0
 
     @property
     def in_flight(self) -> int:

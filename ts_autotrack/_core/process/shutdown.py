@@ -149,8 +149,10 @@ class Shutdown:
         grace = 0.0 if silence.is_silent(directory) else LEAVE_TIMEOUT
         settled = worker.stop(min(seconds, grace), grace)
         if grace:
-            # A worker ends by itself, too, when the wait ends together with its last request, or before the first.
-            silence.note(directory, answered=settled or (worker.ended and worker.answered))
+            # A worker ends by itself, too, when its last request fails together with the end of the wait, or when a
+            # slow machine begins no request within the wait.
+            in_vain = not worker.ended or worker.failing or (seconds >= grace and not worker.answered)
+            silence.note(directory, answered=settled or not in_vain)
         return settled
 
     def drain(self, *, final: bool = False, interrupting: bool = False) -> bool | None:
