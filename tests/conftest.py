@@ -94,6 +94,11 @@ def pytest_collection_finish() -> None:
     gc.freeze()
 
 
+def pytest_sessionfinish() -> None:
+    """Let the plugins, which may look for references now, find them."""
+    gc.unfreeze()
+
+
 @pytest.fixture(scope="session")
 def inspector_process() -> Iterator[Inspector]:
     """`ts-autotrack inspect`, started once."""

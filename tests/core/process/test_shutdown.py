@@ -85,12 +85,12 @@ now = ts_autotrack.stats()
 print(settled, now.accepted, now.delivered + sum(now.dropped.values()))
 """
     for how in ("shutdown", "flush"):
-        for pause in (0, 0.001, 0.002, 0.004, 0.008, 0.016):
+        for pause in (0, 0.001, 0.004, 0.016):
             setting = f"import sys; sys.argv = ['', {how!r}, '{pause}']\n"
             done = run_python(setting + code, THRIVESTACK_ENDPOINT=inspector.endpoint)
             assert done.stdout == "True 1 1\n", (how, pause, done.stdout, done.stderr)
     ids = [item["context"]["event_id"] for item in inspector.items()]
-    assert len(ids) == len(set(ids)) >= 6
+    assert len(ids) == len(set(ids)) >= 4
 
 
 def test_flush_of_a_library_that_is_off() -> None:
