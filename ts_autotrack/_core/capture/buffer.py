@@ -188,13 +188,13 @@ class Buffer:
             in_flight: Events of the request in progress.
         """
         replaced, held = placeholders.read(), self.held
-        for _ in range(MAX_READS):
-            taken = counters.taken
+        attempts = 0
+        while True:
+            taken, attempts = counters.taken, attempts + 1
             account = counters.stats(self.dropped(), len(self.records) + held, pending + held, replaced)
-            if counters.taken == taken and not counters.moving:
-                break
+            if attempts == MAX_READS or (counters.taken == taken and not counters.moving):
+                return account._replace(in_flight=in_flight, capacity=self.limit)
             sleep(0)
-        return account._replace(in_flight=in_flight, capacity=self.limit)
 
     def dropped(self) -> dict[DropReason, int]:
         """Return the numbers of events dropped before the buffer, by reason."""
