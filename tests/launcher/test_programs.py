@@ -160,12 +160,15 @@ def test_program_with_mistakes_runs_as_without_the_launcher(project: Project) ->
 
 
 def test_program_that_another_tool_runs_is_a_warning(project: Project) -> None:
-    """Functions of a program that coverage runs are not seen, which a warning says at the end."""
+    """Functions of a program that coverage or a profiler runs are not seen, which a warning says once, at the end."""
     project.write("app.py", APP)
-    used, output, errors = project.run("-m", "coverage", "run", "app.py")
-    assert (used, output) == (["show"], USED[1])
-    assert "functions of the program itself were not tracked" in errors
-    assert "__main__:buy; __main__:pay; __main__:Order.send" in errors
+    for tool in (["coverage", "run"], ["cProfile", "-o", os.devnull], ["trace", "--count", "-C", "counts"]):
+        used, output, errors = project.run("-m", *tool, "app.py")
+        assert (used, output[: len(USED[1])]) == (["show"], USED[1]), tool
+        assert errors.count("functions of the program itself were not tracked") == 1, tool
+        assert "__main__:buy; __main__:pay; __main__:Order.send" in errors, tool
+    project.write("app.py", "print(1)\n")
+    assert project.run("-m", "cProfile", "-o", os.devnull, "app.py") == ([], "1\n", ""), "defines none of them"
 
 
 def test_inactive_library_hooks_nothing(project: Project) -> None:
