@@ -136,6 +136,8 @@ class Targets:
                     replaced[f"{module.__name__}:{qualname}"] = outcome.replaced
             except NotFoundError as error:
                 outcome = Outcome("missing", why=str(error))
+            except Exception as error:  # noqa: BLE001 - an object that raises wherever it is touched: the others count
+                outcome = Outcome("failed", why=f"reading it raises {type(error).__name__}")
             known = self.statuses.get(f"{module.__name__}:{qualname}")
             if outcome.state != "tracked" or outcome.mechanism or known is None or known.state != "tracked":
                 self._note(module.__name__, qualname, options, outcome.state, outcome.why, outcome.mechanism)
@@ -226,7 +228,7 @@ def _find(module: ModuleType, qualname: str) -> Place:
 def _is_there(module: ModuleType, qualname: str) -> bool:
     try:
         find(module, qualname)
-    except NotFoundError:
+    except Exception:  # noqa: BLE001 - as in `_track`, besides NotFoundError
         return False
     return True
 
@@ -248,8 +250,16 @@ def _public_functions(module: ModuleType) -> list[str]:
 
 
 def _is_function_of(module: ModuleType, found: Any) -> bool:
-    is_function = type(found) is FunctionType or type(attribute(found, "__wrapped__")) is FunctionType
+    is_function = type(found) is FunctionType or _wraps_function(found)
     return is_function and attribute(found, "__module__") == module.__name__ and not isinstance(found, type)
+
+
+def _wraps_function(found: Any) -> bool:
+    """Return True for an object around a plain function. No `__getattr__` runs: it would set up a lazy object."""
+    try:
+        return type(object.__getattribute__(found, "__wrapped__")) is FunctionType
+    except Exception:  # noqa: BLE001 - most objects wrap nothing
+        return False
 
 
 def _may_exist(name: str) -> bool:
