@@ -19,7 +19,7 @@ _WITH_VALUE = {
         *("--with", "--with-editable", "--with-requirements", "--python", "-p", "--extra", "--group", "--no-group"),
         *("--only-group", "--no-extra", "--env-file", "--project", "--package", "--index", "--default-index"),
         *("--index-url", "-i", "--extra-index-url", "--find-links", "-f", "--cache-dir", "--config-file", "--color"),
-        *("--refresh-package", "--upgrade-package", "-P", "--isolated-package", "--link-mode", "--exclude-newer"),
+        *("--refresh-package", "--upgrade-package", "-P", "--link-mode", "--exclude-newer"),
         *("--allow-insecure-host", "--python-platform", "-w", *_FOLDERS),
     ),
     "poetry": ("--project", "-P", *_FOLDERS),
