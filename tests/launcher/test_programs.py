@@ -72,6 +72,7 @@ class Project:
             [sys.executable, *arguments],
             cwd=self.folder,
             env=environment,
+            stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
             timeout=60,
@@ -162,9 +163,15 @@ def test_program_with_mistakes_runs_as_without_the_launcher(project: Project) ->
 def test_program_that_another_tool_runs_is_a_warning(project: Project) -> None:
     """Functions of a program that coverage or a profiler runs are not seen, which a warning says once, at the end."""
     project.write("app.py", APP)
-    for tool in (["coverage", "run"], ["cProfile", "-o", os.devnull], ["trace", "--count", "-C", "counts"]):
-        used, output, errors = project.run("-m", *tool, "app.py")
-        assert (used, output[: len(USED[1])]) == (["show"], USED[1]), tool
+    profiler = ["cProfile", "-o", os.devnull]
+    for tool in (
+        ["coverage", "run", "app.py"],
+        [*profiler, "app.py"],
+        [*profiler, "-m", "app"],
+        ["pdb", "-c", "continue", "app.py"],
+    ):
+        used, output, errors = project.run("-m", *tool)
+        assert (used, USED[1] in output) == (["show"], True), tool
         assert errors.count("functions of the program itself were not tracked") == 1, tool
         assert "__main__:buy; __main__:pay; __main__:Order.send" in errors, tool
     project.write("app.py", "print(1)\n")

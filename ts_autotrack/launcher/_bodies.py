@@ -65,14 +65,18 @@ def main_module() -> str:
 def script_of_a_tool(main: ModuleType) -> str:
     """Return the source of the script that `python -m cProfile script.py` runs; an empty text for other programs.
 
-    Such a tool puts the script's path first in `sys.argv`, and stays the module `__main__` itself.
+    Such a tool puts the script's path, or the module's name, first in `sys.argv`. It stays the module `__main__`, or
+    clears that module for the script, as pdb does.
     """
     from pathlib import Path  # lazily: at the end of programs with targets in `__main__` only
 
     own = getattr(main, "__file__", None)
     try:
-        script = Path(sys.argv[0])
-        if isinstance(own, str) and script.is_file() and not script.samefile(own):
+        name = sys.argv[0]
+        started = sys.orig_argv.index("-m") if "-m" in sys.orig_argv else len(sys.orig_argv)
+        by_module = name in sys.orig_argv[started + 2 :]
+        script = Path(name) if not by_module or name.endswith(".py") else Path(f"{name.replace('.', '/')}.py")
+        if isinstance(own, str) and script.is_file() and (by_module or not script.samefile(own)):
             with script.open(encoding="utf-8", errors="replace") as file:
                 return file.read(MAX_SOURCE)
     except (OSError, TypeError, ValueError, LookupError):  # the program may put anything into `sys.argv`
