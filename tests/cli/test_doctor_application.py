@@ -84,6 +84,30 @@ def texts(findings: list[Finding], check: str) -> dict[str, str]:
     return {finding.level: "\n".join(f.seen for f in found if f.level == finding.level) for finding in found}
 
 
+def test_command_of_a_runner_with_variables_and_a_folder(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`uv run`, files with variables and `--chdir` count as in the application: its settings, imports and folder."""
+    monkeypatch.setenv("VIRTUAL_ENV", "")
+    commands, source = folder / ".venv" / "bin", folder / "src"
+    commands.mkdir(parents=True)
+    source.mkdir()
+    (commands / "gunicorn").write_text(f"#!{sys.executable}\n")
+    (commands / "gunicorn").chmod(0o755)
+    (source / "data").touch()
+    (source / "served.py").write_text("open('data')\ndef app(): ...\n")
+    (folder / "a.env").write_text("TS_AUTOTRACK_FEATURES=served:app=of_a\nTS_AUTOTRACK_EXPORTER=memory\n")
+    (folder / "b.env").write_text("TS_AUTOTRACK_FEATURES=served:app=of_b\n")
+    server = ["uv", "run", "gunicorn", "--chdir", "src", "served:app"]
+    run = ["ts-autotrack", "run", "--env-file", "b.env", "--"]
+    assert main(["doctor", "--json", "--env-file", "a.env", "--", *run, *server]) == 0
+    found = [row["seen"] for row in json.loads(capsys.readouterr().out)["findings"]]
+    assert "the import of served works" in found
+    assert any(seen.startswith("served:app = of_b: function") for seen in found), found
+    assert main(["doctor", "--env-file", "missing.env"]) == 1
+    assert "--env-file missing.env cannot be read" in capsys.readouterr().out
+
+
 def test_application_of_fastapi(folder: Path) -> None:
     """Named functions, the place of the middleware and a decorator above a route are checked in one application."""
     (folder / "myapp.py").write_text(FASTAPI)

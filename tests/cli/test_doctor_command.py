@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from ts_autotrack.cli.doctor.application import check_command
+from ts_autotrack.cli.doctor.checkup import checkup
 from ts_autotrack.cli.doctor.command import Command, parse
 
 if TYPE_CHECKING:
@@ -97,5 +98,54 @@ def test_launcher_and_django(tmp_path: Path) -> None:
     ):
         command = parse(["/opt/ts-autotrack", *launcher, *rest])
         assert command == plain._replace(launched=True, env_files=files)
-        assert [finding.seen.split()[3] for finding in check_command(command)] == list(files)
-    assert parse(["no-such-program"]) == Command()
+    assert parse(["no-such-program"]) == Command(name="no-such-program")
+
+
+@pytest.mark.parametrize(
+    "runner",
+    [
+        "poetry run",
+        "uv run",
+        "uv run --with rich -p 3.12 --no-sync --",
+        "/usr/bin/uv --project . run --group=web",
+        "pipenv run",
+        "pdm run -p .",
+        "ts-autotrack run -- poetry run",
+        "poetry run ts-autotrack run",
+    ],
+)
+def test_runners(runner: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A command that runs in the project's environment is looked for in `.venv`, from the working directory upwards."""
+    commands, below = tmp_path / ".venv" / "bin", tmp_path / "src"
+    commands.mkdir(parents=True)
+    below.mkdir()
+    gunicorn = executable(commands / "gunicorn", "#!/opt/app/bin/python3\n")
+    executable(commands / "python", "")
+    monkeypatch.chdir(below)
+    monkeypatch.delenv("VIRTUAL_ENV", raising=False)
+    command = parse([*runner.split(), "gunicorn", "--preload", "app:make()"])
+    assert command[:2] == (gunicorn, "/opt/app/bin/python3")
+    assert (command.modules, command.launched) == (("app",), "ts-autotrack" in runner)
+    (below / "app.py").touch()
+    for rest in (["-m", "flask", "--app", "app", "run"], ["app.py"]):
+        found = parse(["uv", "run", *rest])
+        assert found.python == str(commands / "python")
+        assert (found.modules, found.script) == ((), str(below / "app.py")) if rest == ["app.py"] else (("app",), "")
+    assert parse(["uv", "run", "--env-file", "x", "flask"]).env_files == ("x",)
+    missing = checkup([*runner.split(), "no-such-program"])
+    assert [finding.seen for finding in missing] == ["there is no program no-such-program"]
+
+
+def test_folder_of_imports(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Options of servers, workers and runners name the folder of the application; one that is missing is an error."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "src").mkdir()
+    tool = executable(tmp_path / "gunicorn", f"#!{sys.executable}\n")
+    for arguments in (
+        [tool, "--chdir", "src", "app:app"],
+        [tool, f"--chdir={tmp_path}/src", "app:app"],
+        [sys.executable, "-m", "uvicorn", "--app-dir", "src", "app:app"],
+        ["uv", "run", "--directory", "src", tool, "app:app"],
+    ):
+        assert (parse(arguments).folder, parse(arguments).modules) == (str(tmp_path / "src"), ("app",)), arguments
+    assert [finding.level for finding in checkup([tool, "--chdir", "elsewhere", "app:app"])] == ["error"]

@@ -31,8 +31,8 @@ def test_own_file_wins_over_pyproject(caplog: pytest.LogCaptureFixture) -> None:
 
 
 def test_folder_without_settings_is_passed_by_neither_file(caplog: pytest.LogCaptureFixture) -> None:
-    """The nearest folder with a file counts, also if the file of a folder above has settings."""
-    Path("ts_autotrack.toml").write_text("max_queue = 30\n", "utf-8")
+    """The nearest folder with a file counts, whatever the folder above has. A byte order mark and CRLF are allowed."""
+    Path("ts_autotrack.toml").write_text("max_queue = 30\r\n", "utf-8-sig")
     Path("inner").mkdir()
     Path("inner/pyproject.toml").write_text("[tool.other]\n", "utf-8")
     assert read({}, str(Path("inner").absolute()))["max_queue"] == SETTINGS["max_queue"].default

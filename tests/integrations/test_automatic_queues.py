@@ -19,9 +19,9 @@ from taskiq import InMemoryBroker
 from tests.integrations.automatic import events, track, undone
 from tests.integrations.test_celery import made_app
 from tests.integrations.test_dramatiq import Running
-from tests.integrations.test_rq import AppJob, succeed
+from tests.integrations.test_rq import AppJob, note_success, succeed
 from ts_autotrack import track as track_event
-from ts_autotrack import user_context
+from ts_autotrack import track_feature, user_context
 from ts_autotrack.integrations.celery import instrument_celery
 from ts_autotrack.integrations.dramatiq import TrackingMiddleware as DramatiqMiddleware
 from ts_autotrack.integrations.faststream import TrackingMiddleware as FastStreamMiddleware
@@ -134,17 +134,40 @@ def test_faststream(inspector: Inspector, *, own: bool) -> None:
     assert events(inspector) == ([] if own else [("used", "ann"), ("used", "bob")])
 
 
+@pytest.mark.parametrize("above", [False, True])
+def test_faststream_handler(inspector: Inspector, *, above: bool) -> None:
+    """A handler is tracked below `@broker.subscriber` and above it, as by a name in the settings."""
+    broker, tracked = RedisBroker(middlewares=[FastStreamMiddleware()]), track_feature("handled")
+
+    async def handle(name: str) -> str:
+        return name
+
+    subscriber = broker.subscriber(list="used")
+    handler = tracked(subscriber(handle)) if above else subscriber(tracked(handle))
+
+    async def main() -> None:
+        async with TestRedisBroker(broker):
+            for name in ("ann", "bob"):
+                with user_context(name):
+                    await broker.publish(name, list="used")
+        with user_context("cid"):
+            assert await handler("cid") == "cid"
+
+    asyncio.run(main())
+    assert events(inspector) == [("handled", "ann"), ("handled", "bob"), ("handled", "cid")]
+
+
 @OWN
 def test_rq(inspector: Inspector, redis_url: str, *, own: bool) -> None:
-    """Jobs of RQ's own class belong to their publisher; a TrackedJob is written and run once."""
+    """Jobs of RQ's own class and their callbacks belong to their publisher; a TrackedJob is written and run once."""
     track("rq", {f"{succeed.__module__}.succeed": "report_export"})
     connection = redis.Redis.from_url(redis_url)
     options: dict[str, Any] = {"job_class": AppJob} if own else {}
     queue = rq.Queue(connection=connection, **options)
-    publish_as_both(lambda: queue.enqueue(succeed))
+    publish_as_both(lambda: queue.enqueue(succeed, on_success=rq.Callback(note_success)))
     rq.SimpleWorker([queue], connection=connection, **options).work(burst=True)
     found = [("succeed" if name == "report_export" and own else name, user) for name, user in expected(own=False)]
-    assert events(inspector) == sorted(found)
+    assert events(inspector) == sorted([*found, ("callback", "ann"), ("callback", "bob")])
 
 
 def test_threads(inspector: Inspector) -> None:

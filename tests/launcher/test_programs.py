@@ -72,6 +72,7 @@ class Project:
             [sys.executable, *arguments],
             cwd=self.folder,
             env=environment,
+            stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
             timeout=60,
@@ -160,12 +161,21 @@ def test_program_with_mistakes_runs_as_without_the_launcher(project: Project) ->
 
 
 def test_program_that_another_tool_runs_is_a_warning(project: Project) -> None:
-    """Functions of a program that coverage runs are not seen, which a warning says at the end."""
+    """Functions of a program that coverage or a profiler runs are not seen, which a warning says once, at the end."""
     project.write("app.py", APP)
-    used, output, errors = project.run("-m", "coverage", "run", "app.py")
-    assert (used, output) == (["show"], USED[1])
-    assert "functions of the program itself were not tracked" in errors
-    assert "__main__:buy; __main__:pay; __main__:Order.send" in errors
+    profiler = ["cProfile", "-o", os.devnull]
+    for tool in (
+        ["coverage", "run", "app.py"],
+        [*profiler, "app.py"],
+        [*profiler, "-m", "app"],
+        ["pdb", "-c", "continue", "app.py"],
+    ):
+        used, output, errors = project.run("-m", *tool)
+        assert (used, USED[1] in output) == (["show"], True), tool
+        assert errors.count("functions of the program itself were not tracked") == 1, tool
+        assert "__main__:buy; __main__:pay; __main__:Order.send" in errors, tool
+    project.write("app.py", "print(1)\n")
+    assert project.run("-m", "cProfile", "-o", os.devnull, "app.py") == ([], "1\n", ""), "defines none of them"
 
 
 def test_inactive_library_hooks_nothing(project: Project) -> None:

@@ -94,11 +94,12 @@ def test_command_that_cannot_start_is_explained(
 
 def test_install_is_undone_by_uninstall(tmp_path: Path) -> None:
     """Installing twice is the same as once; the second settings file counts. Uninstalling leaves nothing."""
-    _install.install(tmp_path, "/srv/first/pyproject.toml")
-    written = _install.install(tmp_path, "/srv/it's/pyproject.toml")
+    prefix = os.path.realpath(sys.prefix)
+    _install.install(tmp_path, f"{prefix}/first/pyproject.toml")
+    written = _install.install(tmp_path, f"{prefix}/it's/pyproject.toml")
     assert sorted(tmp_path.iterdir()) == sorted(written)
     module = (tmp_path / "_ts_autotrack_start.py").read_text()
-    assert 'SETTINGS_FILE = "/srv/it\'s/pyproject.toml"' in module
+    assert 'SETTINGS_FILE = "it\'s/pyproject.toml"' in module
     compile(module, "start", "exec")
     assert sorted(_install.uninstall(tmp_path)) == sorted(written)
     assert _install.uninstall(tmp_path) == []

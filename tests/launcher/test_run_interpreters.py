@@ -103,7 +103,8 @@ def test_exit_status_and_streams_are_the_command_s(inspector: Inspector) -> None
 def test_installed_environment_is_tracked_without_a_command(inspector: Inspector, tmp_path: Path) -> None:
     """`ts-autotrack install` tracks each program of an environment by its settings file, until it is uninstalled.
 
-    Without the library, or without its settings, a program starts as ever.
+    A project that is copied with its environment has the settings of the copy. Without the library, or without its
+    settings, a program starts as ever.
     """
     shutil.copytree(APPLICATION, tmp_path / "app")
     subprocess.run([PYTHON, "-m", "venv", "--without-pip", str(tmp_path / "venv")], check=True)
@@ -118,6 +119,13 @@ def test_installed_environment_is_tracked_without_a_command(inspector: Inspector
     assert f"track the features in {app / 'ts_autotrack.toml'}" in installed
     assert finish([python, str(app / "script.py")], variables, tmp_path) == ""
     assert users(inspector) == ["user-0", "user-1", "user-2"]
+
+    copy = tmp_path / "copy"
+    for name in ("app", "venv"):
+        shutil.copytree(tmp_path / name, copy / name, symlinks=True)
+    launched_from = "import os; print(os.environ['TS_AUTOTRACK_LAUNCHED_FROM'])"
+    for root in (tmp_path, copy):
+        assert finish([str(root / "venv" / "bin" / "python"), "-c", launched_from], variables) == f"{root / 'app'}\n"
 
     (app / "ts_autotrack.toml").rename(app / "unused.toml")
     assert finish([python, "-c", f"import sys; {OWN_MODULES}"], variables) == "['_ts_autotrack_start']\n"

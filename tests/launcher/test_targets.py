@@ -438,6 +438,31 @@ def test_callables_of_other_kinds_are_replaced(program: Program, uses: Uses) -> 
     assert is_tracked(shop.sqrt)
 
 
+def test_objects_that_raise_and_lazy_objects_stop_nothing(
+    program: Program, uses: Uses, caplog: pytest.LogCaptureFixture
+) -> None:
+    """An object that raises wherever it is touched leaves the other names tracked; a "*" sets up no lazy object."""
+    program.write(
+        "shop",
+        """
+        class Broken:
+            def __getattribute__(self, name): raise RuntimeError(name)
+        class Lazy:
+            asked = []
+            def __getattr__(self, name): self.asked.append(name)
+        broken, lazy = Broken(), Lazy()
+        def buy(): ...
+        """,
+    )
+    program.track({"shop:broken": "a", "shop:broken.name": "b", "shop:*": "*"})
+    shop = program.load("shop")
+    shop.buy()
+    program.targets.report_missing()
+    assert (uses.new(), shop.Lazy.asked, program.faults) == (["buy"], [], [])
+    assert program.status("shop:broken").why == "reading it raises RuntimeError"
+    assert len(caplog.records) == 1
+
+
 def test_methods_of_c_classes_are_refused(program: Program) -> None:
     """A method of a class in C cannot be replaced: the state says so."""
     program.write("shop", "from collections import OrderedDict")

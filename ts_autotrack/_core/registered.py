@@ -188,6 +188,16 @@ def _celery_shared_task(proxy: Any, decorate: Decorate) -> None:
                 _replace(task, "_orig_run" if "_orig_run" in vars(task) else "run", lambda _: decorated)
 
 
+def _faststream_handler(handler: Any, decorate: Decorate) -> None:
+    """Decorate the function of a FastStream handler. Newer versions keep the function as it was written besides."""
+    names = [name for name in ("_declared_call", "_composed_call") if hasattr(handler, name)] or ["_original_call"]
+    function = getattr(handler, names[0])
+    decorated = decorate(function)
+    for name in names:
+        if getattr(handler, name) is function:
+            _assign(handler, name, decorated)
+
+
 def _huey_task(wrapper: Any, decorate: Decorate) -> None:
     """Decorate the function of a huey task: `call_local` reads the attribute, a worker the closure of `execute`."""
     function = wrapper.func
@@ -218,6 +228,7 @@ _HANDLERS: dict[str, tuple[Handler, str]] = {
     "dramatiq.actor.Actor": (_attribute("fn"), "@dramatiq.actor"),
     "fastmcp.tools.function_tool.FunctionTool": (_attribute("fn"), "@mcp.tool"),
     "fastmcp.tools.tool.FunctionTool": (_attribute("fn"), "@mcp.tool"),
+    "faststream._internal.endpoint.call_wrapper.HandlerCallWrapper": (_faststream_handler, "@broker.subscriber"),
     "huey.api.TaskWrapper": (_huey_task, "@huey.task"),
     "invoke.tasks.Task": (_attribute("body"), "@task"),
     "prefect.flows.Flow": (_attribute("fn"), "@flow"),

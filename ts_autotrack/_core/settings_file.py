@@ -51,7 +51,7 @@ def _table(path: str, text: bytes, names: Mapping[str, bool], warn: Warn) -> dic
         import tomli as tomllib
     is_own = path.endswith(project.OWN_NAME)
     try:
-        table = tomllib.loads(text.decode())
+        table = tomllib.loads(text.decode("utf-8-sig"))
         if not is_own:
             table = table.get("tool", {}).get("ts_autotrack", {})
     except (ValueError, AttributeError, RecursionError) as error:

@@ -30,7 +30,7 @@ def add_doctor(commands: Any) -> None:
     """Add the command to the parser's commands."""
     doctor = commands.add_parser(
         "doctor",
-        usage="ts-autotrack doctor [-h] [--send] [--json] [--pid PID] [-- COMMAND ...]",
+        usage="ts-autotrack doctor [-h] [--send] [--json] [--pid PID] [--env-file FILE] [-- COMMAND ...]",
         help="check settings, network, outbox and code, and say what to do",
         description="Reads the settings as an application started in this folder would, sends one request without an "
         "event, and imports the application's modules in a child process with a time limit: code at their module level "
@@ -40,6 +40,14 @@ def add_doctor(commands: Any) -> None:
     doctor.add_argument("--send", action="store_true", help="send one event ts_autotrack_doctor of a user of that name")
     doctor.add_argument("--json", action="store_true", help="print one JSON object with version, findings and ok")
     doctor.add_argument("--pid", type=_pid, help="look at this running process only, and at its outbox")
+    doctor.add_argument(
+        "--env-file",
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="read the application's variables from a file, as `ts-autotrack run --env-file` does; a command's own "
+        "`--env-file` is read without this option",
+    )
     doctor.add_argument(
         "command",
         nargs=argparse.REMAINDER,
@@ -59,7 +67,10 @@ def _pid(text: str) -> int:
 def _doctor(options: argparse.Namespace) -> int:
     command = options.command[1:] if options.command[:1] == ["--"] else options.command
     try:
-        findings = [finding.safe() for finding in checkup(command, send=options.send, pid=options.pid)]
+        findings = [
+            finding.safe()
+            for finding in checkup(command, send=options.send, pid=options.pid, env_files=options.env_file)
+        ]
     except KeyboardInterrupt:
         return INTERRUPTED
     ok = all(finding.level != "error" for finding in findings)

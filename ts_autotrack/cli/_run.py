@@ -13,6 +13,7 @@ from ts_autotrack._core.redaction import printable
 from ts_autotrack.launcher import _install, _run
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
 
@@ -53,6 +54,15 @@ _EXPLAINED = {
     "the working directory upwards still exists. Run it in the project's folder.",
     "uninstall": "Deletes these files. Run it before `pip uninstall ts_autotrack`; later they do nothing.",
 }
+
+
+def add_variables(files: Sequence[str]) -> None:
+    """Set the variables of files in this process, except for those that are set already.
+
+    Raises:
+        LaunchError: If a file cannot be read.
+    """
+    os.environ.update({**_run.variables_of(files), **os.environ})
 
 
 def _run_command(options: argparse.Namespace) -> int:

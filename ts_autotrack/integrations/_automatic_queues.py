@@ -91,10 +91,7 @@ def track_faststream(patches: Patches, features: Features) -> None:
 
 
 def track_rq(patches: Patches, features: Features) -> None:
-    """Track jobs of all classes: the methods of RQ's own classes do what `TrackedJob` and `TrackedWorker` do.
-
-    Callbacks of a job have no user.
-    """
+    """Track jobs of all classes: the methods of RQ's own classes do what `TrackedJob` and `TrackedWorker` do."""
     _track_jobs(patches, features)
     _track_workers(patches)
 
@@ -104,8 +101,8 @@ def _track_jobs(patches: Patches, features: Features) -> None:
     from rq.job import Job
 
     from ts_autotrack.integrations._features import feature_uses
-    from ts_autotrack.integrations._messages import HEADER, Carrier, MessageScope
-    from ts_autotrack.integrations.rq import TrackedJob
+    from ts_autotrack.integrations._messages import HEADER, Carrier
+    from ts_autotrack.integrations.rq import TrackedJob, inside, scope_of
 
     uses, carrier = feature_uses(features, "job's function"), Carrier()
 
@@ -123,7 +120,7 @@ def _track_jobs(patches: Patches, features: Features) -> None:
     def perform(original: Any, job: Any, args: Any, kwargs: Any) -> Any:
         if isinstance(job, TrackedJob):
             return original(*args, **kwargs)
-        with MessageScope(job.meta.get(HEADER) if isinstance(job.meta, dict) else None):
+        with scope_of(job):
             result = original(*args, **kwargs)
             if not isinstance(result, Retry) and (use := uses.get(job.func_name or "")):
                 use()
@@ -131,6 +128,10 @@ def _track_jobs(patches: Patches, features: Features) -> None:
 
     patches.add(Job, "create", create)
     patches.add(Job, "perform", perform)
+    for name in ("success_callback", "failure_callback", "stopped_callback"):
+        patches.change_property(
+            Job, name, lambda job, callback: callback if isinstance(job, TrackedJob) else inside(job, callback)
+        )
 
 
 def _track_workers(patches: Patches) -> None:

@@ -46,6 +46,30 @@ class Patches:
         """
         from wrapt import FunctionWrapper  # lazily: 35 ms, in launched programs without any framework, too
 
+        def wrapped(original: Any, is_made: Callable[[], bool]) -> Any:
+            return FunctionWrapper(original, wrapper, enabled=is_made)
+
+        self._replace(owner, name, wrapped)
+
+    def change_property(self, owner: Any, name: str, change: Callable[[Any, Any], Any]) -> None:
+        """Let a property of a class return `change(instance, value)`; after an exception of `change`, the value.
+
+        Raises:
+            AttributeError: The owner has no such property: another version of the package.
+        """
+
+        def changed(original: Any, is_made: Callable[[], bool]) -> Any:
+            def read(instance: Any) -> Any:
+                value = original.__get__(instance)
+                made = attempt(_package(owner), change, instance, value) if is_made() else None
+                return value if made is None else made
+
+            return property(read, original.fset, original.fdel, original.__doc__)
+
+        self._replace(owner, name, changed)
+
+    def _replace(self, owner: Any, name: str, make: Callable[[Any, Callable[[], bool]], Any]) -> None:
+        """Replace an attribute by `make(original, is_made)`; `is_made` returns False after `undo`."""
         bases = [base for base in getattr(owner, "__mro__", (owner,)) if base is not object]
         owner = next((base for base in bases if name in vars(base)), owner)
         key = id(owner), name
@@ -57,9 +81,7 @@ class Patches:
                 message = f"{getattr(owner, '__qualname__', getattr(owner, '__name__', owner))} has no {name!r}"
                 raise AttributeError(message)
             made = self._made
-            replacement: Any = FunctionWrapper(
-                original, wrapper, enabled=lambda: key in made and made[key][2] is replacement
-            )
+            replacement = make(original, lambda: key in made and made[key][2] is replacement)
             made[key] = owner, original, replacement
             setattr(owner, name, replacement)
 

@@ -76,7 +76,7 @@ class TrackedJob(Job):
 
     def perform(self) -> Any:
         """Run the function inside the job's block."""
-        with self._scope():
+        with scope_of(self):
             result = super().perform()
             if not isinstance(result, Retry) and (use := self._uses.get(self.func_name or "")):
                 use()
@@ -85,31 +85,35 @@ class TrackedJob(Job):
     @property
     def success_callback(self) -> Any:
         """The application's callback, inside a block of its own."""
-        return self._inside(super().success_callback)
+        return inside(self, super().success_callback)
 
     @property
     def failure_callback(self) -> Any:
         """The application's callback, inside a block of its own."""
-        return self._inside(super().failure_callback)
+        return inside(self, super().failure_callback)
 
     @property
     def stopped_callback(self) -> Any:
         """The application's callback, inside a block of its own."""
-        return self._inside(super().stopped_callback)
+        return inside(self, super().stopped_callback)
 
-    def _scope(self) -> MessageScope:
-        return MessageScope(self.meta.get(HEADER) if isinstance(self.meta, dict) else None)
 
-    def _inside(self, callback: Any) -> Any:
-        if callback is None or inspect.iscoroutinefunction(callback):  # which RQ refuses
-            return callback
+def scope_of(job: Job) -> MessageScope:
+    """Return the block around the function of a job, or around a callback."""
+    return MessageScope(job.meta.get(HEADER) if isinstance(job.meta, dict) else None)
 
-        @functools.wraps(callback)
-        def call(*args: Any, **kwargs: Any) -> Any:
-            with self._scope():
-                return callback(*args, **kwargs)
 
-        return call
+def inside(job: Job, callback: Any) -> Any:
+    """Return the callback of a job, inside a block of its own."""
+    if callback is None or inspect.iscoroutinefunction(callback):  # which RQ refuses
+        return callback
+
+    @functools.wraps(callback)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        with scope_of(job):
+            return callback(*args, **kwargs)
+
+    return call
 
 
 class TrackedQueue(Queue):

@@ -13,7 +13,7 @@ from ts_autotrack._core.capture.monitor import take_id
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from types import CodeType, FrameType
+    from types import CodeType, FrameType, ModuleType
     from typing import TypeAlias
 
     OnStart: TypeAlias = Callable[[tuple[str, ...]], bool]
@@ -27,6 +27,8 @@ MAIN_OF_CHILD = "__mp_main__"
 """Name under which a child process of multiprocessing runs the code of its parent's `__main__` once more."""
 _AWAITED = (MAIN, MAIN_OF_CHILD)
 """Modules whose code may be about to run."""
+MAX_SOURCE = 1_000_000
+"""Characters of a script that are searched for functions."""
 _BEGIN_OF_WORK = "_bootstrap"
 """Function of multiprocessing that runs the work of a child: after `__mp_main__`, if that runs at all."""
 _IDS = (5, 4, 3)
@@ -58,6 +60,28 @@ def watch_body(name: str, on_start: OnStart, on_line: OnLine) -> bool:
 def main_module() -> str:
     """Return the name of the module that runs the program's own code in this process."""
     return MAIN_OF_CHILD if any(word.startswith("from multiprocessing.") for word in sys.orig_argv) else MAIN
+
+
+def script_of_a_tool(main: ModuleType) -> str:
+    """Return the source of the script that `python -m cProfile script.py` runs; an empty text for other programs.
+
+    Such a tool puts the script's path, or the module's name, first in `sys.argv`. It stays the module `__main__`, or
+    clears that module for the script, as pdb does.
+    """
+    from pathlib import Path  # lazily: at the end of programs with targets in `__main__` only
+
+    own = getattr(main, "__file__", None)
+    try:
+        name = sys.argv[0]
+        started = sys.orig_argv.index("-m") if "-m" in sys.orig_argv else len(sys.orig_argv)
+        by_module = name in sys.orig_argv[started + 2 :]
+        script = Path(name) if not by_module or name.endswith(".py") else Path(f"{name.replace('.', '/')}.py")
+        if isinstance(own, str) and script.is_file() and (by_module or not script.samefile(own)):
+            with script.open(encoding="utf-8", errors="replace") as file:
+                return file.read(MAX_SOURCE)
+    except (OSError, TypeError, ValueError, LookupError):  # the program may put anything into `sys.argv`
+        pass
+    return ""
 
 
 def _is_body(frame: FrameType, name: str) -> bool:

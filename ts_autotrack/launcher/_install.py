@@ -6,6 +6,8 @@ the library. Python 3.15 and newer prefer the `.start` file beside it (PEP 829) 
 
 from __future__ import annotations
 
+import contextlib
+import os
 import sys
 import sysconfig
 from pathlib import Path
@@ -37,6 +39,8 @@ def install(folder: Path, settings_file: str) -> list[Path]:
     Raises:
         OSError: If a file cannot be written.
     """
+    with contextlib.suppress(ValueError):  # on another drive of Windows
+        settings_file = os.path.relpath(settings_file, os.path.realpath(sys.prefix)) if settings_file else ""
     source = (BOOTSTRAP / f"{MODULE}.py").read_text(encoding="utf-8")
     texts = {
         f"{MODULE}.py": source.replace(_CONSTANT, f"SETTINGS_FILE = {settings_file!r}"),

@@ -71,14 +71,23 @@ def environment_of(current: Mapping[str, str], files: Sequence[str], folder: str
     Raises:
         LaunchError: If a file cannot be read.
     """
-    variables: dict[str, str] = {}
-    for path in files:
-        variables.update(read_environment_file(path))
-    variables.update(current)
+    variables = {**variables_of(files), **current}
     others = [entry for entry in variables.get("PYTHONPATH", "").split(os.pathsep) if entry != str(BOOTSTRAP)]
     # An empty entry means the working directory: an empty PYTHONPATH must not become one.
     variables["PYTHONPATH"] = os.pathsep.join([str(BOOTSTRAP), *(others if any(others) else ())])
     variables[LAUNCHED_FROM] = folder
+    return variables
+
+
+def variables_of(files: Sequence[str]) -> dict[str, str]:
+    """Return the variables of files with KEY=value lines. A later file wins over an earlier one.
+
+    Raises:
+        LaunchError: If a file cannot be read.
+    """
+    variables: dict[str, str] = {}
+    for path in files:
+        variables.update(read_environment_file(path))
     return variables
 
 

@@ -13,7 +13,7 @@ from ts_autotrack._core.callables import attribute
 from ts_autotrack._core.diagnostics import warn_now
 from ts_autotrack._core.named_features import ALL
 from ts_autotrack._core.parsers import did_you_mean
-from ts_autotrack.launcher._bodies import MAIN, main_module, watch_body
+from ts_autotrack.launcher._bodies import MAIN, main_module, script_of_a_tool, watch_body
 from ts_autotrack.launcher._import_hooks import is_running
 from ts_autotrack.launcher._lookup import NotFoundError, find
 from ts_autotrack.launcher._tracking import Outcome, holders, track
@@ -136,6 +136,8 @@ class Targets:
                     replaced[f"{module.__name__}:{qualname}"] = outcome.replaced
             except NotFoundError as error:
                 outcome = Outcome("missing", why=str(error))
+            except Exception as error:  # noqa: BLE001 - an object that raises wherever it is touched: the others count
+                outcome = Outcome("failed", why=f"reading it raises {type(error).__name__}")
             known = self.statuses.get(f"{module.__name__}:{qualname}")
             if outcome.state != "tracked" or outcome.mechanism or known is None or known.state != "tracked":
                 self._note(module.__name__, qualname, options, outcome.state, outcome.why, outcome.mechanism)
@@ -189,10 +191,14 @@ class Targets:
     def _report_main(self, name: str) -> None:
         """Warn of functions that the program has, and that were not seen: another tool has run the program's code."""
         module, passed = sys.modules.get(name), []
+        if module is None:
+            return
+        script = script_of_a_tool(module)
         for qualname in self._by_module[name]:
             status = self.statuses.get(f"{name}:{qualname}")  # none for `*` after the import
-            if module is not None and status is not None and status.state != "tracked" and _is_there(module, qualname):
-                passed.append(status.key)
+            is_missed = status is not None and status.state != "tracked"
+            if is_missed and (_is_there(module, qualname) or _defines(script, qualname)):
+                passed.append(f"{name}:{qualname}")
         if passed:
             message = (
                 f"functions of the program itself were not tracked, because another tool has run it: {_some(passed)}. "
@@ -222,9 +228,17 @@ def _find(module: ModuleType, qualname: str) -> Place:
 def _is_there(module: ModuleType, qualname: str) -> bool:
     try:
         find(module, qualname)
-    except NotFoundError:
+    except Exception:  # noqa: BLE001 - as in `_track`, besides NotFoundError
         return False
     return True
+
+
+def _defines(source: str, qualname: str) -> bool:
+    """Return True if a source has a function or a class of the name's first part, or anything for `*`."""
+    name = qualname.partition(".")[0]
+    return bool(source) and (
+        name == ALL or any(f"{word} {name}{mark}" in source for word in ("def", "class") for mark in "(:")
+    )
 
 
 def _public_functions(module: ModuleType) -> list[str]:
@@ -236,8 +250,16 @@ def _public_functions(module: ModuleType) -> list[str]:
 
 
 def _is_function_of(module: ModuleType, found: Any) -> bool:
-    is_function = type(found) is FunctionType or type(attribute(found, "__wrapped__")) is FunctionType
+    is_function = type(found) is FunctionType or _wraps_function(found)
     return is_function and attribute(found, "__module__") == module.__name__ and not isinstance(found, type)
+
+
+def _wraps_function(found: Any) -> bool:
+    """Return True for an object around a plain function. No `__getattr__` runs: it would set up a lazy object."""
+    try:
+        return type(object.__getattribute__(found, "__wrapped__")) is FunctionType
+    except Exception:  # noqa: BLE001 - most objects wrap nothing
+        return False
 
 
 def _may_exist(name: str) -> bool:

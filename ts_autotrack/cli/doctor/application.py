@@ -42,9 +42,6 @@ _OFF = ("TS_AUTOTRACK_DISABLED", "DO_NOT_TRACK", "TS_AUTOTRACK_OUTBOX")
 
 def check_command(command: Command) -> Iterator[Finding]:
     """Yield the findings about the command itself."""
-    for file in command.env_files:
-        do = f"Run ts-autotrack run --env-file {file} -- ts-autotrack doctor -- COMMAND."
-        yield Finding("command", "warning", f"the variables in {file} are not read by this command", do)
     if command.python:
         yield from _ignored_launcher(command)
         return
@@ -65,6 +62,7 @@ def check_application(command: Command, python: str, timeout: float = TIMEOUT) -
     task = {
         "folder": folder,
         "script": command.script,
+        "chdir": command.chdir,
         "modules": command.modules,
         "django": bool(command.django),
         "launched": command.launched or bool(environment(LAUNCHED_FROM)),

@@ -8,6 +8,8 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from ts_autotrack.cli.doctor.runners import unwrap
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -25,6 +27,8 @@ _WITH_VALUE = ("-W", "-X", "--check-hash-based-pycs")
 """Options of Python whose value may be the next argument."""
 _NAMED = ("gunicorn", "dramatiq")
 """Programs whose arguments name modules, also without a colon."""
+_CHDIR = ("--chdir", "--workdir", "--app-dir")
+"""Options of gunicorn, Celery and uvicorn that name the folder from which they import."""
 _FLAGS = ("--preload", "--reload", "--daemon", "-D")
 """Options of these programs without a value."""
 
@@ -40,7 +44,9 @@ class Command(NamedTuple):
         modules: Modules that the arguments name.
         django: Name of Django's settings module in a `manage.py`.
         launched: True below `ts-autotrack run`.
-        env_files: Arguments of its option `--env-file`.
+        env_files: Arguments of its option `--env-file`, and of the one of `uv run`.
+        name: The program as the command names it.
+        chdir: Working directory that an option such as gunicorn's `--chdir` names; an empty text without one.
     """
 
     program: str = ""
@@ -51,23 +57,31 @@ class Command(NamedTuple):
     django: str = ""
     launched: bool = False
     env_files: tuple[str, ...] = ()
+    name: str = ""
+    chdir: str = ""
 
     @property
     def folder(self) -> str:
-        """Folder of the script, from which Python imports first; an empty text for the working directory."""
-        return str(Path(self.script).parent) if self.script else ""
+        """Folder of the first imports: of the script, or `chdir`; an empty text for the working directory."""
+        return str(Path(self.script).parent) if self.script else self.chdir
 
 
 def parse(arguments: Sequence[str]) -> Command:
-    """Return the facts about a command. `ts-autotrack run` in front of the command is left out."""
-    without, env_files = _without_launcher(arguments)
-    return _parse(without)._replace(launched=without != list(arguments), env_files=tuple(env_files))
+    """Return the facts about a command. `ts-autotrack run`, `poetry run` and the like in front of it are left out."""
+    found = unwrap(list(arguments))
+    command = _parse(found.arguments, found.path, found.folder)
+    chdir = str(Path(found.folder, command.chdir).absolute()) if found.folder or command.chdir else ""
+    return command._replace(launched=found.launched, env_files=found.env_files, name=found.arguments[0], chdir=chdir)
 
 
-def _parse(arguments: Sequence[str]) -> Command:
-    program = shutil.which(arguments[0]) or ""
+def _parse(arguments: Sequence[str], path: str | None, folder: str) -> Command:
+    program = shutil.which(arguments[0], path=path) or ""
     if not program:
         return Command()
+    return _program(program, arguments, folder)._replace(chdir=_value_of(_CHDIR, arguments[1:]))
+
+
+def _program(program: str, arguments: Sequence[str], folder: str) -> Command:
     name = Path(program).name
     if not _PYTHON.fullmatch(name):
         interpreter, options = _interpreter(program)
@@ -75,21 +89,9 @@ def _parse(arguments: Sequence[str]) -> Command:
     options, rest = _split(arguments[1:])
     if rest[:1] == ["-m"]:
         return Command(program, program, options, modules=_modules(rest[1] if rest[1:] else "", rest[2:]))
-    script = str(Path(rest[0]).absolute()) if rest and Path(rest[0]).is_file() else ""
+    path = Path(folder, rest[0]) if rest else Path()
+    script = str(path.absolute()) if path.is_file() else ""
     return Command(program, program, options, script, _modules("", rest[1:]), _django_settings(script))
-
-
-def _without_launcher(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Return the command after `ts-autotrack run`, and the files of its option `--env-file`."""
-    found, files = list(arguments), []
-    if Path(found[0]).name != "ts-autotrack" or found[1:2] != ["run"]:
-        return found, []
-    rest = found[2:]
-    while rest and rest[0].startswith("--env-file"):
-        _, sign, value = rest[0].partition("=")
-        files += [value] if sign else rest[1:2]
-        rest = rest[1:] if sign else rest[2:]
-    return (rest[1:] if rest[:1] == ["--"] else rest) or found, files
 
 
 def _split(arguments: Sequence[str]) -> tuple[tuple[str, ...], list[str]]:
@@ -129,17 +131,23 @@ def _interpreter(program: str) -> tuple[str, tuple[str, ...]]:
 def _modules(program: str, arguments: Sequence[str]) -> tuple[str, ...]:
     """Return the modules of the application in the arguments of a server, a worker or a tool."""
     found = [match[1] for argument in arguments if (match := _TARGET.fullmatch(argument)) is not None]
-    for position, argument in enumerate(arguments):
-        name, sign, value = argument.partition("=")
-        if name in ("-A", "--app"):
-            following = arguments[position + 1] if position + 1 < len(arguments) else ""
-            found.append((value if sign else following).partition(":")[0].removesuffix(".py"))
+    if named := _value_of(("-A", "--app"), arguments):
+        found.append(named.partition(":")[0].removesuffix(".py"))
     if program in _NAMED and not found:
         before = ("", *arguments)
         found += [
             name for option, name in zip(before, arguments, strict=False) if option in _FLAGS or option[:1] != "-"
         ]
     return tuple(dict.fromkeys(name for name in found if _NAME.fullmatch(name)))
+
+
+def _value_of(names: Sequence[str], arguments: Sequence[str]) -> str:
+    """Return the value of an option, as `--name VALUE` or `--name=VALUE`; an empty text without the option."""
+    for argument, following in zip(arguments, (*arguments[1:], ""), strict=False):
+        name, sign, value = argument.partition("=")
+        if name in names:
+            return value if sign else following
+    return ""
 
 
 def _django_settings(script: str) -> str:

@@ -148,6 +148,8 @@ def main(task: str, path: str) -> None:
     """
     values = json.loads(task)
     sys.path[0] = values["folder"]
+    if values["chdir"]:
+        os.chdir(values["chdir"])
     sys.argv = [values["script"] or "ts-autotrack"]  # an application may read its arguments while it is imported
     logging.raiseExceptions = False
     own = os.getpid()

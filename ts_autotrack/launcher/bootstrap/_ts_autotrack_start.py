@@ -10,7 +10,10 @@ import os
 import sys
 
 SETTINGS_FILE = ""
-"""Settings file of the project, written by `ts-autotrack install`; empty if there was none."""
+"""Settings file of the project, written by `ts-autotrack install`; empty if there was none.
+
+Its path is relative to the environment: a project that is copied with its environment has the settings of the copy.
+"""
 
 starting = False
 """True while the library is imported before the program: its imports stay as few as possible."""
@@ -44,8 +47,9 @@ def start() -> None:
 
 def start_installed() -> None:
     """Start if a variable or the project's settings file asks for tracking; called by the `.pth` or `.start` file."""
-    if SETTINGS_FILE and os.path.isfile(SETTINGS_FILE):
-        os.environ.setdefault("TS_AUTOTRACK_LAUNCHED_FROM", os.path.dirname(SETTINGS_FILE))
+    path = os.path.normpath(os.path.join(os.path.realpath(sys.prefix), SETTINGS_FILE))
+    if SETTINGS_FILE and os.path.isfile(path):
+        os.environ.setdefault("TS_AUTOTRACK_LAUNCHED_FROM", os.path.dirname(path))
     elif not any(map(os.environ.get, _SWITCHES)):
         return
     start()
