@@ -35,7 +35,7 @@ CREATE TABLE events (
 
 def found(store: Store, limit: int) -> list[dict[str, Any]]:
     """Return the oldest events, as GET /events sends them."""
-    events: list[dict[str, Any]] = orjson.loads(orjson.dumps(store.find({}, 0, limit)))
+    events: list[dict[str, Any]] = orjson.loads(orjson.dumps(store.find({}, 0, limit, 2**63 - 1)))
     return events
 
 
@@ -110,5 +110,5 @@ def test_clear_uses_no_id_twice(tmp_path: Path) -> None:
     store = Store(path)
     store.add(ARRIVAL, [TRACK])
     assert store.name == name
-    assert [event["id"] for event in store.find({}, 0, 9)] == [5]
+    assert [event["id"] for event in store.find({}, 0, 9, 99)] == [5]
     store.close()
