@@ -22,7 +22,7 @@ const ANNOUNCE = 5000;
 /** Milliseconds after which the drawings of the last minutes are drawn anew. */
 const MINUTE = 60_000;
 const VIEWS = ["stream", "accounts", "problems", "processes"];
-const CONNECTION = { connecting: "Connecting", live: "Live", lost: "Reconnecting" };
+const CONNECTION = { connecting: "Connecting", live: "Live", lost: "Reconnecting", waiting: "Waiting: four other windows are live" };
 
 const detail = new Detail(closed);
 const table = new Table(open);
