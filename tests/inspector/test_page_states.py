@@ -43,18 +43,18 @@ def test_seventh_visible_page_says_that_it_waits(running: RunningInspector, cont
     """Four visible pages are live; further ones load, say why they are not live, and catch up when there is room."""
     running.clear()
     pages = [context.new_page() for _ in range(7)]
-    for number, page in enumerate(pages):
-        page.goto(running.url)
+    for number, window in enumerate(pages):
+        window.goto(running.url)
         text = "Live" if number < 4 else "Waiting: four other windows are live"
-        page.locator("#connection", has_text=text).wait_for()
+        window.locator("#connection", has_text=text).wait_for()
     running.send(used("meanwhile"))
-    for page in pages[:3]:
-        page.close()
-    for page in pages[3:]:
-        page.locator("#connection", has_text="Live").wait_for()
-        page.locator("#rows tr", has_text="meanwhile").wait_for()
-        assert len(rows(page)) == 1
-        page.close()
+    for window in pages[:3]:
+        window.close()
+    for window in pages[3:]:
+        window.locator("#connection", has_text="Live").wait_for()
+        window.locator("#rows tr", has_text="meanwhile").wait_for()
+        assert len(rows(window)) == 1
+        window.close()
 
 
 def turn(page: Page, *, hidden: bool) -> None:

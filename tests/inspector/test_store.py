@@ -112,3 +112,19 @@ def test_clear_uses_no_id_twice(tmp_path: Path) -> None:
     assert store.name == name
     assert [event["id"] for event in store.find({}, 0, 9, 99)] == [5]
     store.close()
+
+
+def test_failed_request_makes_no_event_late() -> None:
+    """A request that the database refuses, and its sender repeats, holds no event out of order."""
+    store = Store(":memory:")
+    early, late = ({**TRACK, "timestamp": f"2024-10-20T15:51:3{second}.000000Z"} for second in (1, 2))
+    full = "CREATE TRIGGER full BEFORE INSERT ON events BEGIN SELECT RAISE(ABORT, 'the disk is full'); END"
+    store.database.execute(full)
+    with pytest.raises(sqlite3.IntegrityError):
+        store.add(ARRIVAL, [early, late])
+    store.database.execute("DROP TRIGGER full")
+    store.add(ARRIVAL, [early, late])
+    assert store.count("out_of_order") == 0
+    store.add(ARRIVAL, [early])
+    assert store.count("out_of_order") == 1
+    store.close()

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections import OrderedDict
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import orjson
 
+from ts_autotrack.inspector._latest import Latest
 from ts_autotrack.inspector._notes import notes_as_json
 from ts_autotrack.inspector._owner import own
 from ts_autotrack.inspector._schema import feature_of, prepare
@@ -28,8 +28,6 @@ KEPT_EVENTS, KEPT_BYTES = 200_000, 256_000_000
 """Events and their bytes in a database in memory; the oldest are deleted."""
 KEPT_REFUSED, KEPT_REQUESTS = 10_000, 5_000
 """Refused requests, and requests with their headers and answers, in any database."""
-KEPT_USERS = 20_000
-"""Users whose latest timestamp is known."""
 SPARE = 20
 """The oldest events are deleted a twentieth at a time."""
 
@@ -127,7 +125,7 @@ class Store:
         self.name = self._state("store")
         self._bounded = path == MEMORY
         self._count, self._bytes = self._one("SELECT count(*), coalesce(sum(length(item)), 0) FROM events")
-        self._latest: OrderedDict[str, str] = OrderedDict()
+        self._latest = Latest()
 
     @property
     def first_id(self) -> int:
@@ -152,6 +150,7 @@ class Store:
     def add(self, arrival: Arrival, items: list[dict[str, Any]]) -> tuple[list[tuple[str, str | None]], str]:
         """Store the items of one request, all or none; return their features and accounts, and the time."""
         now = _now()
+        self._latest.begin()
         texts = [json.dumps(item, ensure_ascii=False) for item in items]
         with self.database:
             self.database.execute("BEGIN IMMEDIATE")
@@ -163,7 +162,7 @@ class Store:
                 event_id = context.get("event_id")
                 earlier = known.get(event_id)
                 duplicate_of = earlier if earlier != first + position else None
-                late = duplicate_of is None and self._is_late(item["user_id"], item["timestamp"])
+                late = duplicate_of is None and self._latest.is_late(item["user_id"], item["timestamp"])
                 row = (
                     *(first + position, now, arrival.path, item.get("event_name"), item["user_id"]),
                     *(context.get("group_id"), event_id, texts[position], request, position, len(items)),
@@ -171,6 +170,7 @@ class Store:
                 )
                 rows.append(row)
             self.database.executemany(_INSERT, rows)
+        self._latest.stored()
         self._count += len(rows)
         self._bytes += sum(map(len, texts))
         self._make_room()
@@ -276,14 +276,6 @@ class Store:
         )
         ids.update(found)
         return ids
-
-    def _is_late(self, user_id: str, timestamp: str) -> bool:
-        """Return True if an earlier event of the user has a later timestamp."""
-        latest = self._latest.pop(user_id, "")
-        self._latest[user_id] = max(latest, timestamp)
-        if len(self._latest) > KEPT_USERS:
-            self._latest.popitem(last=False)
-        return timestamp < latest
 
     def _make_room(self) -> None:
         """Delete the oldest events of a database in memory, if there are too many."""
