@@ -67,7 +67,7 @@ def serve(
         if browser:
             _in_background(partial(webbrowser.open, url))
         if table:
-            _in_background(partial(tail, HOST, port, again=False))
+            _in_background(partial(tail, HOST, port, beside=True))
         config = uvicorn.Config(inspector, log_level="warning", access_log=False, timeout_graceful_shutdown=2)
         _Server(config, inspector).run(sockets=[listener])
 
