@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import re
+import sqlite3
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
@@ -13,7 +16,7 @@ from tests.inspector.page import RunningInspector, rows, used
 from tests.inspector.test_page import context, page, running
 
 if TYPE_CHECKING:
-    from playwright.sync_api import BrowserContext, Page
+    from playwright.sync_api import BrowserContext, Dialog, Page
 
 __all__ = ["browser", "context", "page", "running"]
 pytestmark = pytest.mark.slow
@@ -91,6 +94,37 @@ def test_history_and_new_events_pass_the_same_filter(running: RunningInspector, 
         page.reload()
         page.locator("#rows tr").first.wait_for()
         assert [row[2] for row in rows(page)] == [row[2] for row in live]
+
+
+def test_page_recovers_from_a_locked_database(running: RunningInspector, context: BrowserContext) -> None:
+    """A filter that could not be answered is answered later; the search for fewer letters ends, and Delete says why."""
+    running.clear()
+    running.send(used("search"), used("export"))
+    page, ended, told = context.new_page(), list[str](), list[str]()
+
+    def told_by(dialog: Dialog) -> None:
+        told.append(dialog.message)
+        dialog.accept()
+
+    page.on("requestfailed", lambda request: ended.append(request.url))
+    page.on("dialog", told_by)
+    page.goto(running.url)
+    page.locator("#connection", has_text="Live").wait_for()
+    with contextlib.closing(sqlite3.connect(running.database)) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        for text in ("exp", "export"):
+            with page.expect_request(re.compile(f"text={text}$")):
+                page.locator("[name=text]").fill(text)
+        page.locator("#connection", has_text="Reconnecting").wait_for()
+        page.locator("#clear").click()
+        page.locator("#clear-dialog .danger").click()
+        wait_until(lambda: page.locator("#clear").is_visible() and bool(told), "the page says what went wrong")
+        other.rollback()
+    page.locator("#connection", has_text="Live").wait_for()
+    wait_until(lambda: [row[2] for row in rows(page)] == ["export"], "the table shows the events that match")
+    assert "could not be deleted: the inspector's database fails: database is locked" in told[0]
+    assert any(url.endswith("text=exp") for url in ended)
+    page.close()
 
 
 def test_back_restores_the_filter(running: RunningInspector, page: Page) -> None:
