@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import re
+import sqlite3
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
@@ -13,7 +16,7 @@ from tests.inspector.page import RunningInspector, rows, used
 from tests.inspector.test_page import context, page, running
 
 if TYPE_CHECKING:
-    from playwright.sync_api import BrowserContext, Page
+    from playwright.sync_api import BrowserContext, Dialog, Page
 
 __all__ = ["browser", "context", "page", "running"]
 pytestmark = pytest.mark.slow
@@ -37,6 +40,24 @@ def test_hidden_pages_leave_room_for_others(running: RunningInspector, context: 
     pages[0].locator("#rows tr", has_text="meanwhile").wait_for()
     for page in pages:
         page.close()
+
+
+def test_seventh_visible_page_says_that_it_waits(running: RunningInspector, context: BrowserContext) -> None:
+    """Four visible pages are live; further ones load, say why they are not live, and catch up when there is room."""
+    running.clear()
+    pages = [context.new_page() for _ in range(7)]
+    for number, window in enumerate(pages):
+        window.goto(running.url)
+        text = "Live" if number < 4 else "Waiting: four other windows are live"
+        window.locator("#connection", has_text=text).wait_for()
+    running.send(used("meanwhile"))
+    for window in pages[:3]:
+        window.close()
+    for window in pages[3:]:
+        window.locator("#connection", has_text="Live").wait_for()
+        window.locator("#rows tr", has_text="meanwhile").wait_for()
+        assert len(rows(window)) == 1
+        window.close()
 
 
 def turn(page: Page, *, hidden: bool) -> None:
@@ -73,6 +94,37 @@ def test_history_and_new_events_pass_the_same_filter(running: RunningInspector, 
         page.reload()
         page.locator("#rows tr").first.wait_for()
         assert [row[2] for row in rows(page)] == [row[2] for row in live]
+
+
+def test_page_recovers_from_a_locked_database(running: RunningInspector, context: BrowserContext) -> None:
+    """A filter that could not be answered is answered later; the search for fewer letters ends, and Delete says why."""
+    running.clear()
+    running.send(used("search"), used("export"))
+    page, ended, told = context.new_page(), list[str](), list[str]()
+
+    def told_by(dialog: Dialog) -> None:
+        told.append(dialog.message)
+        dialog.accept()
+
+    page.on("requestfailed", lambda request: ended.append(request.url))
+    page.on("dialog", told_by)
+    page.goto(running.url)
+    page.locator("#connection", has_text="Live").wait_for()
+    with contextlib.closing(sqlite3.connect(running.database)) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        for text in ("exp", "export"):
+            with page.expect_request(re.compile(f"text={text}$")):
+                page.locator("[name=text]").fill(text)
+        page.locator("#connection", has_text="Reconnecting").wait_for()
+        page.locator("#clear").click()
+        page.locator("#clear-dialog .danger").click()
+        wait_until(lambda: page.locator("#clear").is_visible() and bool(told), "the page says what went wrong")
+        other.rollback()
+    page.locator("#connection", has_text="Live").wait_for()
+    wait_until(lambda: [row[2] for row in rows(page)] == ["export"], "the table shows the events that match")
+    assert "could not be deleted: the inspector's database fails: database is locked" in told[0]
+    assert any(url.endswith("text=exp") for url in ended)
+    page.close()
 
 
 def test_back_restores_the_filter(running: RunningInspector, page: Page) -> None:

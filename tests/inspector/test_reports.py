@@ -6,6 +6,7 @@ import json
 from typing import TYPE_CHECKING, Any, get_args
 
 import httpx
+import orjson
 import pytest
 
 from tests.inspector.conftest import get
@@ -94,6 +95,17 @@ def test_bad_reports_are_refused(inspector: Inspector, body: bytes, status: int,
     """A body that is no report, or too long, is refused with the reason."""
     answer = httpx.post(f"{inspector.endpoint}/reports", content=body)
     assert (answer.status_code, message in answer.json()["message"]) == (status, True)
+
+
+def test_processes_of_two_containers_are_two() -> None:
+    """Processes with the same pid and program are told apart by their start; a later report replaces an earlier one."""
+    reports = Reports()
+    for start in ("2026-01-01T00:00:00Z", "2026-01-01T00:00:01Z", None, ["odd"]):
+        for warning in ("first", "second"):
+            report = {"pid": 1, "program": "uvicorn", "started_at": start, "warnings": [warning]}
+            reports.add(json.dumps(report).encode())
+    found = json.loads(orjson.dumps(reports.all()))
+    assert [report["warnings"] for report in found] == [["second"]] * 4
 
 
 def test_reports_are_bounded() -> None:

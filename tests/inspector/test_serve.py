@@ -86,3 +86,34 @@ def test_locked_database_is_told(tmp_path: Path) -> None:
         other.rollback()
         assert httpx.post(f"{url}/track", json=[TRACK], headers=KEY).status_code == 200
         process.send_signal(signal.SIGTERM)
+
+
+def test_file_of_a_running_inspector_is_refused(tmp_path: Path) -> None:
+    """A second inspector with the same file ends at once, with the reason; SQLite tools read the file meanwhile."""
+    database = tmp_path / "events.db"
+    process, url = start("--port", "0", "--db", str(database), "--quiet")
+    with process:
+        link = tmp_path / "link.db"
+        link.symlink_to(database)
+        command = [
+            sys.executable,
+            "-m",
+            "ts_autotrack.cli",
+            "inspect",
+            "--port",
+            "0",
+            "--db",
+            str(tmp_path / "link.db"),
+        ]
+        second = subprocess.run(command, capture_output=True, text=True, check=False, timeout=30)
+        assert (second.returncode, second.stdout) == (1, "")
+        assert "another inspector keeps its events in this file" in second.stderr
+        httpx.post(f"{url}/track", json=[TRACK], headers=KEY)
+        with contextlib.closing(sqlite3.connect(database)) as tool:
+            assert tool.execute("SELECT count(*) FROM events").fetchone() == (1,)
+        assert httpx.get(f"{url}/counts").json()["accepted"] == 1
+        process.kill()  # the lock ends with the process
+    process, url = start("--port", "0", "--db", str(database), "--quiet")
+    with process:
+        assert httpx.get(f"{url}/counts").json()["accepted"] == 1
+        process.terminate()

@@ -35,7 +35,7 @@ CREATE TABLE events (
 
 def found(store: Store, limit: int) -> list[dict[str, Any]]:
     """Return the oldest events, as GET /events sends them."""
-    events: list[dict[str, Any]] = orjson.loads(orjson.dumps(store.find({}, 0, limit)))
+    events: list[dict[str, Any]] = orjson.loads(orjson.dumps(store.find({}, 0, limit, 2**63 - 1)))
     return events
 
 
@@ -110,5 +110,21 @@ def test_clear_uses_no_id_twice(tmp_path: Path) -> None:
     store = Store(path)
     store.add(ARRIVAL, [TRACK])
     assert store.name == name
-    assert [event["id"] for event in store.find({}, 0, 9)] == [5]
+    assert [event["id"] for event in store.find({}, 0, 9, 99)] == [5]
+    store.close()
+
+
+def test_failed_request_makes_no_event_late() -> None:
+    """A request that the database refuses, and its sender repeats, holds no event out of order."""
+    store = Store(":memory:")
+    early, late = ({**TRACK, "timestamp": f"2024-10-20T15:51:3{second}.000000Z"} for second in (1, 2))
+    full = "CREATE TRIGGER full BEFORE INSERT ON events BEGIN SELECT RAISE(ABORT, 'the disk is full'); END"
+    store.database.execute(full)
+    with pytest.raises(sqlite3.IntegrityError):
+        store.add(ARRIVAL, [early, late])
+    store.database.execute("DROP TRIGGER full")
+    store.add(ARRIVAL, [early, late])
+    assert store.count("out_of_order") == 0
+    store.add(ARRIVAL, [early])
+    assert store.count("out_of_order") == 1
     store.close()

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import pty
 import select
 import signal
+import sqlite3
 import struct
 import subprocess
 import sys
 import termios
 import threading
 import time
+import unicodedata
 from typing import TYPE_CHECKING, Any
 
 import httpx
@@ -80,15 +83,45 @@ def test_table_in_a_terminal_and_in_a_pipe() -> None:
             assert pipe.wait(DEADLINE) == 0
 
 
-def running(port: str, **streams: Any) -> Command:
+def test_rows_fit_whatever_they_hold(tmp_path: Path) -> None:
+    """A row keeps to the width: escapes of an output that is no UTF-8, letters of two columns; also after a lock."""
+    database = tmp_path / "events.db"
+    wide, last = {**TRACK, "event_name": "\u540d" * 30, "context": {"group_id": "wide"}}, {**TRACK, "user_id": "last"}
+    for encoding in ("ascii", "utf-8"):
+        terminal = Terminal(80)
+        streams = {"stdout": terminal.others, "stderr": terminal.others}
+        with running("0", "--db", str(database), encoding=encoding, **streams) as process:
+            terminal.wait_for("/api\r\n")
+            url = terminal.text.split()[3]
+            assert httpx.post(f"{url}/track", json=[TRACK], headers=KEY).status_code == 200
+            terminal.wait_for("accepted")
+            with contextlib.closing(sqlite3.connect(database)) as other:
+                other.execute("BEGIN EXCLUSIVE")
+                httpx.put(f"{url}/faults")  # the stream looks into the database, and ends
+                assert httpx.get(f"{url}/events", timeout=20).status_code == 503
+                other.rollback()
+            assert httpx.post(f"{url}/track", json=[wide, last], headers=KEY).status_code == 200
+            shown = terminal.wait_for(" last ")
+            line = next(line for line in shown.splitlines() if " wide " in line)
+            assert columns(line) <= 80
+            assert ("\u540d" in line, "\\u540d" in line) == (encoding == "utf-8", encoding == "ascii")
+            process.terminate()
+
+
+def columns(line: str) -> int:
+    """Return the columns of a line in a terminal."""
+    return sum(2 if unicodedata.east_asian_width(letter) in "FW" else 1 for letter in line)
+
+
+def running(port: str, *options: str, encoding: str = "utf-8", **streams: Any) -> Command:
     """Start the command with a table.
 
     The variable COLUMNS would hide the terminal's width. GNU readline, which pytest imports, sets COLUMNS for child
     processes without an environment of their own.
     """
     environment = {name: value for name, value in os.environ.items() if name != "COLUMNS"}
-    command = [sys.executable, "-m", "ts_autotrack.cli", "inspect", "--tail", "--port", port]
-    return Command(command, env=environment, text=True, **streams)
+    command = [sys.executable, "-m", "ts_autotrack.cli", "inspect", "--tail", "--port", port, *options]
+    return Command(command, env={**environment, "PYTHONIOENCODING": encoding}, text=True, **streams)
 
 
 def test_browser_is_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,6 +17,7 @@ from ts_autotrack.inspector._fault import Faults
 from ts_autotrack.inspector._guard import LocalOnly, Marked
 from ts_autotrack.inspector._ingest import Ingest
 from ts_autotrack.inspector._reports import Reports
+from ts_autotrack.inspector._search import Search
 from ts_autotrack.inspector._state import State
 from ts_autotrack.inspector._store import FILTERS, Store
 from ts_autotrack.inspector._stream import Feed
@@ -56,7 +57,7 @@ class Inspector:
         store = Store(database)
         totals = Totals(store.count("accepted"), store.count("refused"))
         totals.load(_entries.cells(store, {}))
-        self._state = State(store, totals, Reports(), list(faults), Feed(), show)
+        self._state = State(store, Search(store), totals, Reports(), list(faults), Feed(), show)
         failures = {sqlite3.Error: self._fail}
         app = Starlette(routes=_routes(self._state), exception_handlers=failures, lifespan=self._lifespan)
         self._application = Marked(LocalOnly(Faults(app, show, self._state.faults)))

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
     from ts_autotrack.inspector._store import Store
 
@@ -67,9 +67,40 @@ _CONDITIONS = {
 """Conditions by the name of their value."""
 
 
+class Page:
+    """Entries of one answer or message.
+
+    Args:
+        limit: Maximum number of entries; fewer if they are large.
+
+    Attributes:
+        entries: The entries.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self.entries: list[dict[str, Any]] = []
+        self._limit = limit
+        self._size = 0
+
+    def take(self, found: Iterable[tuple[Any, ...]]) -> bool:
+        """Add rows; return False if the page is full."""
+        for row in islice(found, self._limit - len(self.entries)):
+            entry = dict(zip(_COLUMNS, row, strict=False))
+            self._size += len(entry["item"])
+            if self.entries and self._size > MOST_BYTES:
+                return False
+            entry["item"] = orjson.Fragment(entry["item"])
+            entry["notes"] = orjson.Fragment(entry["notes"]) if entry["notes"] else _NO_NOTES
+            entry["out_of_order"] = bool(entry["out_of_order"])
+            self.entries.append(entry)
+        return len(self.entries) < self._limit
+
+
 def after(store: Store, cursor: int, limit: int) -> list[dict[str, Any]]:
     """Return entries with a larger id than `cursor`, oldest first."""
-    return _read(store, {"after": cursor}, "ASC", limit)
+    page = Page(limit)
+    page.take(rows(store, {"after": cursor}, "ASC", limit))
+    return page.entries
 
 
 def newest(store: Store, values: Mapping[str, Any], limit: int) -> list[dict[str, Any]]:
@@ -80,7 +111,22 @@ def newest(store: Store, values: Mapping[str, Any], limit: int) -> list[dict[str
         values: Values of conditions, by their names in `_CONDITIONS`.
         limit: Maximum number of entries; fewer if they are large.
     """
-    return _read(store, values, "DESC", limit)
+    page = Page(limit)
+    page.take(rows(store, values, "DESC", limit))
+    return page.entries
+
+
+def rows(store: Store, values: Mapping[str, Any], order: str, limit: int) -> Iterator[tuple[Any, ...]]:
+    """Yield the columns of entries, for a page; `order` is "ASC" or "DESC", by id."""
+    tail = f"{_where(values)} ORDER BY id {order} LIMIT :limit"
+    parameters = {**_values(values), "limit": limit}
+    # Two queries: SQLite needs twice the time for a union of the tables.
+    cursors = [store.database.execute(f"SELECT * FROM ({_table(name)}) {tail}", parameters) for name in _KINDS]
+    try:
+        yield from heapq.merge(*cursors, key=itemgetter(0), reverse=order == "DESC")
+    finally:
+        for cursor in cursors:
+            cursor.close()
 
 
 def cells(store: Store, values: Mapping[str, Any]) -> list[tuple[str, str | None, int, int, str]]:
@@ -98,28 +144,6 @@ def cells(store: Store, values: Mapping[str, Any]) -> list[tuple[str, str | None
     recent = datetime.now(timezone.utc) - timedelta(minutes=30)
     parameters = {**_values({**values, "kind": "accepted"}), "recent": f"{recent:%Y-%m-%dT%H:%M}"}
     return store.database.execute(query, parameters).fetchall()
-
-
-def _read(store: Store, values: Mapping[str, Any], order: str, limit: int) -> list[dict[str, Any]]:
-    tail = f"{_where(values)} ORDER BY id {order} LIMIT :limit"
-    parameters = {**_values(values), "limit": limit}
-    # Two queries: SQLite needs twice the time for a union of the tables.
-    cursors = [store.database.execute(f"SELECT * FROM ({_table(name)}) {tail}", parameters) for name in _KINDS]
-    rows = heapq.merge(*cursors, key=itemgetter(0), reverse=order == "DESC")
-    found: list[dict[str, Any]] = []
-    size = 0
-    for row in islice(rows, limit):
-        entry = dict(zip(_COLUMNS, row, strict=False))
-        size += len(entry["item"])
-        if found and size > MOST_BYTES:
-            break
-        entry["item"] = orjson.Fragment(entry["item"])
-        entry["notes"] = orjson.Fragment(entry["notes"]) if entry["notes"] else _NO_NOTES
-        entry["out_of_order"] = bool(entry["out_of_order"])
-        found.append(entry)
-    for cursor in cursors:
-        cursor.close()
-    return found
 
 
 def _where(values: Mapping[str, Any]) -> str:

@@ -25,7 +25,7 @@ class Reports:
 
     def __init__(self) -> None:
         self._number = 0
-        self._processes: dict[tuple[int, str], tuple[int, orjson.Fragment]] = {}
+        self._processes: dict[tuple[int, str, str], tuple[int, orjson.Fragment]] = {}
 
     def add(self, body: bytes) -> None:
         """Keep a report, instead of the earlier report of the process.
@@ -34,7 +34,8 @@ class Reports:
             ReportError: If the body is not a report.
         """
         report = _parse(body)
-        key = (report["pid"], report["program"])
+        # Containers give the same pid to many processes; earlier versions of the library do not tell the start.
+        key = (report["pid"], report["program"], str(report.get("started_at")))
         now = datetime.now(timezone.utc).isoformat(timespec="microseconds").replace("+00:00", "Z")
         text = json.dumps({**report, "seen_at": now, "diagnosis": diagnose(report)}, ensure_ascii=False)
         self._number += 1

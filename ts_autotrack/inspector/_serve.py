@@ -49,6 +49,7 @@ def serve(
 
     Raises:
         OSError: If the port is taken.
+        sqlite3.Error: If the file is another program's, belongs to another inspector, or cannot be written.
     """
     try:
         listener = socket.create_server((HOST, port))
@@ -60,13 +61,13 @@ def serve(
     with listener:
         port = listener.getsockname()[1]
         url = f"http://{HOST}:{port}"
+        inspector = Inspector(database, None if quiet or table else _show, faults)
         print(f"ts-autotrack inspector on {url} (events: {url}/events, database: {database})")
         print(f"export THRIVESTACK_ENDPOINT={url}/api", flush=True)
-        inspector = Inspector(database, None if quiet or table else _show, faults)
         if browser:
             _in_background(partial(webbrowser.open, url))
         if table:
-            _in_background(partial(tail, HOST, port, again=False))
+            _in_background(partial(tail, HOST, port, beside=True))
         config = uvicorn.Config(inspector, log_level="warning", access_log=False, timeout_graceful_shutdown=2)
         _Server(config, inspector).run(sockets=[listener])
 

@@ -9,6 +9,7 @@ if TYPE_CHECKING:
 
     from ts_autotrack.inspector._fault import Fault
     from ts_autotrack.inspector._reports import Reports
+    from ts_autotrack.inspector._search import Search
     from ts_autotrack.inspector._store import Store
     from ts_autotrack.inspector._stream import Feed
     from ts_autotrack.inspector._totals import Totals
@@ -19,6 +20,7 @@ class State(NamedTuple):
 
     Attributes:
         store: Entries and requests.
+        search: Reads the store in slices.
         totals: Counters of the entries.
         reports: Reports of processes.
         faults: Active faults.
@@ -27,6 +29,7 @@ class State(NamedTuple):
     """
 
     store: Store
+    search: Search
     totals: Totals
     reports: Reports
     faults: list[Fault]

@@ -8,17 +8,18 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections import OrderedDict
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import orjson
 
+from ts_autotrack.inspector._latest import Latest
 from ts_autotrack.inspector._notes import notes_as_json
+from ts_autotrack.inspector._owner import own
 from ts_autotrack.inspector._schema import feature_of, prepare
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
 MEMORY = ":memory:"
 LOCK_TIMEOUT = 1.0
@@ -27,8 +28,6 @@ KEPT_EVENTS, KEPT_BYTES = 200_000, 256_000_000
 """Events and their bytes in a database in memory; the oldest are deleted."""
 KEPT_REFUSED, KEPT_REQUESTS = 10_000, 5_000
 """Refused requests, and requests with their headers and answers, in any database."""
-KEPT_USERS = 20_000
-"""Users whose latest timestamp is known."""
 SPARE = 20
 """The oldest events are deleted a twentieth at a time."""
 
@@ -36,7 +35,7 @@ FILTERS = ("path", "event_name", "user_id", "group_id", "event_id")
 """Columns of the table for the filters of GET /events."""
 _FIND = """
 SELECT id, received_at, path, item FROM events
-WHERE id > :after
+WHERE id > :after AND id < :before
     AND (:path IS NULL OR path = :path)
     AND (:event_name IS NULL OR event_name = :event_name)
     AND (:user_id IS NULL OR user_id = :user_id)
@@ -51,6 +50,10 @@ VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 """
 _INSERT_REFUSED = "INSERT INTO refused VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 _OLDEST = "SELECT max(id), sum(size) FROM (SELECT id, length(item) AS size FROM events ORDER BY id LIMIT ?)"
+_FIRST = """
+SELECT min(coalesce((SELECT min(id) FROM events), (SELECT min(id) FROM refused), 0),
+    coalesce((SELECT min(id) FROM refused), (SELECT min(id) FROM events), 0))
+"""
 _LAST = """
 SELECT max(coalesce((SELECT max(id) FROM events), 0), coalesce((SELECT max(id) FROM refused), 0),
     (SELECT CAST(value AS INTEGER) FROM state WHERE name = 'cleared_through'))
@@ -111,17 +114,23 @@ class Store:
     """
 
     def __init__(self, path: str) -> None:
+        self._lock = own(path) if path != MEMORY else None
         self.database = sqlite3.connect(path, timeout=LOCK_TIMEOUT)
         self.database.create_function("lower_all", 1, _lower, deterministic=True)
         try:
             prepare(self.database)
         except sqlite3.Error:
-            self.database.close()
+            self.close()
             raise
         self.name = self._state("store")
         self._bounded = path == MEMORY
         self._count, self._bytes = self._one("SELECT count(*), coalesce(sum(length(item)), 0) FROM events")
-        self._latest: OrderedDict[str, str] = OrderedDict()
+        self._latest = Latest()
+
+    @property
+    def first_id(self) -> int:
+        """Id of the oldest kept entry; 0 without entries."""
+        return int(self._one(_FIRST)[0])
 
     @property
     def last_id(self) -> int:
@@ -141,6 +150,7 @@ class Store:
     def add(self, arrival: Arrival, items: list[dict[str, Any]]) -> tuple[list[tuple[str, str | None]], str]:
         """Store the items of one request, all or none; return their features and accounts, and the time."""
         now = _now()
+        self._latest.begin()
         texts = [json.dumps(item, ensure_ascii=False) for item in items]
         with self.database:
             self.database.execute("BEGIN IMMEDIATE")
@@ -152,7 +162,7 @@ class Store:
                 event_id = context.get("event_id")
                 earlier = known.get(event_id)
                 duplicate_of = earlier if earlier != first + position else None
-                late = duplicate_of is None and self._is_late(item["user_id"], item["timestamp"])
+                late = duplicate_of is None and self._latest.is_late(item["user_id"], item["timestamp"])
                 row = (
                     *(first + position, now, arrival.path, item.get("event_name"), item["user_id"]),
                     *(context.get("group_id"), event_id, texts[position], request, position, len(items)),
@@ -160,6 +170,7 @@ class Store:
                 )
                 rows.append(row)
             self.database.executemany(_INSERT, rows)
+        self._latest.stored()
         self._count += len(rows)
         self._bytes += sum(map(len, texts))
         self._make_room()
@@ -186,16 +197,17 @@ class Store:
                 (KEPT_REFUSED,),
             )
 
-    def find(self, filters: dict[str, str], after: int, limit: int) -> list[dict[str, Any]]:
+    def find(self, filters: Mapping[str, str], after: int, limit: int, before: int) -> list[dict[str, Any]]:
         """Return events as `{"id", "received_at", "path", "item"}`, oldest first; items as fragments for orjson.
 
         Args:
             filters: Required values by column; keys outside of FILTERS are ignored.
             after: Lower bound of the id, exclusive.
             limit: Maximum number of events.
+            before: Upper bound of the id, exclusive.
         """
         values = {column: filters.get(column) for column in FILTERS}
-        rows = self.database.execute(_FIND, {**values, "after": after, "limit": limit})
+        rows = self.database.execute(_FIND, {**values, "after": after, "before": before, "limit": limit})
         return [
             {"id": number, "received_at": at, "path": path, "item": orjson.Fragment(item)}
             for number, at, path, item in rows
@@ -237,8 +249,10 @@ class Store:
         self._latest.clear()
 
     def close(self) -> None:
-        """Close the database."""
+        """Close the database, and leave its file to others."""
         self.database.close()
+        if self._lock is not None:
+            self._lock.close()
 
     def _record(self, arrival: Arrival, now: str) -> int:
         """Store the request itself; return its number."""
@@ -262,14 +276,6 @@ class Store:
         )
         ids.update(found)
         return ids
-
-    def _is_late(self, user_id: str, timestamp: str) -> bool:
-        """Return True if an earlier event of the user has a later timestamp."""
-        latest = self._latest.pop(user_id, "")
-        self._latest[user_id] = max(latest, timestamp)
-        if len(self._latest) > KEPT_USERS:
-            self._latest.popitem(last=False)
-        return timestamp < latest
 
     def _make_room(self) -> None:
         """Delete the oldest events of a database in memory, if there are too many."""

@@ -7,6 +7,7 @@ import json
 import os
 import sys
 import time
+import unicodedata
 from datetime import datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -44,13 +45,15 @@ def is_inspector(host: str, port: int) -> bool:
         return False
 
 
-def tail(host: str, port: int, *, again: bool = True) -> None:
+def tail(host: str, port: int, *, beside: bool = False) -> None:
     """Print a table of entries as they arrive, until interrupted or until standard output is closed.
+
+    After an interruption, such as the inspector's restart, the table goes on after the last entry shown.
 
     Args:
         host: Host of the inspector.
         port: Port of the inspector.
-        again: Wait for the inspector after its end, and go on with the entries after the last entry shown.
+        beside: True if the inspector runs in this process, and needs no message about its end.
     """
     table, stream, lost = _Table(), _Stream(host, port), False
     while True:
@@ -63,9 +66,7 @@ def tail(host: str, port: int, *, again: bool = True) -> None:
             return
         except (OSError, http.client.HTTPException):
             pass
-        if not again:
-            return
-        if not lost:
+        if not (lost or beside):
             print(f"the inspector on port {port} does not answer; waiting for it", file=sys.stderr)
         lost = True
         time.sleep(RETRY)
@@ -146,21 +147,34 @@ class _Table:
         free = self._width - _TIME - _STATUS - 5
         widths = (_TIME, free * 3 // 10, free * 2 // 10, free * 2 // 10, _STATUS)
         cells = [_fit(text, width) for text, width in zip((time, feature, user, account, status), widths, strict=True)]
-        return " ".join(
-            [*cells, _fit(remarks, free - sum(widths[1:4])) if self._styled else printable(remarks)]
-        ).rstrip()
+        return " ".join([*cells, _fit(remarks, free - sum(widths[1:4])) if self._styled else _shown(remarks)]).rstrip()
 
     def _print(self, style: str, text: str) -> None:
-        encoding = sys.stdout.encoding or "utf-8"
-        shown = text.encode(encoding, "backslashreplace").decode(encoding)
-        print(f"{style}{shown}{_END}" if style and self._styled else shown)
+        print(f"{style}{text}{_END}" if style and self._styled else text)
+
+
+def _shown(text: str) -> str:
+    """Return a text in one line, with escapes instead of characters that the output's encoding lacks."""
+    encoding = sys.stdout.encoding or "utf-8"
+    return printable(text).encode(encoding, "backslashreplace").decode(encoding)
 
 
 def _fit(text: str, width: int) -> str:
-    text = printable(text)
-    return text.ljust(width) if len(text) <= width else f"{text[: width - 1]}~"
+    """Return a text of `width` columns."""
+    shown = _shown(text[:width])
+    if len(text) > width or _columns(shown) > width:
+        shown = shown[:width]
+        while _columns(shown) >= width:
+            shown = shown[:-1]
+        shown += "~"
+    return shown + " " * (width - _columns(shown))
+
+
+def _columns(text: str) -> int:
+    """Return the columns of a text in a terminal: letters of East Asia take two."""
+    return sum(2 if unicodedata.east_asian_width(letter) in "FW" else 1 for letter in text)
 
 
 def _fault(fault: dict[str, Any]) -> str:
     probability = "" if fault["probability"] == 1 else f":{fault['probability']}"
-    return printable(fault["kind"] + probability + (f"={fault['text']}" if fault["text"] else ""))
+    return _shown(fault["kind"] + probability + (f"={fault['text']}" if fault["text"] else ""))

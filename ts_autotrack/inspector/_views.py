@@ -12,7 +12,6 @@ from ts_autotrack.inspector._fault import parse as parse_fault
 from ts_autotrack.inspector._queries import MOST_ID, as_json, bad_query, check_query, seconds, whole_number
 from ts_autotrack.inspector._store import FILTERS
 from ts_autotrack.inspector._stream import Reader, arrival
-from ts_autotrack.inspector._totals import Totals
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -54,7 +53,7 @@ class Views:
             self._state.totals.clear()
             self._state.feed.wake()
             return JSONResponse({"success": True})
-        return as_json({"events": self._state.store.find(dict(query), after, limit)})
+        return as_json({"events": await self._state.search.events(request, query, after, limit)})
 
     async def latest(self, request: Request) -> Response:
         """Answer GET /events/latest: the newest event that matches, as soon as there is such an event."""
@@ -91,8 +90,8 @@ class Views:
         except ValueError as error:
             return bad_query(error)
         store = self._state.store
-        found = _entries.newest(store, values, limit)
-        return as_json({"store": store.name, "last_id": store.last_id, "total": store.total, "entries": found})
+        state = {"store": store.name, "last_id": store.last_id, "total": store.total}  # the stream shows later entries
+        return as_json({**state, "entries": await self._state.search.newest(request, values, limit)})
 
     async def request(self, request: Request) -> Response:
         """Answer GET /requests/NUMBER: the request of an entry, and the answer to it."""
@@ -114,9 +113,8 @@ class Views:
         values = {name: value for name, value in request.query_params.items() if value}
         totals = self._state.totals
         if values:
-            totals = Totals()
-            totals.load(_entries.cells(self._state.store, values))
-        return JSONResponse(totals.matrix())
+            totals = await self._state.search.totals(request, values)
+        return as_json(totals.matrix())
 
     async def counts(self, _: Request) -> Response:
         """Answer GET /counts: accepted and refused, and accepted events by feature."""
@@ -169,7 +167,7 @@ class Views:
         while True:
             news, last_id = state.feed.news(), state.store.last_id
             values = {f"{name} is": value for name, value in wanted.items()}
-            if found := _entries.newest(state.store, {"kind": "accepted", **values, "after": after}, 1):
+            if found := await state.search.newest(request, {"kind": "accepted", **values, "after": after}, 1):
                 return found[0]
             left = end - loop.time()
             if left <= 0 or state.feed.closed or await request.is_disconnected():

@@ -3,14 +3,14 @@
 /** Entries in one answer. */
 export const PAGE = 100;
 
-/** Return the answer to GET `path` as JSON. Raises Error with the inspector's message. */
-export async function get(path, query = {}) {
-  return request("GET", path, query);
+/** Return the answer to GET `path` as JSON. `signal` ends the request. Raises Error with the inspector's message. */
+export async function get(path, query = {}, signal = undefined) {
+  return request("GET", path, query, signal);
 }
 
 /** Return kept entries, newest first, as {store, last_id, total, entries}. `last_id` is the last id given. */
-export async function entries(query) {
-  return get("/entries", { limit: PAGE, ...query });
+export async function entries(query, signal) {
+  return get("/entries", { limit: PAGE, ...query }, signal);
 }
 
 /** Return one entry by its id, or null. */
@@ -45,10 +45,10 @@ function isRounded(value, source) {
   return source.length > DIGITS && String(value) !== source && source.match(/\d/g).length > DIGITS;
 }
 
-async function request(method, path, query) {
+async function request(method, path, query, signal) {
   const pairs = Array.isArray(query) ? query : Object.entries(query).filter(([, value]) => value !== "");
   const parameters = new URLSearchParams(pairs).toString();
-  const response = await fetch(parameters ? `${path}?${parameters}` : path, { method, cache: "no-store" });
+  const response = await fetch(parameters ? `${path}?${parameters}` : path, { method, signal, cache: "no-store" });
   const answer = await response.text().then(parse).catch(() => ({}));
   if (!response.ok) throw new Error(answer.message ?? `${method} ${path} was answered with ${response.status}`);
   return answer;

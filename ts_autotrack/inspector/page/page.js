@@ -22,7 +22,7 @@ const ANNOUNCE = 5000;
 /** Milliseconds after which the drawings of the last minutes are drawn anew. */
 const MINUTE = 60_000;
 const VIEWS = ["stream", "accounts", "problems", "processes"];
-const CONNECTION = { connecting: "Connecting", live: "Live", lost: "Reconnecting" };
+const CONNECTION = { connecting: "Connecting", live: "Live", lost: "Reconnecting", waiting: "Waiting: four other windows are live" };
 
 const detail = new Detail(closed);
 const table = new Table(open);
@@ -46,13 +46,17 @@ async function start() {
     stream.open(kept.store, kept.last_id);
     await table.reload();
   } catch {
-    connected("lost");
-    setTimeout(start, AGAIN);
+    startAgain();
     return;
   }
   changed.add("matrix").add("problems");
   await refresh();
   showTotal();
+}
+
+function startAgain() {
+  connected("lost");
+  setTimeout(start, AGAIN);
 }
 
 function arrived(entries) {
@@ -169,7 +173,8 @@ function pause() {
 async function clear() {
   if (byId("clear-dialog").returnValue !== "clear") return;
   detail.close();
-  await deleteEvents().then(start, () => connected("lost"));
+  await deleteEvents().catch((error) => alert(`The events could not be deleted: ${error.message}`));
+  await start();
 }
 
 function announce() {
@@ -178,7 +183,7 @@ function announce() {
 }
 
 function filtered() {
-  table.reload().catch(() => connected("lost"));
+  table.reload().catch(startAgain);
   changed.add("matrix");
   if (problems.found) problems.show(problems.found);
   processes.show();

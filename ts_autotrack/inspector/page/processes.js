@@ -76,8 +76,9 @@ export function diagnosis(report) {
   );
 }
 
+/** The inspector knows processes by the same parts: in two containers the pid may be the same. */
 function key(report) {
-  return `${report.pid} ${report.program}`;
+  return `${report.pid} ${report.program} ${report.started_at}`;
 }
 
 function card(report, open) {

@@ -1,6 +1,7 @@
 // The connection to the inspector: each entry once, in order, over restarts and sleeps.
 
 import { entries, parse } from "./api.js";
+import { takeSlot } from "./slots.js";
 
 /** Milliseconds before a connection that the browser has given up is opened again. */
 const RETRY = [500, 1000, 2000, 5000];
@@ -8,6 +9,8 @@ const RETRY = [500, 1000, 2000, 5000];
 const TICK = 5000;
 /** Milliseconds that an entry may take from the store to the page before the connection counts as dead. */
 const PATIENCE = 2000;
+/** Milliseconds of waiting for a free slot until the page says so: a page that is closed frees its slot at once. */
+const WAIT = 300;
 /** Kinds of messages that carry entries. */
 const ENTRIES = ["item", "refused", "batch"];
 
@@ -17,8 +20,8 @@ const ENTRIES = ["item", "refused", "batch"];
  * The browser reconnects by itself with Last-Event-ID. In addition, the connection is checked when the page becomes
  * visible, when the network returns, and after a sleep.
  *
- * A hidden page has no connection and catches up when it is shown: a browser has six connections to one server for all
- * its pages, and a seventh page would not even load.
+ * A hidden page has no connection and catches up when it is shown, and so does a page that waits for a slot: a browser
+ * has few connections to one server for all its pages, and without a free one the next page would not even load.
  */
 export class Stream {
   /**
@@ -27,7 +30,7 @@ export class Stream {
    * @param {Function} listener.reported - Called with the report of a process.
    * @param {Function} listener.faulted - Called with the faults in force.
    * @param {Function} listener.replaced - Called when the store is another one, or was cleared: read the history again.
-   * @param {Function} listener.connected - Called with "connecting", "live" or "lost".
+   * @param {Function} listener.connected - Called with "connecting", "live", "lost" or "waiting": for a slot.
    */
   constructor(listener) {
     this.listener = listener;
@@ -35,6 +38,8 @@ export class Stream {
     this.last = 0;
     this.source = null;
     this.resting = false; // without a connection while the page is hidden
+    this.wait = null; // ends the wait for a slot
+    this.free = null; // frees the slot
     this.failures = 0;
     this.ticked = Date.now();
     document.addEventListener("visibilitychange", () => (document.hidden ? this.rest() : this.wake()));
@@ -54,11 +59,15 @@ export class Stream {
   close() {
     this.source?.close();
     this.source = null;
+    this.wait?.abort();
+    this.wait = null;
+    this.free?.();
+    this.free = null;
     this.resting = false;
   }
 
   rest() {
-    if (this.source === null) return;
+    if (this.source === null && this.wait === null) return;
     this.close();
     this.resting = true;
   }
@@ -68,10 +77,16 @@ export class Stream {
     else this.check();
   }
 
-  connect() {
+  async connect() {
     this.close();
     this.resting = document.hidden;
     if (this.resting) return;
+    const wait = (this.wait = new AbortController());
+    const told = setTimeout(() => this.wait === wait && !this.free && this.listener.connected("waiting"), WAIT);
+    const free = await takeSlot(wait.signal);
+    clearTimeout(told);
+    if (this.wait !== wait) return free();
+    this.free = free;
     this.source = new EventSource(`/stream?after=${this.last}`);
     this.source.addEventListener("open", () => {
       this.failures = 0;

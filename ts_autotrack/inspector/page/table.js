@@ -35,6 +35,7 @@ export class Table {
     this.cut = false; // older ones of the present frame were left out
     this.loading = false;
     this.question = 0; // number of the last request; answers to earlier ones are out of date
+    this.asked = null; // ends the last request of reload()
     this.chosen = null; // id of the open entry
     this.body.addEventListener("click", (event) => this.choose(event.target.closest("tr")));
     this.body.addEventListener("focusin", (event) => this.activate(event.target.closest("tr")));
@@ -53,7 +54,14 @@ export class Table {
     const question = ++this.question;
     const filter = current();
     this.loading = true;
-    const answer = await entries(filter).finally(() => (this.loading = question !== this.question));
+    this.asked?.abort(); // the inspector ends the search for the letters typed before
+    this.asked = new AbortController();
+    const outdated = (error) => {
+      if (question === this.question) throw error;
+    };
+    const answer = await entries(filter, this.asked.signal)
+      .catch(outdated)
+      .finally(() => (this.loading = question !== this.question));
     if (question !== this.question) return;
     const newest = answer.entries[0]?.id ?? 0;
     const later = (entry) => entry.id > newest && matches(entry, filter);
