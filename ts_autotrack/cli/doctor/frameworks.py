@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ts_autotrack import is_tracked
@@ -18,20 +19,25 @@ if TYPE_CHECKING:
 _OWN_DJANGO = "ts_autotrack.integrations.django"
 _OWN_ASGI = "ts_autotrack.integrations.asgi"
 _ROUTE = 'Name the route in features, such as "POST /reports/{number}/export", or use Python 3.12 or newer.'
+_UNUSED = (
+    "Give the command of the program that has it: web server, worker and command line may share the settings. "
+    "Otherwise correct the name in features."
+)
 
 
-def check_frameworks(folder: str, settings: Mapping[str, Any], *, active: bool) -> Iterator[Finding]:
+def check_frameworks(folder: str, settings: Mapping[str, Any], *, active: bool, unread: str = "") -> Iterator[Finding]:
     """Yield the findings about the frameworks of an application whose modules are imported.
 
     Args:
         folder: Folder of the application's own modules.
         settings: Settings by name.
         active: True if the integrations have been activated by the settings.
+        unread: Path of the script whose imports are unknown: it is not run, and the command names no module.
     """
     yield from _integrations(settings["integrations"], active=active)
     automatic = active and "off" not in settings["integrations"]
     if automatic:
-        yield from _unused(settings["features"])
+        yield from _unused(settings["features"], unread)
     yield from _django_middleware(automatic=automatic)
     own = _own_modules(folder)
     for place, app in _applications(own):
@@ -71,11 +77,15 @@ def _imported(name: str, chosen: tuple[str, ...], *, active: bool) -> Finding:
     return Finding("integrations", "warning", f"the integration {name} is not active: {problem}")
 
 
-def _unused(features: Mapping[str, Any]) -> Iterator[Finding]:
+def _unused(features: Mapping[str, Any], unread: str) -> Iterator[Finding]:
     """Yield the routes and names that no active integration knows."""
     for key in unused_features(key for key in features if not is_function(key)):
-        seen = f"{key} = {features[key]['feature']}: no integration is active that knows such a name"
-        yield Finding("target", "warning", seen, "Give the application's command, or correct the name in features.")
+        seen = f"{key} = {features[key]['feature']}: "
+        if unread:
+            yield Finding("target", "note", f"{seen}not checked, because {Path(unread).name} is not run here")
+        else:
+            seen += "no integration is active here that knows such a name"
+            yield Finding("target", "warning", seen, _UNUSED)
 
 
 def _is_installed(module: str) -> bool:
