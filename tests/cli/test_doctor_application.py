@@ -148,6 +148,23 @@ def test_script_whose_imports_are_unknown(folder: Path) -> None:
     assert "user = resolvers:who is called with the argument of each integration" in texts(found, "user")["ok"]
 
 
+def test_integrations_that_the_code_adds(folder: Path) -> None:
+    """An integration that the application's own code adds needs no further lines."""
+    (folder / "shop").mkdir()
+    (folder / "shop" / "settings.py").write_text(DJANGO)
+    (folder / "manage.py").write_text('setdefault("DJANGO_SETTINGS_MODULE", "shop.settings")\n')
+    (folder / "tasks.py").write_text(
+        "import typer\nfrom ts_autotrack.integrations import asgi, celery\nfrom celery import Celery\nimport fastapi\n"
+    )
+    found = check_application(
+        parse([sys.executable, "manage.py", "runserver"])._replace(modules=("tasks",)), sys.executable
+    )
+    named = texts(found, "integrations")
+    for name, module in (("django", "django"), ("celery", "celery"), ("fastapi", "asgi")):
+        assert f"the application's code names ts_autotrack.integrations.{module} for {name}" in named["ok"]
+    assert "typer is imported; its integration needs its lines of code" in named["note"]
+
+
 def test_application_of_flask(folder: Path) -> None:
     """Below the launcher an application without the extension is tracked; a thread of an import holds nothing up."""
     (folder / "shop.py").write_text(

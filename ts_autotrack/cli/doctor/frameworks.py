@@ -19,6 +19,12 @@ if TYPE_CHECKING:
 _OWN_DJANGO = "ts_autotrack.integrations.django"
 _OWN_ASGI = "ts_autotrack.integrations.asgi"
 _ROUTE = 'Name the route in features, such as "POST /reports/{number}/export", or use Python 3.12 or newer.'
+_MODULES = {
+    **dict.fromkeys(("fastapi", "starlette", "litestar", "quart"), "asgi"),
+    "typer": "click",
+    "fastmcp": "mcp",
+}
+"""Module of `ts_autotrack.integrations` for a framework, unless both have the same name."""
 _UNUSED = (
     "Give the command of the program that has it: web server, worker and command line may share the settings. "
     "Otherwise correct the name in features."
@@ -68,6 +74,8 @@ def _imported(name: str, chosen: tuple[str, ...], *, active: bool) -> Finding:
     if chosen and "all" not in chosen and name not in chosen:
         seen = f"{name} is imported, and TS_AUTOTRACK_INTEGRATIONS names only {', '.join(chosen)}"
         return Finding("integrations", "note", seen, f"Add {name} to the setting to activate it.")
+    if not active and (own := _own_integration(name)):
+        return Finding("integrations", "ok", f"the application's code names {own} for {name}")
     if not active:
         seen = f"{name} is imported; its integration needs its lines of code, or `ts-autotrack run`"
         return Finding("integrations", "note", seen)
@@ -75,6 +83,13 @@ def _imported(name: str, chosen: tuple[str, ...], *, active: bool) -> Finding:
     if problem is None:
         return Finding("integrations", "ok", f"the integration {name} is active by the settings")
     return Finding("integrations", "warning", f"the integration {name} is not active: {problem}")
+
+
+def _own_integration(name: str) -> str:
+    """Return the module with a framework's integration if the application's code names it; else an empty text."""
+    module = f"ts_autotrack.integrations.{_MODULES.get(name, name)}"
+    named = module in sys.modules or any(entry.startswith(module) for entry in _django_entries() or ())
+    return module if named else ""
 
 
 def _unused(features: Mapping[str, Any], unread: str) -> Iterator[Finding]:
@@ -97,12 +112,8 @@ def _is_installed(module: str) -> bool:
 
 def _django_middleware(*, automatic: bool) -> Iterator[Finding]:
     """Yield the place of the middleware in Django's setting MIDDLEWARE."""
-    conf = sys.modules.get("django.conf")
-    if conf is None:
-        return
-    try:
-        names = [str(name) for name in conf.settings.MIDDLEWARE]
-    except Exception:  # noqa: BLE001 - ImproperlyConfigured: no settings module is known
+    names = _django_entries()
+    if names is None:
         return
     place = next((position for position, name in enumerate(names) if name.startswith(_OWN_DJANGO)), None)
     if place is None and automatic:
@@ -115,6 +126,15 @@ def _django_middleware(*, automatic: bool) -> Iterator[Finding]:
         yield Finding("middleware", "note", seen, "Put it first if other middleware tracks events.")
     else:
         yield Finding("middleware", "ok", "TrackingMiddleware is the first in Django's MIDDLEWARE")
+
+
+def _django_entries() -> list[str] | None:
+    """Return the entries of Django's setting MIDDLEWARE; None if no settings module is known."""
+    conf = sys.modules.get("django.conf")
+    try:
+        return None if conf is None else [str(name) for name in conf.settings.MIDDLEWARE]
+    except Exception:  # noqa: BLE001 - ImproperlyConfigured
+        return None
 
 
 def _own_modules(folder: str) -> list[tuple[str, dict[str, Any]]]:
