@@ -129,7 +129,7 @@ def test_application_of_fastapi(folder: Path) -> None:
     assert "task.of.nobody = task: no integration" in targets["warning"]
     assert "GET /below" not in targets["warning"]
     assert "the integration fastapi is active" in texts(found, "integrations")["ok"]
-    assert "user = myapp:export is there" in texts(found, "user")["ok"]
+    assert "user = myapp:export is called without an argument" in texts(found, "user")["ok"]
     assert "count only in a program that activates them" in texts(found, "launcher")["warning"]
     assert "the import of nowhere failed: ModuleNotFoundError" in texts(found, "application")["error"]
     assert "main is the program itself" not in str(found)
@@ -150,13 +150,43 @@ def test_applications_that_break(folder: Path) -> None:
 
 
 def test_project_of_django(folder: Path) -> None:
-    """The place in MIDDLEWARE is read with the settings that manage.py names."""
+    """MIDDLEWARE and named routes are checked with the settings that manage.py names."""
     (folder / "shop").mkdir()
+    (folder / "ts_autotrack.toml").write_text('[features]\n"GET /admin/" = "admin"\n"a.task" = "task"\n')
     (folder / "shop" / "settings.py").write_text(DJANGO)
     (folder / "manage.py").write_text('setdefault("DJANGO_SETTINGS_MODULE", "shop.settings")\n')
     found = check_application(parse([sys.executable, "manage.py", "runserver"]), sys.executable)
     assert "TrackingMiddleware is number 2" in texts(found, "middleware")["note"]
     assert "django.setup() works" in texts(found, "application")["ok"]
+    assert "the integration django is active" in texts(found, "integrations")["ok"]
+    assert texts(found, "target") == {"warning": "a.task = task: no integration is active here that knows such a name"}
+
+
+def test_script_whose_imports_are_unknown(folder: Path) -> None:
+    """A script is not run, so nothing is said against the routes, tasks and commands that only its imports tell."""
+    (folder / "ts_autotrack.toml").write_text('user = "resolvers:who"\n[features]\n"nightly" = "nightly"\n')
+    (folder / "resolvers.py").write_text("def who(request): ...\n")
+    (folder / "cron.py").write_text("import click\n")
+    found = check_application(parse([sys.executable, "cron.py", "nightly"]), sys.executable)
+    assert texts(found, "target") == {"note": "nightly = nightly: not checked, because cron.py is not run here"}
+    assert "user = resolvers:who is called with the argument of each integration" in texts(found, "user")["ok"]
+
+
+def test_integrations_that_the_code_adds(folder: Path) -> None:
+    """An integration that the application's own code adds needs no further lines."""
+    (folder / "shop").mkdir()
+    (folder / "shop" / "settings.py").write_text(DJANGO)
+    (folder / "manage.py").write_text('setdefault("DJANGO_SETTINGS_MODULE", "shop.settings")\n')
+    (folder / "tasks.py").write_text(
+        "import typer\nfrom ts_autotrack.integrations import asgi, celery\nfrom celery import Celery\nimport fastapi\n"
+    )
+    found = check_application(
+        parse([sys.executable, "manage.py", "runserver"])._replace(modules=("tasks",)), sys.executable
+    )
+    named = texts(found, "integrations")
+    for name, module in (("django", "django"), ("celery", "celery"), ("fastapi", "asgi")):
+        assert f"the application's code names ts_autotrack.integrations.{module} for {name}" in named["ok"]
+    assert "typer is imported; its integration needs its lines of code" in named["note"]
 
 
 def test_application_of_flask(folder: Path) -> None:

@@ -427,3 +427,11 @@ def test_wrong_arguments_raise() -> None:
     for message, error, arguments, options in wrong:
         with pytest.raises(error, match=message):
             instrument_click(*arguments, **options)
+
+
+def test_warning_names_the_entry_of_features(inspector: Inspector, caplog: pytest.LogCaptureFixture) -> None:
+    """An event without a user names its command, and the ways to name the user of a program without other code."""
+    assert run(tool(user=None), "status") == [0]
+    assert features(inspector) == []
+    assert "of feature 'status' (features.status): it has no user" in caplog.text
+    assert "TS_AUTOTRACK_USER" in caplog.text

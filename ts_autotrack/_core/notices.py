@@ -37,7 +37,7 @@ OFF: dict[str, tuple[str, str]] = {
 DROPS: dict[str, tuple[str, str]] = {
     "unattributed": (
         "no user was known",
-        "Name the user there by user_context(...), by bind_user(...) earlier in the request, or by the integration.",
+        "Name the user by user_context(...), bind_user(...) earlier in the request, user= or TS_AUTOTRACK_USER.",
     ),
     "suppressed": ("inside suppress(), or tracked by a finalizer", ""),
     "queue_full": (

@@ -46,7 +46,9 @@ def feature_use(name: str, *, action: str | None = None, interface: Interface | 
 
     def use() -> None: ...
 
-    use.__module__, use.__qualname__ = "features of an integration", action or name  # the place in warnings
+    # The place in warnings: an entry of `features`, not this line.
+    use.__module__, use.__qualname__ = "features", action or name
+    use.__code__ = use.__code__.replace(co_firstlineno=0)
     options = {"action": action, **getattr(name, "options", {})}
     return track_feature(str(name), interface=interface, **options)(use)
 

@@ -78,8 +78,7 @@ class Feature:
     def _rule_of(self, function: FunctionType) -> CaptureRule:
         know_futures()
         names, arguments, code_name = split(function, self._options["capture"])
-        where = f"{function.__module__}.{function.__qualname__}, line {function.__code__.co_firstlineno}"
-        return self._rule(function.__name__, where, names, arguments, code_name)
+        return self._rule(function.__name__, _where(function), names, arguments, code_name)
 
     def _watch(
         self, function: FunctionType, kind: Kind, rule: CaptureRule, *, in_place: bool = False
@@ -345,4 +344,4 @@ def _shown(value: object) -> str:
 def _where(target: Any) -> str:
     module, name = attribute(target, "__module__"), attribute(target, "__qualname__") or name_of(target)
     line = attribute(attribute(target, "__code__"), "co_firstlineno")
-    return f"{module}.{name}" + (f", line {line}" if type(line) is int else "")
+    return f"{module}.{name}" + (f", line {line}" if type(line) is int and line else "")

@@ -305,8 +305,8 @@ def _decimal(value: object) -> orjson.Fragment:
 
 
 _UNATTRIBUTED = (
-    "has no user. Wrap the work in `with user_context(user_id, group_id=...)` or call `bind_user(user_id)` where the "
-    "user is known, or pass `user_id=` to the call"
+    "has no user. Wrap the work in `with user_context(user_id, group_id=...)`, or call `bind_user(user_id)` where the "
+    "user is known, or name the user by `user=` of the integration or TS_AUTOTRACK_USER, or pass `user_id=` to the call"
 )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ts_autotrack import is_tracked
@@ -18,20 +19,31 @@ if TYPE_CHECKING:
 _OWN_DJANGO = "ts_autotrack.integrations.django"
 _OWN_ASGI = "ts_autotrack.integrations.asgi"
 _ROUTE = 'Name the route in features, such as "POST /reports/{number}/export", or use Python 3.12 or newer.'
+_MODULES = {
+    **dict.fromkeys(("fastapi", "starlette", "litestar", "quart"), "asgi"),
+    "typer": "click",
+    "fastmcp": "mcp",
+}
+"""Module of `ts_autotrack.integrations` for a framework, unless both have the same name."""
+_UNUSED = (
+    "Give the command of the program that has it: web server, worker and command line may share the settings. "
+    "Otherwise correct the name in features."
+)
 
 
-def check_frameworks(folder: str, settings: Mapping[str, Any], *, active: bool) -> Iterator[Finding]:
+def check_frameworks(folder: str, settings: Mapping[str, Any], *, active: bool, unread: str = "") -> Iterator[Finding]:
     """Yield the findings about the frameworks of an application whose modules are imported.
 
     Args:
         folder: Folder of the application's own modules.
         settings: Settings by name.
         active: True if the integrations have been activated by the settings.
+        unread: Path of the script whose imports are unknown: it is not run, and the command names no module.
     """
     yield from _integrations(settings["integrations"], active=active)
     automatic = active and "off" not in settings["integrations"]
     if automatic:
-        yield from _unused(settings["features"])
+        yield from _unused(settings["features"], unread)
     yield from _django_middleware(automatic=automatic)
     own = _own_modules(folder)
     for place, app in _applications(own):
@@ -62,6 +74,8 @@ def _imported(name: str, chosen: tuple[str, ...], *, active: bool) -> Finding:
     if chosen and "all" not in chosen and name not in chosen:
         seen = f"{name} is imported, and TS_AUTOTRACK_INTEGRATIONS names only {', '.join(chosen)}"
         return Finding("integrations", "note", seen, f"Add {name} to the setting to activate it.")
+    if not active and (own := _own_integration(name)):
+        return Finding("integrations", "ok", f"the application's code names {own} for {name}")
     if not active:
         seen = f"{name} is imported; its integration needs its lines of code, or `ts-autotrack run`"
         return Finding("integrations", "note", seen)
@@ -71,11 +85,22 @@ def _imported(name: str, chosen: tuple[str, ...], *, active: bool) -> Finding:
     return Finding("integrations", "warning", f"the integration {name} is not active: {problem}")
 
 
-def _unused(features: Mapping[str, Any]) -> Iterator[Finding]:
+def _own_integration(name: str) -> str:
+    """Return the module with a framework's integration if the application's code names it; else an empty text."""
+    module = f"ts_autotrack.integrations.{_MODULES.get(name, name)}"
+    named = module in sys.modules or any(entry.startswith(module) for entry in _django_entries() or ())
+    return module if named else ""
+
+
+def _unused(features: Mapping[str, Any], unread: str) -> Iterator[Finding]:
     """Yield the routes and names that no active integration knows."""
     for key in unused_features(key for key in features if not is_function(key)):
-        seen = f"{key} = {features[key]['feature']}: no integration is active that knows such a name"
-        yield Finding("target", "warning", seen, "Give the application's command, or correct the name in features.")
+        seen = f"{key} = {features[key]['feature']}: "
+        if unread:
+            yield Finding("target", "note", f"{seen}not checked, because {Path(unread).name} is not run here")
+        else:
+            seen += "no integration is active here that knows such a name"
+            yield Finding("target", "warning", seen, _UNUSED)
 
 
 def _is_installed(module: str) -> bool:
@@ -87,12 +112,8 @@ def _is_installed(module: str) -> bool:
 
 def _django_middleware(*, automatic: bool) -> Iterator[Finding]:
     """Yield the place of the middleware in Django's setting MIDDLEWARE."""
-    conf = sys.modules.get("django.conf")
-    if conf is None:
-        return
-    try:
-        names = [str(name) for name in conf.settings.MIDDLEWARE]
-    except Exception:  # noqa: BLE001 - ImproperlyConfigured: no settings module is known
+    names = _django_entries()
+    if names is None:
         return
     place = next((position for position, name in enumerate(names) if name.startswith(_OWN_DJANGO)), None)
     if place is None and automatic:
@@ -105,6 +126,15 @@ def _django_middleware(*, automatic: bool) -> Iterator[Finding]:
         yield Finding("middleware", "note", seen, "Put it first if other middleware tracks events.")
     else:
         yield Finding("middleware", "ok", "TrackingMiddleware is the first in Django's MIDDLEWARE")
+
+
+def _django_entries() -> list[str] | None:
+    """Return the entries of Django's setting MIDDLEWARE; None if no settings module is known."""
+    conf = sys.modules.get("django.conf")
+    try:
+        return None if conf is None else [str(name) for name in conf.settings.MIDDLEWARE]
+    except Exception:  # noqa: BLE001 - ImproperlyConfigured
+        return None
 
 
 def _own_modules(folder: str) -> list[tuple[str, dict[str, Any]]]:

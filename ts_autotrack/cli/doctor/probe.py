@@ -64,10 +64,15 @@ class Probe:
             self._report("the check of the frameworks")
             active = active or AUTO in sys.modules
             self._emit(self._check_launcher(settings))
-            self._emit(check_frameworks(self.folder, settings, active=active))
+            self._emit(check_frameworks(self.folder, settings, active=active, unread=self._unread))
             diagnostics.report()
         diagnostics.logger.removeHandler(handler)
         self._report("end")
+
+    @property
+    def _unread(self) -> str:
+        """Path of the script if it alone would import the application; else an empty text."""
+        return "" if self._task["modules"] or self._task["django"] else self.script
 
     def _emit(self, findings: Iterator[Finding]) -> None:
         for finding in findings:
@@ -137,6 +142,7 @@ def _set_up_django() -> None:
     import django  # lazily: an application's own dependency
 
     django.setup()
+    importlib.import_module("django.core.handlers.base")  # as a server does; it makes the integration active
 
 
 def main(task: str, path: str) -> None:

@@ -10,12 +10,20 @@ from typing import TYPE_CHECKING, Any
 
 from ts_autotrack._core.named_features import is_function
 from ts_autotrack.cli.doctor.findings import Finding
+from ts_autotrack.integrations._named_user import takes_argument
 from ts_autotrack.launcher._activation import target_statuses
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from ts_autotrack.launcher._targets import TargetStatus
+
+
+_CALLS = {
+    True: "with the argument of each integration that has one, such as the request",
+    False: "without an argument; an optional one is not given",
+}
+"""Ways to call the function of the setting `user`, by whether it needs an argument."""
 
 
 def modules_of(settings: Mapping[str, Any]) -> list[str]:
@@ -72,7 +80,7 @@ def _user_finding(key: str) -> Finding:
         resolver = reduce(getattr, name.split("."), importlib.import_module(module))
     except Exception as error:  # noqa: BLE001 - code of the application
         seen = f"user = {key} cannot be found: {type(error).__name__}: {error}"
-        return Finding("user", "error", seen, "Correct TS_AUTOTRACK_USER: it is the name module:function.")
+        return Finding("user", "error", seen, "Correct the setting user: it is the name module:function.")
     if not callable(resolver):
-        return Finding("user", "error", f"user = {key} is not callable", "Name a function in TS_AUTOTRACK_USER.")
-    return Finding("user", "ok", f"user = {key} is there")
+        return Finding("user", "error", f"user = {key} is not callable", "Name a function in the setting user.")
+    return Finding("user", "ok", f"user = {key} is called {_CALLS[takes_argument(resolver)]}")
