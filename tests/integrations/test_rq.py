@@ -13,7 +13,7 @@ from rq import Callback, Queue, Repeat, Retry, get_current_job
 from rq.scheduler import RQScheduler
 
 import ts_autotrack
-from tests.conftest import Answer, ScriptedServer, wait_until
+from tests.conftest import Answer, ScriptedServer, run_python, wait_until
 from tests.integrations.workers import Queue as RunningQueue
 from tests.integrations.workers import work_through_a_restart
 from ts_autotrack import bind_user, current_user, track, user_context
@@ -263,6 +263,35 @@ def test_worker_delivers_for_its_work_horses(server: ScriptedServer, redis_url: 
         users = {f"user-{number}" for number in range(1, 5)}
         wait_until(lambda: {item["user_id"] for item in items_after(server, refused)} == users, "all arrive", 30)
     assert len({item["context"]["event_id"] for item in server.items}) == len(users)
+
+
+@pytest.mark.slow
+def test_work_horse_waits_for_the_answer_to_its_request(server: ScriptedServer, tmp_path: Path) -> None:
+    """With an outbox, too: without the answer the worker would send the same events again."""
+    mark = tmp_path / "mark"
+    code = f"""
+import pathlib, time
+from ts_autotrack import stats, track
+from ts_autotrack._core.process import shutdown
+from ts_autotrack.integrations.rq import deliver_of_horse
+
+shutdown.LEAVE_TIMEOUT = 30.0  # for slow machines
+track("used", user_id="ann")
+while not stats().in_flight:
+    time.sleep(0.01)
+pathlib.Path({str(mark)!r}).touch()
+deliver_of_horse()
+print(stats().pending)
+"""
+
+    def answer(_: object) -> Answer:
+        wait_until(mark.exists, "the work horse ends")
+        return Answer()
+
+    server.always = answer
+    environment = {"TS_AUTOTRACK_OUTBOX": str(tmp_path / "outbox"), "TS_AUTOTRACK_EXIT_TIMEOUT": "30"}
+    done = run_python(code, THRIVESTACK_ENDPOINT=server.endpoint, **environment)
+    assert (done.stdout, len(server.items)) == ("0\n", 1), done.stderr
 
 
 def items_after(server: ScriptedServer, number: int) -> list[dict[str, Any]]:
