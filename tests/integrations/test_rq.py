@@ -268,7 +268,7 @@ def test_worker_delivers_for_its_work_horses(server: ScriptedServer, redis_url: 
 
 @pytest.mark.slow
 def test_work_horse_waits_for_the_answer_to_its_request(server: ScriptedServer, tmp_path: Path) -> None:
-    """With an outbox, too: without the answer the worker would send the same events again."""
+    """With an outbox, too, and after a job whose end came before its request: no event is sent twice."""
     ended = tmp_path / "ended"
     code = f"""
 import pathlib, time
@@ -278,7 +278,7 @@ from ts_autotrack.integrations.rq import deliver_of_horse
 
 shutdown.LEAVE_TIMEOUT = 30.0  # for slow machines
 track("used", user_id="ann")
-while not stats().in_flight:
+while WAITS and not stats().in_flight:
     time.sleep(0.01)
 deliver_of_horse()
 print(stats().pending)
@@ -290,10 +290,13 @@ pathlib.Path({str(ended)!r}).touch()
         wait_until(lambda: ended.exists() or late(), "the work horse ends, or waits")
         return Answer()
 
-    server.always = answer
     environment = {"TS_AUTOTRACK_OUTBOX": str(tmp_path / "outbox"), "TS_AUTOTRACK_EXIT_TIMEOUT": "30"}
-    done = run_python(code, THRIVESTACK_ENDPOINT=server.endpoint, **environment)
-    assert (done.stdout, len(server.items)) == ("0\n", 1), done.stderr
+    for waits in (False, True):
+        done = run_python(f"WAITS = {waits}\n{code}", THRIVESTACK_ENDPOINT=server.endpoint, **environment)
+        server.always = answer
+        ended.unlink()
+    assert done.stdout == "0\n", done.stderr
+    assert len(server.items) == len({item["context"]["event_id"] for item in server.items}) == 2
 
 
 def items_after(server: ScriptedServer, number: int) -> list[dict[str, Any]]:
