@@ -14,7 +14,7 @@ from ts_autotrack import bind_user, flush, request_scope, stats, track
 from ts_autotrack.testing import Events, capture_events, read
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import AsyncIterator, Iterator
     from pathlib import Path
 
     from tests.conftest import ScriptedServer
@@ -124,9 +124,20 @@ track("delivered", user_id="u")
 
 def test_other_attributes_of_a_decorated_class_stay_as_they_are() -> None:
     """A class whose name begins with "test", such as a client of Flask, is no test."""
+    members = {"test_client_class": dict, "test_client": pytest.fixture(lambda self: self)}
+    decorated = capture_events()(type("TestReports", (), members))
+    assert {name: vars(decorated)[name] for name in members} == members
 
-    @capture_events()
-    class TestReports:
-        test_client_class = dict
 
-    assert TestReports.test_client_class is dict
+def test_generators_are_refused() -> None:
+    """A capture around a generator would end before the generator begins: its events would be sent."""
+
+    def fixture() -> Iterator[int]:
+        yield 1
+
+    async def async_fixture() -> AsyncIterator[int]:
+        yield 1
+
+    for function in (fixture, async_fixture):
+        with pytest.raises(TypeError, match="`with` block inside"):
+            capture_events()(function)

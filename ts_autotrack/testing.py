@@ -184,7 +184,7 @@ class capture_events:  # noqa: N801 - used like a function, as contextlib's are
     """Capture the events of the code under test: nothing leaves the process, and no thread starts.
 
     A block (`with` or `async with`), or a decorator of a test function, a coroutine function, or a class, whose methods
-    `test*` it decorates. A decorated function with a parameter `events` receives the events.
+    `test*` it decorates. A decorated function with a parameter `events` receives the events. Generators are refused.
 
     Inside, the library is active, whatever the settings say: neither a key is needed, nor do `disabled`, `exporter` and
     `outbox` count. Events of all threads and tasks are captured. At the end, all state is as before: the acting user of
@@ -233,20 +233,17 @@ class capture_events:  # noqa: N801 - used like a function, as contextlib's are
 
     def __call__(self, test: Decorated) -> Decorated:
         """Decorate a function, a coroutine function, or the tests of a class."""
-        decorated: Decorated
-        if not isinstance(test, type):
-            decorated = _decorated(test)
-            return decorated
         tests: Any = test
+        if not isinstance(test, type):
+            return _decorated(test)  # type: ignore[no-any-return]
         for name in dir(tests):
             if name.startswith("test"):
                 method = inspect.getattr_static(tests, name)
                 if isinstance(method, staticmethod | classmethod):
                     setattr(tests, name, type(method)(_decorated(method.__func__)))
-                elif callable(method) and not isinstance(method, type):
+                elif inspect.isfunction(method):  # a fixture of pytest is none
                     setattr(tests, name, _decorated(method))
-        decorated = tests
-        return decorated
+        return tests  # type: ignore[no-any-return]
 
 
 def read(path: str | os.PathLike[str] | None = None) -> Events:
@@ -326,6 +323,9 @@ def _event(path: str, body: bytes, place: str) -> CapturedEvent:
 
 def _decorated(test: Any) -> Any:
     """Return a test inside a capture of its own."""
+    if inspect.isgeneratorfunction(test) or inspect.isasyncgenfunction(test):
+        message = f"capture_events() on {test!r}: a generator, such as a fixture, needs a `with` block inside"
+        raise TypeError(message)
     signature = inspect.signature(test)
     takes_events = "events" in signature.parameters
 

@@ -343,6 +343,18 @@ def test_failing_resolver_leaves_the_command_alone(inspector: Inspector, caplog:
     assert "LookupError" in caplog.text
 
 
+def test_resolver_that_ends_the_program_is_nobody(inspector: Inspector, caplog: pytest.LogCaptureFixture) -> None:
+    """A profile's loader may call `sys.exit` without a login: the exit status stays the command's."""
+
+    def user() -> None:
+        sys.exit("not logged in")
+
+    assert run(tool(user=user), "status", "report export bad") == [0, 1]
+    assert used(inspector) == []
+    assert ts_autotrack.stats().dropped == {"unattributed": 1}
+    assert "SystemExit" in caplog.text
+
+
 def test_second_call_changes_nothing(inspector: Inspector) -> None:
     """Only the first call counts; a program is undone, and can be instrumented again."""
     program = tool()
@@ -415,9 +427,13 @@ def test_wrong_arguments_raise() -> None:
 
     async def user() -> None: ...
 
+    class Async(click.Group):  # as asyncclick's are
+        async def invoke(self, ctx: click.Context) -> None: ...
+
     wrong: list[tuple[str, type[Exception], tuple[Any, ...], dict[str, Any]]] = [
         ("click command", TypeError, (print,), {}),
         ("click command", TypeError, (click.Group,), {}),
+        ("click command", TypeError, (Async("tool"),), {}),
         ("user=", TypeError, (tool(), user), {}),
         ("user=", TypeError, (tool(), "ann"), {}),
         ("features=", TypeError, (tool(),), {"features": ["status"]}),

@@ -239,6 +239,35 @@ def test_stream_closed_by_the_client_is_used(inspector: Inspector) -> None:
     assert events(inspector) == [("endless", "ann"), ("report_export", "ann")]
 
 
+def test_stream_closed_by_the_client_while_the_method_waits_is_used(inspector: Inspector) -> None:
+    """The method waits for the next request when the client leaves: the answers so far count, an answerless RPC not."""
+    ended = threading.Semaphore(0)
+
+    def echo(requests: Iterator[bytes], _: Any) -> Iterator[bytes]:
+        try:
+            for request in requests:
+                if request:
+                    yield request
+        finally:
+            ended.release()
+
+    with serving(TrackingInterceptor(user_of, {EXPORT: "report_export"}), Export=("stream_stream", echo)) as channel:
+        for user, request in (("ann", b"1"), ("bob", b"")):
+            sent, left = threading.Event(), threading.Event()
+
+            def requests(request: bytes = request, sent: Any = sent, left: Any = left) -> Iterator[bytes]:
+                yield request
+                sent.set()
+                left.wait(10)
+
+            stream = channel.stream_stream(EXPORT)(requests(), metadata=[("x-user", user)])
+            assert next(stream) == request if request else sent.wait(10)
+            stream.cancel()
+            left.set()
+            assert ended.acquire(timeout=10)
+    assert events(inspector) == [("report_export", "ann")]
+
+
 def refuse(_: bytes, context: grpc.ServicerContext) -> None:
     """Refuse an RPC without a user."""
     context.abort(grpc.StatusCode.UNAUTHENTICATED, "")

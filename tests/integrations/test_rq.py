@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -13,7 +14,7 @@ from rq import Callback, Queue, Repeat, Retry, get_current_job
 from rq.scheduler import RQScheduler
 
 import ts_autotrack
-from tests.conftest import Answer, ScriptedServer, wait_until
+from tests.conftest import Answer, ScriptedServer, run_python, wait_until
 from tests.integrations.workers import Queue as RunningQueue
 from tests.integrations.workers import work_through_a_restart
 from ts_autotrack import bind_user, current_user, track, user_context
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from tests.conftest import Inspector
+    from tests.conftest import Inspector, Request
 
 
 class AppJob(TrackedJob):
@@ -263,6 +264,39 @@ def test_worker_delivers_for_its_work_horses(server: ScriptedServer, redis_url: 
         users = {f"user-{number}" for number in range(1, 5)}
         wait_until(lambda: {item["user_id"] for item in items_after(server, refused)} == users, "all arrive", 30)
     assert len({item["context"]["event_id"] for item in server.items}) == len(users)
+
+
+@pytest.mark.slow
+def test_work_horse_waits_for_the_answer_to_its_request(server: ScriptedServer, tmp_path: Path) -> None:
+    """With an outbox, too, and after a job whose end came before its request: no event is sent twice."""
+    ended = tmp_path / "ended"
+    code = f"""
+import pathlib, time
+from ts_autotrack import stats, track
+from ts_autotrack._core.process import shutdown
+from ts_autotrack.integrations.rq import deliver_of_horse
+
+shutdown.LEAVE_TIMEOUT = 30.0  # for slow machines
+track("used", user_id="ann")
+while WAITS and not stats().in_flight:
+    time.sleep(0.01)
+deliver_of_horse()
+print(stats().pending)
+pathlib.Path({str(ended)!r}).touch()
+"""
+
+    def answer(request: Request) -> Answer:
+        late = lambda: time.monotonic() > request.at + 2  # noqa: E731 - longer than the commit to the outbox
+        wait_until(lambda: ended.exists() or late(), "the work horse ends, or waits")
+        return Answer()
+
+    environment = {"TS_AUTOTRACK_OUTBOX": str(tmp_path / "outbox"), "TS_AUTOTRACK_EXIT_TIMEOUT": "30"}
+    for waits in (False, True):
+        done = run_python(f"WAITS = {waits}\n{code}", THRIVESTACK_ENDPOINT=server.endpoint, **environment)
+        server.always = answer
+        ended.unlink()
+    assert done.stdout == "0\n", done.stderr
+    assert len(server.items) == len({item["context"]["event_id"] for item in server.items}) == 2
 
 
 def items_after(server: ScriptedServer, number: int) -> list[dict[str, Any]]:

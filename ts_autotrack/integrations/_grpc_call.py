@@ -130,6 +130,11 @@ class Call:
                 getattr(steps, "close", _nothing)()
                 self._succeed(context, answered=True)
             raise
+        except grpc.RpcError:  # by the iterator of requests, to a method that waits for the next request
+            if answered and not context.is_active():
+                with self.request:
+                    self._succeed(context, answered=True)
+            raise
         else:
             with self.request:
                 self._succeed(context, answered=answered)

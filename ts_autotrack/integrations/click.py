@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import atexit
 import functools
-import inspect
 import re
 import sys
 from contextlib import ExitStack
 from contextvars import ContextVar
+from inspect import iscoroutinefunction
 from typing import TYPE_CHECKING, Any
 
 from ts_autotrack import current_user, is_tracked, request_scope, shutdown
@@ -58,13 +58,14 @@ def instrument_click(
         group: The click group or command, or the Typer app, that the program runs.
         user: Callable without arguments that returns who acts: a user id, `(user_id, group_id)`, a mapping of the
             arguments of `user_context`, or None. The first event asks, inside the click context of its command.
-            Without `user` events belong to the user acting around the program, or to the user bound inside.
+            Without `user` events belong to the user acting around the program, or to the user bound inside. A
+            resolver that ends the program (`sys.exit`) is nobody: the exit status is the command's.
         features: Other names of features by the path of the command: `{"report export": "export"}`. None as a name
             leaves the command out.
 
     Raises:
-        TypeError: `group` is no click command and no Typer app, `user` is no plain function, or `features` is no
-            mapping.
+        TypeError: `group` is no click command and no Typer app, or its commands are coroutines, as asyncclick's are;
+            `user` is no plain function, or `features` is no mapping.
         ValueError: A key or a name in `features` is no text, or is empty.
 
     Example:
@@ -72,11 +73,11 @@ def instrument_click(
 
             instrument_click(cli, user=lambda: load_profile().user_id)
     """
-    if user is not None and (not callable(user) or inspect.iscoroutinefunction(user)):
+    if user is not None and (not callable(user) or iscoroutinefunction(user)):
         message = f"instrument_click(user={user!r}): expected a plain function without arguments"
         raise TypeError(message)
     tracking = _Tracking(user, feature_names(features, "command"))
-    if not isinstance(group, type) and all(callable(getattr(group, name, None)) for name in ("invoke", "make_context")):
+    if _is_command(group):
         if getattr(group, _ATTRIBUTE, None) is None:
             group.__class__ = _root_class(type(group), tracking)
     elif hasattr(group, "registered_commands") and callable(getattr(group, "command", None)):
@@ -85,6 +86,12 @@ def instrument_click(
     else:
         message = f"instrument_click({group!r}): expected a click command or group, or a Typer app"
         raise TypeError(message)
+
+
+def _is_command(group: Any) -> bool:
+    """Return True for a command of click. Those of asyncclick have the same methods, as coroutine functions."""
+    methods = [getattr(group, name, None) for name in ("invoke", "make_context")]
+    return not isinstance(group, type) and all(callable(each) and not iscoroutinefunction(each) for each in methods)
 
 
 def instrument_named(command: Any, user: Callable[[], Identity] | None, features: Mapping[str, str | None]) -> None:
@@ -117,7 +124,7 @@ class _Tracking:
         self, user: Callable[[], Identity] | None, names: dict[str, str | None], *, named_only: bool = False
     ) -> None:
         self.enabled = True
-        self.user = user
+        self.user = user and functools.partial(_ask, user)
         self._names = names
         self._named_only = named_only
 
@@ -131,6 +138,15 @@ class _Tracking:
         name = self._names.get(path, re.sub(r"\W+", "_", path).strip("_").lower() or path)
         if name is not None:
             cached_use(name, typed, "cli")()
+
+
+def _ask(user: Callable[[], Identity]) -> Identity:
+    """Ask the resolver. A profile's loader may end a program without a login, which the command may not need."""
+    try:
+        return user()
+    except SystemExit:
+        warn_once("user= ended the program by SystemExit: nobody is known, and the program goes on")
+    return None
 
 
 class _Run:
