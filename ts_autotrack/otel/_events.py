@@ -34,16 +34,16 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 class Flushes:
     """Base of the processors and exporters: all wait for delivery in the same way."""
 
-    def force_flush(self, timeout_millis: int = 30_000) -> bool:
+    def force_flush(self, timeout_millis: int | None = None) -> bool:
         """Wait until the events so far have arrived.
 
         Args:
-            timeout_millis: Maximum wait in milliseconds.
+            timeout_millis: Maximum wait in milliseconds; None for 30 seconds.
 
         Returns:
             True if all events are settled, as `ts_autotrack.flush`.
         """
-        return flush(timeout_millis / 1_000)
+        return flush(30 if timeout_millis is None else timeout_millis / 1_000)
 
 
 class Made:
