@@ -87,6 +87,8 @@ class ThriveStackLogRecordProcessor(Flushes, LogRecordProcessor):
             if record.event_name and not self.closed and record.attributes not in _made:
                 _made.add(record.attributes)
                 _send(record, self._options)
+        except RecursionError:  # the stack has no space for a call of `_warn_of_fault`
+            pass
         except Exception as error:  # noqa: BLE001 - the application's log call goes on
             _warn_of_fault(error)
 
@@ -125,6 +127,8 @@ class ThriveStackLogExporter(Flushes, LogRecordExporter):
                 self._count(exported.log_record, since)
             if own:
                 self.complete(provider)
+        except RecursionError:
+            pass
         except Exception as error:  # noqa: BLE001 - the SDK's thread goes on
             _warn_of_fault(error)
         return LogRecordExportResult.SUCCESS

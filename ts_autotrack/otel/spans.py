@@ -91,13 +91,16 @@ class ThriveStackSpanProcessor(Flushes, SpanProcessor):
             start.context = copy_context()
             start.parent = parent_context
             self._started[number] = start
+        except RecursionError:  # the stack has no space for a call of `_warn_of_fault`
+            pass
         except Exception as error:  # noqa: BLE001 - the application's span goes on
             _warn_of_fault(error)
 
     def on_end(self, span: ReadableSpan) -> None:
         """Make the event of a span that uses a feature."""
-        number = id(span.context)
+        number = 0
         try:
+            number = id(span.context)
             start = self._started.get(number)
             if self.closed or (properties := self._features.properties_of(span)) is None or span in _made:
                 return
@@ -106,6 +109,8 @@ class ThriveStackSpanProcessor(Flushes, SpanProcessor):
                 with_nobody(_send, span, properties, self._options)
             else:
                 start.context.run(_send, span, properties, self._options, start.parent)
+        except RecursionError:
+            pass
         except Exception as error:  # noqa: BLE001 - likewise
             _warn_of_fault(error)
         finally:
@@ -153,6 +158,8 @@ class ThriveStackSpanExporter(Flushes, SpanExporter):
             provider = trace.get_tracer_provider()
             if spans and getattr(provider, "resource", None) is spans[0].resource:
                 self.complete(provider)
+        except RecursionError:
+            pass
         except Exception as error:  # noqa: BLE001 - the SDK's thread goes on
             _warn_of_fault(error)
         return SpanExportResult.SUCCESS
