@@ -98,23 +98,25 @@ class ThriveStackSpanProcessor(Flushes, SpanProcessor):
 
     def on_end(self, span: ReadableSpan) -> None:
         """Make the event of a span that uses a feature."""
-        number = 0
         try:
             number = id(span.context)
-            start = self._started.get(number)
-            if self.closed or (properties := self._features.properties_of(span)) is None or span in _made:
-                return
-            _made.add(span)
-            if start is None:  # the span began before the processor was added
-                with_nobody(_send, span, properties, self._options)
-            else:
-                start.context.run(_send, span, properties, self._options, start.parent)
+            try:
+                self._count(span, self._started.get(number))
+            finally:
+                self._started.pop(number, None)
         except RecursionError:
             pass
         except Exception as error:  # noqa: BLE001 - likewise
             _warn_of_fault(error)
-        finally:
-            self._started.pop(number, None)
+
+    def _count(self, span: ReadableSpan, start: _Start | None) -> None:
+        if self.closed or (properties := self._features.properties_of(span)) is None or span in _made:
+            return
+        _made.add(span)
+        if start is None:  # the span began before the processor was added
+            with_nobody(_send, span, properties, self._options)
+        else:
+            start.context.run(_send, span, properties, self._options, start.parent)
 
     def awaits(self, span: ReadableSpan) -> bool:
         """Return True if `on_end` is still to make the event of a span: exporters in front see ended spans earlier."""
