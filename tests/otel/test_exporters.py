@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import sys
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from opentelemetry import _logs, baggage
-from opentelemetry.sdk._logs import LoggerProvider
+from opentelemetry.sdk._logs import LoggerProvider, LogRecordProcessor
 from opentelemetry.sdk._logs.export import BatchLogRecordProcessor, SimpleLogRecordProcessor
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
@@ -73,6 +74,60 @@ def test_a_span_that_the_processor_does_not_count_is_the_exporter_s(
     for name in ("export", "other"):
         provider.get_tracer("tests").start_span(name, attributes=USER).end()
     assert [event["properties"]["feature_name"] for event in events()] == ["export", "other"]
+
+
+def test_an_odd_span_or_record_costs_its_batch_nothing(events: Callable[[], Events]) -> None:
+    """One subject that cannot be examined is left out, and the others of its batch count."""
+    spans = TracerProvider(shutdown_on_exit=False)
+    spans.add_span_processor(BatchSpanProcessor(ThriveStackSpanExporter(features={"export": "export"})))
+    names: Any = (["no", "text"], "export")
+    for name in names:
+        spans.get_tracer("tests").start_span(name, attributes=USER).end()
+    records = LoggerProvider(resource=Resource({}), shutdown_on_exit=False)
+    records.add_log_record_processor(Changing())
+    records.add_log_record_processor(BatchLogRecordProcessor(ThriveStackLogExporter()))
+    for name in ("odd", "invited"):
+        records.get_logger("tests").emit(event_name=name, attributes=USER)
+    for provider in (spans, records):
+        provider.force_flush()
+        provider.shutdown()
+    assert [event["event_name"] for event in events()] == ["feature_used", "invited"]
+
+
+class Changing(LogRecordProcessor):
+    """A processor of the application that damages the records named "odd"."""
+
+    def on_emit(self, log_record: Any) -> None:
+        """Replace the attributes."""
+        if log_record.log_record.event_name == "odd":
+            log_record.log_record.attributes = 7
+
+    def shutdown(self) -> None:
+        """Do nothing."""
+
+    def force_flush(self, timeout_millis: int = 0) -> bool:
+        """Do nothing."""
+        return timeout_millis >= 0
+
+
+def test_the_simple_processor_reads_no_settings_in_the_request(global_provider: TracerProvider) -> None:
+    """A span that is no feature takes few calls, also behind the simple processor, which exports in the request."""
+    global_provider.add_span_processor(SimpleSpanProcessor(ThriveStackSpanExporter(features={"export": "export"})))
+    tracer = global_provider.get_tracer("tests")
+    tracer.start_span("first").end()
+    calls = 0
+
+    def count(_: object, event: str, __: object) -> None:
+        nonlocal calls
+        calls += event == "call"
+
+    former = sys.getprofile()
+    sys.setprofile(count)
+    try:
+        tracer.start_span("any").end()
+    finally:
+        sys.setprofile(former)
+    assert calls < 200
 
 
 def test_another_provider_s_exporter_is_left_alone(
@@ -145,4 +200,5 @@ def test_exporters_flush(events: Callable[[], Events]) -> None:
         exporter.shutdown()
         ts_autotrack.track("clicked", user_id="user_1")
         assert exporter.force_flush(5_000)
+        assert exporter.force_flush(None)  # as processors of the SDK have it by default
     assert len(events()) == 2

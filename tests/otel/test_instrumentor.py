@@ -6,6 +6,8 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from opentelemetry import trace
+from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
 
 from tests.conftest import run_python
@@ -16,8 +18,6 @@ from ts_autotrack.otel.spans import ThriveStackSpanExporter
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-
-    from opentelemetry.sdk.trace import TracerProvider
 
     from tests.otel.conftest import Events
 
@@ -80,6 +80,27 @@ def test_features_count_beside_an_exporter(
                 global_provider.get_tracer("tests").start_span(name, attributes=attributes).end()
     global_provider.force_flush()
     assert [event["properties"]["feature_name"] for event in events()] == ["export", "import", "both", "both"]
+
+
+def test_a_provider_need_not_be_hashable(
+    instrumentor: Any, events: Callable[[], Events], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Spans of a provider that cannot be hashed, such as Logfire's, make events, with and without an exporter."""
+    provider = Unhashable(shutdown_on_exit=False)
+    monkeypatch.setattr(trace, "_TRACER_PROVIDER", provider)
+    provider.add_span_processor(BatchSpanProcessor(ThriveStackSpanExporter(features={"import": "import"})))
+    instrumentor.instrument(features={"export": "export"})
+    with user_context("user_1"):
+        for name in ("export", "import"):
+            provider.get_tracer("tests").start_span(name).end()
+    provider.shutdown()
+    assert [event["properties"]["feature_name"] for event in events()] == ["export", "import"]
+
+
+class Unhashable(TracerProvider):
+    """A provider with a comparison of its own, as that of a dataclass."""
+
+    __hash__ = None  # type: ignore[assignment]  # its purpose
 
 
 def test_a_missing_provider_is_a_warning() -> None:

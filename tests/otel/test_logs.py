@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import logging
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from opentelemetry import baggage, context, trace
+from opentelemetry._logs import LogRecord
+from opentelemetry.attributes import BoundedAttributes
 from opentelemetry.sdk._logs import LoggerProvider, LogRecordProcessor
 from opentelemetry.sdk._logs.export import BatchLogRecordProcessor
 from opentelemetry.sdk.resources import Resource
@@ -156,6 +159,19 @@ def test_dicts_are_not_kept_without_end() -> None:
     for subject in subjects:
         made.add(subject)
     assert [subject in made for subject in (*subjects[:3], subjects[-1])] == [False, False, True, True]
+
+
+def test_an_id_that_may_be_cut_is_nobody(events: Callable[[], Events], caplog: pytest.LogCaptureFixture) -> None:
+    """Ids as long as the SDK's limit for attributes may be cut: they name neither a user nor an account."""
+    processor: Any = ThriveStackLogRecordProcessor()
+    for given in ("user_1", "user_12", "user_123"):
+        attributes = BoundedAttributes(attributes={"user.id": given, "group.id": "account_1"}, max_value_len=7)
+        record = LogRecord(event_name="invited", attributes=attributes)
+        with user_context("somebody_else", group_id="account_2"):
+            processor.on_emit(SimpleNamespace(log_record=record))
+    assert [(event["user_id"], event["context"].get("group_id")) for event in events()] == [("user_1", None)]
+    assert ts_autotrack.stats().dropped == {"unattributed": 2}
+    assert "the attribute user.id is ignored: it has the 7 characters" in caplog.text
 
 
 def test_broken_records_do_no_harm(events: Callable[[], Events], caplog: pytest.LogCaptureFixture) -> None:

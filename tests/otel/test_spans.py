@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import sys
 import threading
 import time
 from datetime import datetime
@@ -11,18 +12,17 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from opentelemetry import baggage, context, trace
 from opentelemetry.instrumentation.httpx import HTTPXClientInstrumentor
+from opentelemetry.sdk.trace import SpanProcessor, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import SpanKind, Status, StatusCode
 
 import ts_autotrack
 from ts_autotrack import bind_user, request_scope, suppress, user_context
-from ts_autotrack.otel.spans import ThriveStackSpanProcessor
+from ts_autotrack.otel.spans import ThriveStackSpanExporter, ThriveStackSpanProcessor
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-    from opentelemetry.sdk.trace import TracerProvider
 
     from tests.otel.conftest import Events
 
@@ -268,8 +268,45 @@ def test_broken_spans_do_no_harm(provider: TracerProvider, events: Callable[[], 
     run(tracer, "any", feature__name=("a", "b"))
     run(tracer, "any", feature__name="export", user__id=1.5)
     run(tracer, "any", SpanKind.SERVER, http__route=7, http__request__method=8)
-    assert len(events()) <= 1
+    run(tracer, "any", SpanKind.SERVER, http__route="/files/{path}", http__request__method=8, user__id="user_1")
+    assert [event["properties"]["feature_name"] for event in events()] == ["file_view"]
     assert ts_autotrack.stats().dropped.get("fault", 0) == 0
+
+
+@pytest.mark.parametrize("is_exporter", [False, True])
+@pytest.mark.usefixtures("inspector")
+def test_a_full_stack_raises_nothing(is_exporter: bool) -> None:  # noqa: FBT001 - a parameter of the test
+    """Wherever the stack has space for the end of a span, our processor and exporter leave the span alone."""
+    tracers = []
+    for ours in (False, True):
+        provider = TracerProvider(shutdown_on_exit=False)
+        processor = ThriveStackSpanProcessor() if ours else SpanProcessor()
+        exporter = ThriveStackSpanExporter() if ours else InMemorySpanExporter()
+        provider.add_span_processor(SimpleSpanProcessor(exporter) if is_exporter else processor)
+        tracers.append(provider.get_tracer("tests"))
+    others, own = map(depths_of_ends, tracers)
+    assert others <= own
+
+
+def depths_of_ends(tracer: trace.Tracer) -> set[int]:
+    """Return the numbers of calls around the end of a span at which the end raises nothing."""
+    found = set()
+    for depth in range(sys.getrecursionlimit() - 250, sys.getrecursionlimit()):
+        span = tracer.start_span("any", attributes={**USER, "feature.name": "export"})
+        try:
+            end_below(depth, span)
+            found.add(depth)
+        except RecursionError:
+            continue
+    return found
+
+
+def end_below(depth: int, span: trace.Span) -> None:
+    """End a span below this number of calls."""
+    if depth:
+        end_below(depth - 1, span)
+    else:
+        span.end()
 
 
 def test_our_own_requests_are_no_spans(provider: TracerProvider, events: Callable[[], Events]) -> None:

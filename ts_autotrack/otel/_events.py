@@ -14,6 +14,7 @@ from opentelemetry.context import attach, detach, get_current
 from opentelemetry.trace import format_span_id, format_trace_id
 
 from ts_autotrack import flush, track
+from ts_autotrack.integrations._log import warn_once
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -34,16 +35,16 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 class Flushes:
     """Base of the processors and exporters: all wait for delivery in the same way."""
 
-    def force_flush(self, timeout_millis: int = 30_000) -> bool:
+    def force_flush(self, timeout_millis: int | None = None) -> bool:
         """Wait until the events so far have arrived.
 
         Args:
-            timeout_millis: Maximum wait in milliseconds.
+            timeout_millis: Maximum wait in milliseconds; None for 30 seconds.
 
         Returns:
             True if all events are settled, as `ts_autotrack.flush`.
         """
-        return flush(timeout_millis / 1_000)
+        return flush(30 if timeout_millis is None else timeout_millis / 1_000)
 
 
 class Made:
@@ -153,8 +154,16 @@ def with_nobody(function: Callable[..., None], *args: Any, **kwargs: Any) -> Non
 
 
 def _first(attributes: Mapping[str, Any], keys: tuple[str, ...]) -> object:
+    """Return the first id; an empty text, which means nobody, for an id that the SDK may have cut; None without one."""
     for key in keys:
         value = attributes.get(key)
         if value is not None and value != "":
-            return value
+            limit = getattr(attributes, "max_value_len", None)
+            if limit is None or not isinstance(value, str) or len(value) < limit:
+                return value
+            warn_once(
+                f"the attribute {key} is ignored: it has the {limit} characters that OpenTelemetry allows, and may be "
+                "cut to the id of somebody else. Raise OTEL_ATTRIBUTE_VALUE_LENGTH_LIMIT, or the limit set in code."
+            )
+            return ""
     return None

@@ -73,15 +73,16 @@ class SpanFeatures:
     def _by_route(self, span: ReadableSpan, attributes: Mapping[str, Any]) -> tuple[str | None, str | None]:
         """Return key and feature for a server span."""
         route = attributes.get("http.route")
-        if route is None:
+        if not isinstance(route, str):
             method, _, route = span.name.partition(" ")
         else:
             method = None
         features = self._routes.get(route if route[:1] == "/" else f"/{route}")  # Django's begin without a slash
         if features is None:
             return None, None
-        method = method or _first(attributes, _METHODS) or ""
-        return features.get(method.upper()) or features.get("*") or (None, None)
+        method = method or _first(attributes, _METHODS)
+        named = features.get(method.upper()) if isinstance(method, str) else None
+        return named or features.get("*") or (None, None)
 
 
 def _has_failed(span: ReadableSpan, attributes: Mapping[str, Any]) -> bool:

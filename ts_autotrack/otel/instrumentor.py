@@ -20,7 +20,7 @@ from opentelemetry.instrumentation.instrumentor import BaseInstrumentor  # type:
 from ts_autotrack.integrations._by_name import activate, deactivate
 from ts_autotrack.integrations._log import warn_once
 from ts_autotrack.launcher import _activation
-from ts_autotrack.otel._options import PREFIX, read_settings
+from ts_autotrack.otel._options import PREFIX, read_options, read_settings
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -93,4 +93,4 @@ class ThriveStackInstrumentor(BaseInstrumentor):  # type: ignore[misc]  # likewi
             spans.complete_exporters()
             if values["otel_features"]:
                 options = {name: values[PREFIX + name] for name in _OPTIONS if name != "integrations"}
-                self._processor = spans.add_processor(provider, options)
+                self._processor = spans.add_processor(provider, read_options(type(self).__name__, options))

@@ -17,7 +17,7 @@ from __future__ import annotations
 import sys
 import time
 from typing import TYPE_CHECKING, Any
-from weakref import WeakKeyDictionary, WeakSet
+from weakref import WeakSet, ref
 
 from opentelemetry import _logs
 from opentelemetry.context import get_current
@@ -28,7 +28,7 @@ from ts_autotrack.otel._events import Flushes, Made, own_properties, send, with_
 from ts_autotrack.otel._options import NAMES, read_options
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from opentelemetry._logs import LogRecord
     from opentelemetry.sdk._logs import ReadableLogRecord, ReadWriteLogRecord
@@ -47,8 +47,8 @@ else:
 _NEVER = sys.maxsize
 _made = Made()
 """Attributes of the records: the batch processor copies a record, and leaves its attributes the same object."""
-_processors: WeakKeyDictionary[Any, ThriveStackLogRecordProcessor] = WeakKeyDictionary()
-"""Processors added here, by provider."""
+_processors: WeakSet[ThriveStackLogRecordProcessor] = WeakSet()
+"""Processors added here, to any provider."""
 _exporters: WeakSet[ThriveStackLogExporter] = WeakSet()
 
 
@@ -63,6 +63,7 @@ class ThriveStackLogRecordProcessor(Flushes, LogRecordProcessor):
 
     Attributes:
         closed: True after `shutdown()`.
+        provider: Returns the provider to which an exporter has added the processor; None for other processors.
         since: Nanoseconds since 1970 at which an exporter had added the processor; records emitted later are left to
             the processor.
 
@@ -76,6 +77,7 @@ class ThriveStackLogRecordProcessor(Flushes, LogRecordProcessor):
     def __init__(self, **options: Any) -> None:
         self._options = read_options(type(self).__name__, options)
         self.closed = False
+        self.provider: Callable[[], object] = lambda: None
         self.since = _NEVER
 
     def on_emit(self, log_record: ReadWriteLogRecord) -> None:
@@ -85,6 +87,8 @@ class ThriveStackLogRecordProcessor(Flushes, LogRecordProcessor):
             if record.event_name and not self.closed and record.attributes not in _made:
                 _made.add(record.attributes)
                 _send(record, self._options)
+        except RecursionError:  # the stack has no space for a call of `_warn_of_fault`
+            pass
         except Exception as error:  # noqa: BLE001 - the application's log call goes on
             _warn_of_fault(error)
 
@@ -117,19 +121,26 @@ class ThriveStackLogExporter(Flushes, LogRecordExporter):
         try:
             provider = _logs.get_logger_provider()
             own = bool(batch) and getattr(provider, "resource", None) is batch[0].resource
-            processor = _processors.get(provider) if own else None
-            since = _NEVER if processor is None or processor.closed else processor.since
+            processor = _processor_of(provider) if own else None
+            since = _NEVER if processor is None else processor.since
             for exported in batch:
-                record = exported.log_record
-                # The processor makes the events of later records, also if it stands behind this exporter.
-                if record.event_name and record.attributes not in _made and (record.observed_timestamp or 0) <= since:
-                    _made.add(record.attributes)
-                    with_nobody(_send, record, self._options)
+                self._count(exported.log_record, since)
             if own:
                 self.complete(provider)
+        except RecursionError:
+            pass
         except Exception as error:  # noqa: BLE001 - the SDK's thread goes on
             _warn_of_fault(error)
         return LogRecordExportResult.SUCCESS
+
+    def _count(self, record: LogRecord, since: int) -> None:
+        try:
+            # The processor makes the events of later records, also if it stands behind this exporter.
+            if record.event_name and record.attributes not in _made and (record.observed_timestamp or 0) <= since:
+                _made.add(record.attributes)
+                with_nobody(_send, record, self._options)
+        except Exception as error:  # noqa: BLE001 - the other records of the batch count
+            _warn_of_fault(error)
 
     def complete(self, provider: object) -> None:
         """Add a processor with the options of this exporter to a provider, unless the provider has one from here."""
@@ -147,11 +158,17 @@ def complete_exporters() -> None:
 
 def add_processor(provider: Any, options: Mapping[str, Any]) -> None:
     """Add a processor to a provider, once."""
-    present = _processors.get(provider)
-    if hasattr(provider, "add_log_record_processor") and (present is None or present.closed):
-        processor = _processors[provider] = ThriveStackLogRecordProcessor(**options)
+    if hasattr(provider, "add_log_record_processor") and _processor_of(provider) is None:
+        processor = ThriveStackLogRecordProcessor(**options)
+        processor.provider = ref(provider)
+        _processors.add(processor)
         provider.add_log_record_processor(processor)
         processor.since = time.time_ns()
+
+
+def _processor_of(provider: object) -> ThriveStackLogRecordProcessor | None:
+    """Return the processor that was added here to a provider, and that is open."""
+    return next((each for each in list(_processors) if each.provider() is provider and not each.closed), None)
 
 
 def _send(record: LogRecord, options: Options) -> None:

@@ -83,13 +83,14 @@ def test_strange_baggage_is_no_identity(inspector: Inspector, value: Any) -> Non
         ("user.id=u;source=web;flag", "u"),
         ("user.id=jane%2Bdoe%40example.com", "jane+doe@example.com"),
         ("user.id=Zo%C3%AB%20B;p=1", "Zoë B"),
+        ("user.id=acme%3B7,enduser.id=second", "second"),
         ("user.id=%FF%FE,enduser.id=second", "second"),
         ("user.id=%00,enduser.id=second", "second"),
         ("user.id=,enduser.id=second", "second"),
     ],
 )
 def test_headers_are_decoded(inspector: Inspector, header: str, user: str) -> None:
-    """Ids are percent-decoded, and the properties of an entry are no part of its id."""
+    """Ids are percent-decoded without the properties of their entry, and no id ends at a semicolon of its own."""
     token = context.attach(W3CBaggagePropagator().extract({"baggage": header}))
     track("e")
     context.detach(token)

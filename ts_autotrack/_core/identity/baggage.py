@@ -122,10 +122,19 @@ def ids_in(entries: Mapping[str, object]) -> tuple[str | None, str | None]:
 def _first(entries: Mapping[str, object], keys: tuple[str, ...]) -> str | None:
     for key in keys:
         value = entries.get(key)
-        # OpenTelemetry for Python leaves the properties of an entry in its value: "user_123;source=web".
-        if isinstance(value, str) and is_portable(text := str.partition(value, ";")[0].strip()):
+        if isinstance(value, str) and is_portable(text := _without_properties(value)):
             return text
     return None
+
+
+def _without_properties(value: str) -> str:
+    """Return the value of an entry without its properties; an empty text if its end cannot be told.
+
+    OpenTelemetry for Python decodes an entry as a whole: "user_123;source=web" has a property, but "acme;7" may be an
+    id that was sent as "acme%3B7", and "acme" another customer.
+    """
+    text, semicolon, properties = str.partition(value, ";")
+    return "" if semicolon and "=" not in properties.partition(";")[0] else text.strip()
 
 
 def is_portable(text: str) -> bool:
