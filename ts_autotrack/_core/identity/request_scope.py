@@ -33,8 +33,8 @@ class request_scope(Block):  # noqa: N801 - used like a function, as contextlib'
         resolver: Callable without arguments that names the user, asked at the first event, on the caller's thread. It
             returns a user id, a pair `(user_id, group_id)`, a mapping of `user_context`'s arguments, or None if nobody
             is known yet; then it is asked again at the next event. It may be a coroutine function if the block is an
-            `async with`: its events wait for the end of the request. An exception is logged and never reaches the
-            request.
+            `async with`: its events wait for the end of the request; `current_user()`, and tasks published inside, have
+            no user until it has been awaited. An exception is logged and never reaches the request.
         context: Values for the `context` of every event, such as `device_type` and `referrer`, or a callable that
             returns such a mapping. The callable is called once, at the first event.
         headers: Headers of the request, if it came from outside: a mapping, pairs, or a callable that returns one of
