@@ -7,6 +7,7 @@ import json
 import logging
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -242,11 +243,11 @@ def server() -> Iterator[ScriptedServer]:
 
 
 @pytest.fixture
-def dead_endpoint() -> str:
-    """An endpoint without a listener."""
-    scripted = ScriptedServer()
-    scripted.close()
-    return scripted.endpoint
+def dead_endpoint() -> Iterator[str]:
+    """An endpoint without a listener, on a port that nobody else takes meanwhile."""
+    with socket.socket() as bound:
+        bound.bind(("127.0.0.1", 0))
+        yield f"http://127.0.0.1:{bound.getsockname()[1]}"
 
 
 @pytest.fixture(autouse=True)

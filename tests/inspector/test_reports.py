@@ -40,7 +40,7 @@ def stats(**numbers: Any) -> dict[str, Any]:
                 **stats(dropped={"unattributed": 5}),
                 "unattributed": [{"place": "views.py:42 in export", "event": "feature_used", "count": 5}],
             },
-            "No user was known for 5 events at views.py:42 in export (5 events). Name the user there",
+            "No user was known for 5 events at views.py:42 in export (5 events). Name the user by ",
         ),
         (
             {**stats(pending=5), "warnings": ["answered 401"]},

@@ -257,7 +257,8 @@ class Request(Actor):
             return None
         user_id, group_id, context, properties = values
         own = self._own_context()
-        scope = NOBODY.derive(user_id, group_id, {**own, **context} if own else context, properties, "resolver")
+        both = {**own, **context} if own and context else own or context
+        scope = NOBODY.derive(user_id, group_id, both, properties, "resolver")
         return scope if scope.user_id else None
 
     def _failed(self, error: Exception) -> None:

@@ -122,11 +122,11 @@ class Scope:
         if context:
             own, length = copied(context)
             size += length
-            context_of_all = {**context_of_all, **own}
+            context_of_all = {**context_of_all, **own} if context_of_all else own
         if properties:
             own, length = copied(properties)
             size += length
-            properties_of_all = {**properties_of_all, **own}
+            properties_of_all = {**properties_of_all, **own} if properties_of_all else own
         if user_id is not None and user:
             size += len(user)
         if group_id is None:
