@@ -285,7 +285,8 @@ def test_a_full_stack_raises_nothing(is_exporter: bool) -> None:  # noqa: FBT001
         provider.add_span_processor(SimpleSpanProcessor(exporter) if is_exporter else processor)
         tracers.append(provider.get_tracer("tests"))
     others, own = map(depths_of_ends, tracers)
-    assert others <= own
+    deepest = max(others) - 2 * (sys.gettrace() is not None)  # on Python 3.10 a tracer needs two frames
+    assert {depth for depth in others if depth <= deepest} <= own
 
 
 def depths_of_ends(tracer: trace.Tracer) -> set[int]:

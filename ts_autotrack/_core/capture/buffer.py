@@ -190,9 +190,10 @@ class Buffer:
         replaced, held = placeholders.read(), self.held
         attempts = 0
         while True:
-            taken, attempts = counters.taken, attempts + 1
+            attempts += 1
+            taken, moved = counters.taken, not counters.moving  # in this order: a batch that begins now changes `taken`
             account = counters.stats(self.dropped(), len(self.records) + held, pending + held, replaced)
-            if attempts == MAX_READS or (counters.taken == taken and not counters.moving):
+            if attempts == MAX_READS or (moved and counters.taken == taken):
                 return account._replace(in_flight=in_flight, capacity=self.limit)
             sleep(0)
 
