@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 EXTENSION = "ts_autotrack"
 """Key of `app.extensions`: the extension, and its middleware."""
 _ASKED = "ts_autotrack.asked"
-"""Key of the environ of a request in which `user` was asked: events may wait for another answer."""
+"""Key of the environ of a request in which `user` was asked and may have named nobody: events may wait."""
 _DEEPEST = 50
 """Decorators taken off a view function; a circle of `__wrapped__` has no end."""
 
@@ -141,7 +141,16 @@ def _ask(user: Callable[[], Identity], app: Flask, environ: WSGIEnvironment) -> 
     # The proxy's own comparison takes three times as long.
     own = has_request_context() and current_app._get_current_object() is app  # type: ignore[attr-defined]  # noqa: SLF001
     environ[_ASKED] = True
-    return user() if own else None
+    answer = user() if own else None
+    if _names_somebody(answer):
+        environ.pop(_ASKED, None)
+    return answer
+
+
+def _names_somebody(answer: object) -> bool:
+    """Return True for an id, alone or in a pair with a group; False for None and for all other forms."""
+    first = answer[0] if type(answer) is tuple and answer else answer
+    return type(first) is int or (type(first) is str and bool(first.strip()))
 
 
 def _answers_options(rule: object) -> bool:
