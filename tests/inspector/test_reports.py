@@ -69,10 +69,10 @@ def test_each_drop_reason_has_a_cause() -> None:
 def test_report_is_shown(cleared: Inspector) -> None:
     """The last report of a process is on GET /problems and GET /reports, with its time and the diagnosis."""
     for number in (1, 2):
-        report = {**stats(dropped={"unattributed": number}), "pid": 4711}
+        report = {**stats(dropped={"unattributed": number}), "pid": 10**9}  # no process of this machine has it
         assert httpx.post(f"{cleared.url}/reports", json=report).status_code == 200
     for path in ("/problems", "/reports"):
-        (found,) = [process for process in get(cleared, path)["processes"] if process["pid"] == 4711]
+        (found,) = [process for process in get(cleared, path)["processes"] if process["pid"] == 10**9]
         assert found["stats"]["dropped"] == {"unattributed": 2}
         assert found["diagnosis"].startswith("No user was known for 2 events")
         assert found["seen_at"].endswith("Z")
