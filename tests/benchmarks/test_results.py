@@ -99,6 +99,8 @@ def test_tasks_of_celery_are_measured() -> None:
         ([10.0, 11.0, 30.0], [10.0, 10.0, 10.0], 1.2, True, False),  # the middle round counts
         ([13.0], [10.0], 1.2, False, False),  # beyond the bound, within the slack
         ([19.0], [10.0], 1.2, False, True),
+        ([9.0, 9.1, 99.0], [], 6.0, False, False),  # a time without a floor: slow rounds are the machine's
+        ([9.1, 9.2, 9.3], [], 6.0, False, True),
         ([0.0], [], 0.0, True, False),
         ([0.1], [], 0.0, False, True),
         ([1e9], [1.0], None, True, False),
