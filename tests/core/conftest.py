@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.conftest import wait_until
 from ts_autotrack import flush, stats, user_context
 
 if TYPE_CHECKING:
@@ -40,10 +41,15 @@ def frames_of_ours(error: BaseException) -> list[str]:
 
 
 def account_closes() -> Stats:
-    """Return the stats after checking their sum, without the state of the queue."""
-    now = stats()._replace(in_flight=0, capacity=0)
-    assert now.accepted == now.delivered + now.pending + now.rejected + sum(now.dropped.values()), now
-    return now
+    """Return the stats once their sum is right, without the state of the queue: a batch that moves now counts twice."""
+
+    def closed() -> Stats | None:
+        now = stats()._replace(in_flight=0, capacity=0)
+        ends = now.delivered + now.pending + now.rejected + sum(now.dropped.values())
+        return now if now.accepted == ends else None
+
+    account: Stats = wait_until(closed, "the account closes")
+    return account
 
 
 def names(items: Sequence[dict[str, Any]]) -> list[str]:
