@@ -129,7 +129,7 @@ def test_application_of_fastapi(folder: Path) -> None:
     assert "task.of.nobody = task: no integration" in targets["warning"]
     assert "GET /below" not in targets["warning"]
     assert "the integration fastapi is active" in texts(found, "integrations")["ok"]
-    assert "user = myapp:export is called without an argument" in texts(found, "user")["ok"]
+    assert "user = myapp:export gets no argument, not even an optional one" in texts(found, "user")["ok"]
     assert "count only in a program that activates them" in texts(found, "launcher")["warning"]
     assert "the import of nowhere failed: ModuleNotFoundError" in texts(found, "application")["error"]
     assert "main is the program itself" not in str(found)
@@ -169,7 +169,7 @@ def test_script_whose_imports_are_unknown(folder: Path) -> None:
     (folder / "cron.py").write_text("import click\n")
     found = check_application(parse([sys.executable, "cron.py", "nightly"]), sys.executable)
     assert texts(found, "target") == {"note": "nightly = nightly: not checked, because cron.py is not run here"}
-    assert "user = resolvers:who is called with the argument of each integration" in texts(found, "user")["ok"]
+    assert "user = resolvers:who gets what the integration has, such as the request" in texts(found, "user")["ok"]
 
 
 def test_integrations_that_the_code_adds(folder: Path) -> None:

@@ -31,7 +31,7 @@ def test_own_file_wins_over_pyproject(caplog: pytest.LogCaptureFixture) -> None:
 
 
 def test_folder_without_settings_is_passed_by_neither_file(caplog: pytest.LogCaptureFixture) -> None:
-    """The nearest folder with a file counts, whatever the folder above has. A byte order mark and CRLF are allowed."""
+    """The nearest folder with a file counts, whatever the folders above have. The file may have a byte order mark."""
     Path("ts_autotrack.toml").write_text("max_queue = 30\r\n", "utf-8-sig")
     Path("inner").mkdir()
     Path("inner/pyproject.toml").write_text("[tool.other]\n", "utf-8")

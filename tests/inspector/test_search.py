@@ -53,7 +53,7 @@ def numbers(entries: list[dict[str, Any]]) -> list[int]:
 
 
 def test_slices_find_what_one_query_finds(store: Store) -> None:
-    """Entries, counters and events of a search in slices are those of one query, in its order and within its limit."""
+    """A search in slices finds what one query finds, in the same order, up to the same limit."""
     search = Search(store)
     for values in ({}, {"user": "u7"}, {"text": "reason"}, {"text": "nothing"}, {"after": 100, "before": 200}):
         for limit in (1, 10, 1_000):

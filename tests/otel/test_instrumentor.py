@@ -98,7 +98,7 @@ def test_a_provider_need_not_be_hashable(
 
 
 class Unhashable(TracerProvider):
-    """A provider with a comparison of its own, as that of a dataclass."""
+    """A provider that cannot be a key of a dict, such as a dataclass."""
 
     __hash__ = None  # type: ignore[assignment]  # its purpose
 

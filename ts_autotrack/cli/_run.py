@@ -57,7 +57,7 @@ _EXPLAINED = {
 
 
 def add_variables(files: Sequence[str]) -> None:
-    """Set the variables of files in this process, except for those that are set already.
+    """Set the variables that the files name, in this process. A variable that is set already keeps its value.
 
     Raises:
         LaunchError: If a file cannot be read.

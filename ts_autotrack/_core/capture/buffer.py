@@ -191,9 +191,9 @@ class Buffer:
         attempts = 0
         while True:
             attempts += 1
-            taken, moved = counters.taken, not counters.moving  # in this order: a batch that begins now changes `taken`
+            taken, at_rest = counters.taken, not counters.moving  # in this order: a later batch changes `taken`
             account = counters.stats(self.dropped(), len(self.records) + held, pending + held, replaced)
-            if attempts == MAX_READS or (moved and counters.taken == taken):
+            if attempts == MAX_READS or (at_rest and counters.taken == taken):
                 return account._replace(in_flight=in_flight, capacity=self.limit)
             sleep(0)
 

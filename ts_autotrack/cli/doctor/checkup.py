@@ -37,7 +37,8 @@ def checkup(
         arguments: Command that starts the application; default: the folder's settings and this Python.
         send: Send one test event.
         pid: Process whose report is read; default: all processes of the outbox.
-        env_files: Files with the application's variables, besides those that the command names.
+        env_files: Files with KEY=value lines, from the option `--env-file` of `ts-autotrack doctor`. Files that the
+            command itself names are read, too.
     """
     command = parse(arguments) if arguments else Command()
     if arguments and not command.program:

@@ -44,7 +44,7 @@ class Command(NamedTuple):
         modules: Modules that the arguments name.
         django: Name of Django's settings module in a `manage.py`.
         launched: True below `ts-autotrack run`.
-        env_files: Arguments of its option `--env-file`, and of the one of `uv run`.
+        env_files: Files named by `--env-file` of `ts-autotrack run` or `uv run` in front of the program.
         name: The program as the command names it.
         chdir: Working directory that an option such as gunicorn's `--chdir` names; an empty text without one.
     """

@@ -19,11 +19,11 @@ if TYPE_CHECKING:
     from ts_autotrack.launcher._targets import TargetStatus
 
 
-_CALLS = {
-    True: "with the argument of each integration that has one, such as the request",
-    False: "without an argument; an optional one is not given",
+_GETS = {
+    True: "gets what the integration has, such as the request",
+    False: "gets no argument, not even an optional one",
 }
-"""Ways to call the function of the setting `user`, by whether it needs an argument."""
+"""What the function of the setting `user` gets, by whether it needs an argument."""
 
 
 def modules_of(settings: Mapping[str, Any]) -> list[str]:
@@ -83,4 +83,4 @@ def _user_finding(key: str) -> Finding:
         return Finding("user", "error", seen, "Correct the setting user: it is the name module:function.")
     if not callable(resolver):
         return Finding("user", "error", f"user = {key} is not callable", "Name a function in the setting user.")
-    return Finding("user", "ok", f"user = {key} is called {_CALLS[takes_argument(resolver)]}")
+    return Finding("user", "ok", f"user = {key} {_GETS[takes_argument(resolver)]}")
